@@ -1,0 +1,57 @@
+"""The floor and the ceiling of every table, from the same code path as the methods between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from method.base import Method, Run
+from models.config import Model, PublicModel
+from privacy.config import Privacy
+from privacy.mechanisms import NonPrivate, Spend
+from tracking.progress import progress
+
+
+@dataclass(kw_only=True)
+class PublicOnly(Method):
+    """`method=public_only`: samples of the public model for the public label of the same number; ε = 0 but for class counts."""
+
+    name: str = "public_only"
+    needs_noise = False
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        return self.class_counts_spend(dataset, privacy)
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
+        return {"steps": 0, "network_calls": self.num_samples * model.calls()}
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        sizes = self.class_sizes(private, run)
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        with progress("public model: images", len(labels)) as advance:
+            images = model.generator.random(labels, stream="public_only", advance=advance)
+        return SampleSet(images, labels, len(sizes), labels)
+
+
+@dataclass(kw_only=True)
+class RealData(Method):
+    """`method=real_data`: the private images themselves; ε = ∞, so nothing is released."""
+
+    name: str = "real_data"
+    needs_noise = False
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        pass  # num_samples is the dataset's
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        return [Spend("real_data", NonPrivate())]
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
+        return {"steps": 0, "network_calls": 0}
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        return private.spend("real_data", NonPrivate())

@@ -1,0 +1,71 @@
+"""`--help`, and errors of composition as one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from errors import InputError
+
+_USAGE = """\
+python run.py [group=option …] [key=value …]      one run
+python run.py -m key=value1,value2 …              a sweep: every combination
+python run.py … plan_only=true                    what it would cost, as JSON; opens no private image
+python run.py … --cfg job                         the composed configuration
+python run.py … hydra.run.dir=DIR                 the run directory; an unfinished run there is resumed
+
+Groups and their options (the default is marked *):
+"""
+_DEFAULTS = {
+    "dataset": "digits",
+    "method": "pe",
+    "model": "digits_unet",
+    "privacy": "default",
+    "eval": "default",
+    "tracker": "jsonl",
+}
+_KEYS = """
+Main keys (every group's keys: --cfg job):
+  privacy.epsilon | privacy.noise_multiplier    exactly one: e.g. privacy.epsilon=1, or
+                                                privacy.epsilon=null privacy.noise_multiplier=2.0
+  privacy.delta, privacy.accountant             accountant: pld, prv, rdp
+  method.num_samples                            size of the synthetic set (pe: of the population)
+  method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each
+  method.lookahead, method.threshold            pe: k and H
+  eval.downstream.seeds                         classifiers trained, for a spread
+  seed, device, tracker.project
+"""
+
+
+def print_help(config_dir: str) -> None:
+    """Groups and options as the configuration folder has them, each with the first comment of its file."""
+    print(_USAGE)
+    for group in (*_DEFAULTS, "experiment"):
+        print(f"  {group if group in _DEFAULTS else '+' + group}")
+        for path in sorted(Path(config_dir, group).rglob("*.yaml")):
+            option = path.relative_to(Path(config_dir, group)).with_suffix("").as_posix()
+            comments = [
+                line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line
+            ]
+            mark = "*" if _DEFAULTS.get(group) == option else " "
+            print(f"   {mark} {option:<16} {comments[0] if comments else ''}")
+    print(_KEYS)
+
+
+def one_line(error: BaseException) -> str | None:
+    """The line for a user's mistake; None for an error that is not one."""
+    if isinstance(error, InputError):
+        return f"error: {error}"
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        allowed = ""
+        if cause.object_type and dataclasses.is_dataclass(cause.object_type) and "not in" in str(cause.msg or cause):
+            allowed = f"; allowed: {', '.join(sorted(f.name for f in dataclasses.fields(cause.object_type)))}"
+        return f"error: {cause.full_key}: {str(cause.msg or cause).splitlines()[0]}{allowed}"
+    return "error: " + re.sub(r"\s*\n\s*", " ", str(error)).strip()

@@ -1,0 +1,80 @@
+"""The typed schema: every component's settings, registered once. A misspelt key or a wrong type fails at composition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from baselines.methods import PublicOnly, RealData
+from data.dataset import Dataset
+from data.digits import Digits
+from errors import require
+from eval.config import Evaluation
+from method.base import Method
+from models.config import Model
+from models.digits import DigitsUNet
+from pe.evolution import PrivateEvolution
+from privacy.config import Privacy
+from tracking.tracker import TrackerConfig
+
+COMPONENTS: dict[str, dict[str, Any]] = {
+    "dataset": {"digits": Digits},
+    "method": {"pe": PrivateEvolution, "public_only": PublicOnly, "real_data": RealData},
+    "model": {"digits_unet": DigitsUNet},
+    "privacy": {"budget": Privacy},
+    "eval": {"evaluation": Evaluation},
+    "tracker": {"tracker": TrackerConfig},
+}
+
+
+@dataclass(kw_only=True)
+class Config:
+    dataset: Dataset = MISSING
+    method: Method = MISSING
+    model: Model = MISSING
+    privacy: Privacy = MISSING
+    eval: Evaluation = MISSING
+    tracker: TrackerConfig = MISSING
+    seed: int = 0  # everything but privacy noise
+    device: str = "auto"
+    plan_only: bool = False
+
+    def check(self) -> None:
+        """Raise InputError for any range or combination that cannot run. Opens no image and writes nothing."""
+        require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
+        kinds = ("auto", "cpu", "cuda")
+        require(self.device.split(":")[0] in kinds, "device", self.device, f"one of {', '.join(kinds)}")
+        require(
+            not self.device.startswith("cuda") or torch.cuda.is_available(), "device", self.device, "no CUDA GPU is here; use cpu"
+        )
+        self.privacy.check()
+        self.dataset.check()
+        self.model.check(self.dataset)
+        self.method.check(self.dataset, self.model, self.privacy)
+        self.eval.check()
+        self.tracker.check()
+
+    @property
+    def torch_device(self) -> torch.device:
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(automatic if self.device == "auto" else self.device)
+
+
+def register() -> None:
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, options in COMPONENTS.items():
+        for name, cls in options.items():
+            store.store(group=f"schema/{group}", name=name, node=cls)
+
+
+def to_typed(cfg: DictConfig) -> Config:
+    """The composed configuration as objects, checked."""
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, Config)
+    config.check()
+    return config

@@ -1,0 +1,36 @@
+"""The one handle to private images: no ledger entry, no pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from data.samples import SampleSet
+from privacy.ledger import Ledger
+from privacy.mechanisms import Mechanism
+
+
+class PrivateDataset:
+    """Private images behind a ledger. `size`, `num_classes` are public; the images are loaded at the first spend."""
+
+    def __init__(self, load: Callable[[], SampleSet], size: int, num_classes: int, ledger: Ledger):
+        self.size, self.num_classes, self._ledger = size, num_classes, ledger
+        self._load = load
+        self._samples: SampleSet | None = None
+
+    def spend(self, purpose: str, mechanism: Mechanism) -> SampleSet:
+        """The images, for one use of `mechanism`, which is in the ledger on disk before this returns.
+
+        The caller owes the mechanism: a statistic of sensitivity 1 leaves its hands only with that noise on it.
+        """
+        self._ledger.spend(purpose, mechanism)
+        if self._samples is None:
+            self._samples = self._load()
+            if len(self._samples) != self.size:
+                raise ValueError(f"dataset.size={self.size} is declared, but {len(self._samples)} images were loaded")
+        return self._samples
+
+    def class_histogram(self, purpose: str, mechanism: Mechanism) -> np.ndarray:
+        """Exact images per class, int64 [num_classes]: adding or removing one image moves one bin by 1."""
+        return np.bincount(self.spend(purpose, mechanism).labels, minlength=self.num_classes)

@@ -1,0 +1,78 @@
+"""A set of images with labels, and its file format."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class SampleFileError(ValueError):
+    """A sample file that is not what it should be: the message names the file, the field and what is wrong."""
+
+
+@dataclass
+class SampleSet:
+    """uint8 images [N, H, W, C] (C = 1 or 3), int64 labels [N] in 0 … num_classes - 1.
+
+    `public_labels` int64 [N] is the conditioning that a public model was given, where there is one; `provenance` says in
+    plain values where the samples come from.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    public_labels: np.ndarray | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(f"images: {images.dtype} {list(images.shape)} is not uint8 [N, H, W, 1 or 3]")
+        for name, values in (("labels", labels), ("public_labels", self.public_labels)):
+            if values is not None and (values.dtype != np.int64 or values.shape != (len(images),)):
+                raise ValueError(f"{name}: {values.dtype} {list(values.shape)} is not int64 [{len(images)}]")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise ValueError(f"labels: {labels.min()} … {labels.max()} is outside 0 … {self.num_classes - 1}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Any) -> SampleSet:
+        public = None if self.public_labels is None else self.public_labels[rows]
+        return SampleSet(self.images[rows], self.labels[rows], self.num_classes, public, self.provenance)
+
+    def save(self, path: Path) -> None:
+        """Write npz: `images`, `labels`, `public_labels` if any, `num_classes`, `provenance` (JSON). Whole or not at all."""
+        arrays: dict[str, Any] = {"images": self.images, "labels": self.labels, "num_classes": np.int64(self.num_classes)}
+        if self.public_labels is not None:
+            arrays["public_labels"] = self.public_labels
+        fresh = path.with_name(path.name + ".partial")
+        with fresh.open("wb") as file:
+            np.savez_compressed(file, provenance=np.array(json.dumps(self.provenance)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+
+    @classmethod
+    def load(cls, path: Path) -> SampleSet:
+        """Read back and check; SampleFileError for a missing, truncated or wrong file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise SampleFileError(f"{path}: not a readable npz ({error})") from error
+        if missing := {"images", "labels"} - arrays.keys():
+            raise SampleFileError(f"{path}: no {' and no '.join(sorted(missing))}")
+        labels = arrays["labels"]
+        try:
+            classes = int(arrays.get("num_classes", labels.max(initial=-1) + 1))
+            provenance = json.loads(str(arrays.get("provenance", "{}")))
+            return cls(arrays["images"], labels, classes, arrays.get("public_labels"), provenance)
+        except (ValueError, TypeError) as error:
+            raise SampleFileError(f"{path}: {error}") from error

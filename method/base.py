@@ -1,0 +1,107 @@
+"""What every method offers: a plan that opens no private image, and a run that turns private images into samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.dataset import ClassCounts, Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from errors import require
+from models.config import Model, PublicModel
+from privacy.config import Privacy
+from privacy.mechanisms import DeclaredPublic, DiscreteLaplace, Mechanism, Spend
+from privacy.noise import NoiseSource
+from tracking.tracker import Tracker
+
+
+@dataclass
+class Run:
+    """What a running method is given besides data and model: its noise, its places, and public settings."""
+
+    dataset: Dataset
+    privacy: Privacy
+    noise: NoiseSource
+    noise_multiplier: float | None
+    seed: int
+    tracker: Tracker
+    checkpoints: Path
+    figures: Path
+
+
+@dataclass(kw_only=True)
+class Method:
+    """Settings of a method. `num_samples` is the size of the set that it makes."""
+
+    name: str = "???"
+    num_samples: int = 1000
+    conditional: bool = True
+
+    needs_noise = True  # whether the privacy budget sets a noise multiplier
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        """Raise InputError for settings that cannot run."""
+        classes = len(dataset.classes) if self.conditional else 1
+        require(
+            self.num_samples >= classes, "method.num_samples", self.num_samples, f"at least one for each of {classes} classes"
+        )
+        if self.conditional and dataset.class_counts is ClassCounts.uniform:
+            divisible = self.num_samples % classes == 0
+            allowed = f"divisible by {classes} classes (or dataset.class_counts=public|laplace)"
+            require(divisible, "method.num_samples", self.num_samples, allowed)
+        if self.conditional and dataset.class_counts is ClassCounts.laplace:
+            share = privacy.class_counts_epsilon
+            require(share is not None, "privacy.class_counts_epsilon", share, "set it: dataset.class_counts=laplace spends it")
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        """Everything that `run` will spend at this noise multiplier."""
+        raise NotImplementedError
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
+        """`steps` and `network_calls` (forward passes of one image)."""
+        raise NotImplementedError
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        raise NotImplementedError
+
+    def class_counts_spend(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        mechanism = _class_counts_mechanism(dataset, privacy)
+        return [Spend("class_counts", mechanism)] if self.conditional and mechanism else []
+
+    def class_sizes(self, private: PrivateDataset, run: Run) -> np.ndarray:
+        """How many of `num_samples` each class gets, int64 [classes]: see `ClassCounts`."""
+        if not self.conditional:
+            return np.array([self.num_samples])
+        mechanism = _class_counts_mechanism(run.dataset, run.privacy)
+        if mechanism is None:
+            return np.full(private.num_classes, self.num_samples // private.num_classes)
+        counts = private.class_histogram("class_counts", mechanism)
+        if isinstance(mechanism, DiscreteLaplace):
+            counts = counts + run.noise.stream("class_counts").discrete_laplace(mechanism.epsilon, len(counts))
+        return apportion(np.maximum(counts, 0), self.num_samples)
+
+
+def _class_counts_mechanism(dataset: Dataset, privacy: Privacy) -> Mechanism | None:
+    if dataset.class_counts is ClassCounts.laplace:
+        assert privacy.class_counts_epsilon is not None
+        return DiscreteLaplace(privacy.class_counts_epsilon)
+    return DeclaredPublic() if dataset.class_counts is ClassCounts.public else None
+
+
+def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
+    """Whole shares of `total` in proportion to `weights` (largest remainder), at least one each; int64, sums to `total`."""
+    weights = np.asarray(weights, float)
+    weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights))
+    exact = 1 + weights * (total - len(weights))
+    shares = np.floor(exact).astype(np.int64)
+    shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
+    return shares
+
+
+def provenance(method: Method, model: PublicModel) -> dict[str, Any]:
+    return {"method": method.name, "public_model": model.name}

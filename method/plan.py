@@ -1,0 +1,58 @@
+"""What a run will cost, in privacy and in compute, worked out before any private image is opened."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from data.dataset import Dataset
+from errors import InputError
+from method.base import Method
+from models.config import Model
+from privacy.accounting import calibrate, compose_epsilon
+from privacy.config import Privacy
+from privacy.mechanisms import Spend
+
+
+@dataclass
+class Plan:
+    spends: list[Spend]
+    noise_multiplier: float | None  # None: the method adds no noise
+    epsilon: float  # of all spends together; at most the target
+
+    @classmethod
+    def make(cls, method: Method, dataset: Dataset, privacy: Privacy) -> Plan:
+        """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier."""
+        if not method.needs_noise:
+            spends = method.spends(math.nan, dataset, privacy)
+            return cls(spends, None, compose_epsilon(spends, privacy.delta, privacy.accountant))
+        try:
+            sigma = privacy.noise_multiplier
+            if sigma is None:
+                assert privacy.epsilon is not None
+                sigma = calibrate(
+                    lambda sigma: method.spends(sigma, dataset, privacy), privacy.epsilon, privacy.delta, privacy.accountant
+                )
+            spends = method.spends(sigma, dataset, privacy)
+            return cls(spends, sigma, compose_epsilon(spends, privacy.delta, privacy.accountant))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
+        """The `plan_only` document."""
+        facts, work = model.facts(), method.work(dataset, model)
+        return {
+            "method": method.name,
+            "dataset": dataset.facts(),
+            "privacy": {
+                "epsilon": self.epsilon if math.isfinite(self.epsilon) else "inf",
+                "delta": privacy.delta,
+                "noise_multiplier": self.noise_multiplier,
+                "accountant": privacy.accountant.value,
+                "neighbouring": "add or remove one example",
+                "events": [spend.to_dict() for spend in self.spends],
+            },
+            "model": {"name": model.name, "parameters": facts["parameters"], "trainable_parameters": 0},
+            "work": {**work, "flops": work["network_calls"] * facts["flops"]},
+        }

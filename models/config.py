@@ -1,0 +1,53 @@
+"""What every public model offers: facts without weights for a plan, and the model itself, public knowledge only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+
+from data.dataset import Dataset
+from models.diffusion import DiffusionModel
+from models.features import Embedding
+
+
+class EmbeddingName(Enum):
+    public_features = "public_features"
+    pixels = "pixels"
+
+
+@dataclass
+class PublicModel:
+    """A generator and embeddings that have seen public data alone."""
+
+    name: str
+    generator: DiffusionModel
+    embeddings: dict[EmbeddingName, Embedding]
+
+
+@dataclass(kw_only=True)
+class Model:
+    """Settings of a public model."""
+
+    name: str = "???"
+    batch_size: int = 512
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise InputError where the model does not fit the dataset."""
+        raise NotImplementedError
+
+    def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
+        """Raise InputError for a variation degree that the model does not have."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, int]:
+        """`parameters`, and `flops` of one forward pass of one image."""
+        raise NotImplementedError
+
+    def calls(self, degree: float | None = None, respacing: str | None = None) -> int:
+        """Network calls for one image: from noise, or a variation at `degree`."""
+        raise NotImplementedError
+
+    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
+        raise NotImplementedError

@@ -1,0 +1,109 @@
+"""A class-conditional diffusion model as the methods see it: a diffusers U-Net, its schedule and what its labels mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from data.images import to_network, to_uint8
+from models.samplers import PredictNoise, ddim, sdedit
+from models.schedules import respaced_timesteps
+from models.seeds import sample_noise
+from tracking.progress import Advance
+
+_Generate = Callable[[slice, PredictNoise, torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class DiffusionModel:
+    """Generates images for `num_labels` public labels, one random stream per sample.
+
+    Label `num_labels` is the null label of classifier-free guidance, where the U-Net has one more embedding than labels.
+    `respacing` is improved-diffusion's: "N" or "ddimN" of the schedule's steps.
+    """
+
+    unet: Any  # a diffusers UNet2DModel
+    alpha_bar: np.ndarray  # float64 [T]
+    num_labels: int
+    respacing: str
+    guidance: float = 0.0
+    seed: int = 0
+    timestep_scale: float = 1.0
+    batch_size: int = 512
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return (self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
+
+    def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
+        """Images from noise for int64 labels [N]: uint8 [N, H, W, C]. `stream` names the randomness: same name, same images."""
+        timesteps = respaced_timesteps(len(self.alpha_bar), self.respacing)
+
+        def generate(rows: slice, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
+            return ddim(predict, noise, timesteps, self.alpha_bar)
+
+        return self._in_batches(labels, stream, generate, advance)
+
+    def variation(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        degree: float,
+        *,
+        stream: str,
+        respacing: str | None = None,
+        advance: Advance | None = None,
+    ) -> np.ndarray:
+        """Images like the given ones (uint8 [N, H, W, C], same out) at degree 1 … N of the respacing: see `sdedit`."""
+        timesteps = respaced_timesteps(len(self.alpha_bar), respacing or self.respacing)
+
+        def generate(rows: slice, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
+            return sdedit(predict, to_network(images[rows], self.device), noise, int(degree), timesteps, self.alpha_bar)
+
+        return self._in_batches(labels, stream, generate, advance)
+
+    def predict_noise(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
+        """eps = (1 + w) eps(x, y) - w eps(x, null) (Ho & Salimans 2022, eq. 6); w = 0 makes one call, not two."""
+        eps = self._network(x, t, labels)
+        if self.guidance:
+            null = torch.full_like(labels, self.num_labels)
+            eps = (1 + self.guidance) * eps - self.guidance * self._network(x, t, null)
+        return eps
+
+    def _network(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
+        out = self.unet(x, t * self.timestep_scale, labels if self.unet.config.num_class_embeds else None).sample
+        return out[:, : x.shape[1]]  # a learned variance, where there is one, is not used by DDIM
+
+    @torch.inference_mode()
+    def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:
+        channels, height, width = self.shape
+        out = np.empty((len(labels), height, width, channels), np.uint8)
+        self.unet.eval()
+        for start in range(0, len(labels), self.batch_size):
+            rows = slice(start, min(start + self.batch_size, len(labels)))
+            y = torch.from_numpy(labels[rows]).to(self.device)
+            noise = sample_noise(self.seed, stream, np.arange(rows.start, rows.stop), self.shape).to(self.device)
+            out[rows] = to_uint8(generate(rows, partial(self.predict_noise, labels=y), noise))
+            if advance:
+                advance(rows.stop - rows.start)
+        return out
+
+
+def unet_facts(config: dict[str, Any]) -> dict[str, int]:
+    """`parameters`, and `flops` of one forward pass of one image, counted without allocating weights."""
+    with torch.device("meta"):
+        unet: Any = UNet2DModel(**config)
+        x, t = torch.empty(1, config["in_channels"], config["sample_size"], config["sample_size"]), torch.zeros(1)
+        y = torch.zeros(1, dtype=torch.int64) if config.get("num_class_embeds") else None
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            unet(x, t, y)
+    return {"parameters": sum(p.numel() for p in unet.parameters()), "flops": counter.get_total_flops()}

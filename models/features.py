@@ -1,0 +1,55 @@
+"""Embeddings: a network that maps images to vectors, learned on public images alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.images import to_network
+
+
+class Embedding(Protocol):
+    """Anything that turns uint8 images [N, H, W, C] into float32 vectors [N, D]."""
+
+    def embed(self, images: np.ndarray) -> np.ndarray: ...
+
+
+class PublicFeatures(nn.Module):
+    """A small CNN trained to classify the public images; its features are the activations before the last layer."""
+
+    def __init__(self, channels: int = 1, num_classes: int = 10, width: int = 32, dim: int = 64):
+        super().__init__()
+        self.dim = dim
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1), nn.GroupNorm(8, 2 * width), nn.SiLU(),
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(2 * width * 16, dim),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.SiLU(), nn.Linear(dim, num_classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x))
+
+    @torch.inference_mode()
+    def embed(self, images: np.ndarray, batch_size: int = 1024) -> np.ndarray:
+        """uint8 [N, H, W, C] to float32 [N, dim]."""
+        device = next(self.parameters()).device
+        self.eval()
+        out = np.empty((len(images), self.dim), np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            out[start : start + len(batch)] = self.body(to_network(batch, device)).cpu().numpy()
+        return out
+
+
+class Pixels:
+    """The images themselves, scaled to [0, 1] and flattened."""
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] to float32 [N, H·W·C]."""
+        return images.reshape(len(images), -1).astype(np.float32) / 255

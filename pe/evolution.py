@@ -1,0 +1,192 @@
+"""Private Evolution (Lin et al. 2024, Alg. 1-4): a population of generated images evolves towards the private ones.
+
+Each private image votes for its nearest generated image; noisy votes choose parents; VARIATION makes offspring. With
+classes, the rounds of all classes run side by side: an image votes in its own class alone, so one noise serves all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.grid import save_grid
+from data.private import PrivateDataset
+from data.samples import SampleFileError, SampleSet
+from errors import require
+from method.base import Method, Run
+from models.config import EmbeddingName, Model, PublicModel
+from models.features import Embedding
+from models.seeds import numpy_rng
+from pe.apis import ImageAPI
+from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
+from pe.neighbours import NeighbourBackend
+from privacy.config import Privacy
+from privacy.mechanisms import Spend
+from tracking.progress import Advance, console, progress
+
+
+class InitialLabels(Enum):
+    random = "random"  # the public model's labels are drawn at birth: they need not be the private classes (the paper)
+    matching = "matching"  # private class c starts from public label c: the label names are the same, public knowledge
+
+
+@dataclass(kw_only=True)
+class PrivateEvolution(Method):
+    """`method=pe`. Round t uses `variation_degrees[t-1]` and, where given, `respacings[t-1]`."""
+
+    name: str = "pe"
+    iterations: int = 5
+    lookahead: int = 4
+    threshold: float = 2.0
+    variation_degrees: list[float] = field(default_factory=list)
+    respacings: list[str] = field(default_factory=list)
+    expansions: int = 0  # §4.2: the release is the last population and this many variations of each of its members
+    expansion_degree: float | None = None
+    noise: VoteNoise = VoteNoise.discrete_gaussian
+    embedding: EmbeddingName = EmbeddingName.public_features
+    neighbours: NeighbourBackend = NeighbourBackend.torch
+    initial_labels: InitialLabels = InitialLabels.random
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        super().check(dataset, model, privacy)
+        require(self.iterations >= 1, "method.iterations", self.iterations, "1 or more")
+        require(self.lookahead >= 0, "method.lookahead", self.lookahead, "0 (off) or more")
+        require(0 <= self.threshold < float("inf"), "method.threshold", self.threshold, "0 or more")
+        for key, values in (("variation_degrees", self.variation_degrees), ("respacings", self.respacings)):
+            fits = len(values) == self.iterations or (key == "respacings" and not values)
+            require(fits, f"method.{key}", values, f"one for each of method.iterations={self.iterations} rounds")
+        for t in range(1, self.iterations + 1):
+            model.check_degree("method.variation_degrees", *self._degree(t))
+        require(self.expansions >= 0, "method.expansions", self.expansions, "0 or more")
+        if self.expansions:
+            degree = self.expansion_degree
+            require(degree is not None, "method.expansion_degree", degree, f"set it: method.expansions={self.expansions}")
+            assert degree is not None
+            model.check_degree("method.expansion_degree", degree, None)
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier), self.iterations)
+        return [*self.class_counts_spend(dataset, privacy), votes]
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
+        rounds = sum(model.calls(*self._degree(t)) for t in range(1, self.iterations + 1)) * (self.lookahead + 1)
+        more = self.expansions * model.calls(self.expansion_degree) if self.expansions else 0
+        return {"steps": self.iterations, "network_calls": self.num_samples * (model.calls() + rounds + more)}
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
+        embedding = model.embeddings[self.embedding]
+        assert run.noise_multiplier is not None
+        population = None
+        for t, population in self.evolve(private, model.generator, embedding, labels, run):
+            save_grid(population, run.figures / f"round_{t:03d}.png")
+            population.save(run.checkpoints / "population.npz")
+        assert population is not None
+        return self.expand(population, model.generator)
+
+    def evolve(
+        self, private: PrivateDataset, api: ImageAPI, embedding: Embedding, labels: np.ndarray, run: Run
+    ) -> Iterator[tuple[int, SampleSet]]:
+        """Alg. 1 and 3: yields (round, population) from round 0, or from the round that a killed run had saved."""
+        population = _saved(run)
+        if population is None:
+            public_labels = self._birth_labels(labels, api, run.seed)
+            with progress("PE: random images", len(labels)) as advance:
+                images = api.random(public_labels, stream="pe/random", advance=advance)
+            population = SampleSet(images, labels, labels.max() + 1, public_labels, {"round": 0})
+            yield 0, population
+        first = population.provenance["round"] + 1
+        with progress("PE: variations", (self.iterations + 1 - first) * (self.lookahead + 1) * len(labels)) as advance:
+            for t in range(first, self.iterations + 1):
+                votes = self.vote(population, private, api, embedding, t, run, advance)
+                population = self.offspring(population, votes, api, t, run, advance)
+                yield t, population
+
+    def vote(
+        self,
+        population: SampleSet,
+        private: PrivateDataset,
+        api: ImageAPI,
+        embedding: Embedding,
+        t: int,
+        run: Run,
+        advance: Advance,
+    ) -> np.ndarray:
+        """Alg. 2 with lookahead (§4): noisy, thresholded votes, float64 [N]."""
+        points = self.look_ahead(population, api, embedding, t, advance)
+        assert run.noise_multiplier is not None
+        mechanism, purpose = self.noise.mechanism(run.noise_multiplier), f"pe.votes/round={t}"
+        images = private.spend(purpose, mechanism)
+        private_labels = images.labels if self.conditional else np.zeros(len(images), np.int64)
+        votes = count_votes(embedding.embed(images.images), private_labels, points, population.labels, self.neighbours)
+        votes = threshold_votes(noisy_votes(votes, mechanism, run.noise.stream(purpose)), self.threshold)
+        run.tracker.log({"pe/noisy_votes": float(votes.sum()), "pe/images_with_votes": int((votes > 0).sum())}, step=t)
+        return votes
+
+    def look_ahead(self, population: SampleSet, api: ImageAPI, embedding: Embedding, t: int, advance: Advance) -> np.ndarray:
+        """Embeddings of the population, or with `lookahead` k > 0 the mean over k variations of each: float32 [N, D]."""
+        if self.lookahead == 0:
+            return embedding.embed(population.images)
+        degree, respacing = self._degree(t)
+        total: np.ndarray | float = 0.0
+        for k in range(self.lookahead):
+            stream = f"pe/round={t}/lookahead={k}"
+            images = api.variation(
+                population.images, _public(population), degree, stream=stream, respacing=respacing, advance=advance
+            )
+            total = total + embedding.embed(images)
+        return np.asarray(total, np.float32) / self.lookahead
+
+    def offspring(self, population: SampleSet, votes: np.ndarray, api: ImageAPI, t: int, run: Run, advance: Advance) -> SampleSet:
+        """Parents with replacement in proportion to votes, per class; then one variation of each, public labels inherited."""
+        rng = numpy_rng(run.seed, f"pe/round={t}/parents")
+        parents = np.empty(len(population), np.int64)
+        for label in np.unique(population.labels):
+            mine = np.flatnonzero(population.labels == label)
+            total = votes[mine].sum()
+            if total <= 0:
+                console.print(f"round {t}, class {label}: no vote above the threshold; its parents are drawn uniformly")
+                run.tracker.log({"pe/class_without_votes": int(label)}, step=t)
+            parents[mine] = rng.choice(mine, len(mine), p=votes[mine] / total if total > 0 else None)
+        chosen = population[parents]
+        degree, respacing = self._degree(t)
+        stream = f"pe/round={t}/offspring"
+        images = api.variation(chosen.images, _public(chosen), degree, stream=stream, respacing=respacing, advance=advance)
+        return SampleSet(images, population.labels, population.num_classes, chosen.public_labels, {"round": t})
+
+    def expand(self, population: SampleSet, api: ImageAPI) -> SampleSet:
+        """§4.2: as many samples as wanted from the last population, at no privacy cost."""
+        images = [population.images]
+        if self.expansions:
+            assert self.expansion_degree is not None
+            with progress("PE: more samples", self.expansions * len(population)) as advance:
+                for i in range(self.expansions):
+                    stream, public = f"pe/expansion={i}", _public(population)
+                    images.append(api.variation(population.images, public, self.expansion_degree, stream=stream, advance=advance))
+        copies = 1 + self.expansions
+        labels, public_labels = np.tile(population.labels, copies), np.tile(_public(population), copies)
+        return SampleSet(np.concatenate(images), labels, population.num_classes, public_labels)
+
+    def _degree(self, t: int) -> tuple[float, str | None]:
+        return self.variation_degrees[t - 1], self.respacings[t - 1] if self.respacings else None
+
+    def _birth_labels(self, labels: np.ndarray, api: ImageAPI, seed: int) -> np.ndarray:
+        if self.initial_labels is InitialLabels.matching and self.conditional:
+            return labels.astype(np.int64)
+        return numpy_rng(seed, "pe/labels").integers(api.num_labels, size=len(labels))
+
+
+def _public(samples: SampleSet) -> np.ndarray:
+    assert samples.public_labels is not None
+    return samples.public_labels
+
+
+def _saved(run: Run) -> SampleSet | None:
+    try:
+        return SampleSet.load(run.checkpoints / "population.npz")
+    except SampleFileError:
+        return None

@@ -1,0 +1,30 @@
+"""The budget that a user states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from errors import require
+from privacy.accounting import Accountant
+
+
+@dataclass(kw_only=True)
+class Privacy:
+    """Exactly one of `epsilon` (a target) and `noise_multiplier` (fixed) is set; the other is computed."""
+
+    epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    accountant: Accountant = Accountant.pld
+    noise_seed: int | None = None  # None: from the operating system's entropy. A number voids the guarantee.
+    class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
+
+    def check(self) -> None:
+        both = f"{self.epsilon}, privacy.noise_multiplier={self.noise_multiplier}"
+        require((self.epsilon is None) != (self.noise_multiplier is None), "privacy.epsilon", both, "set exactly one of the two")
+        require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
+        sigma = self.noise_multiplier
+        require(sigma is None or 0 < sigma < 1e6, "privacy.noise_multiplier", sigma, "a finite number above 0")
+        require(0 < self.delta < 1, "privacy.delta", self.delta, "between 0 and 1, both excluded")
+        share = self.class_counts_epsilon
+        require(share is None or 0 < share < 1e6, "privacy.class_counts_epsilon", share, "a finite number above 0, or null")

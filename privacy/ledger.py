@@ -1,0 +1,110 @@
+"""The ledger: every private touch is written down, and synced to disk, before its noise is drawn.
+
+The certificate's epsilon is the composition of these entries, never the target copied over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from privacy.accounting import Accountant, compose_epsilon
+from privacy.mechanisms import Mechanism, NonPrivate, Spend
+
+
+class BudgetError(RuntimeError):
+    """A private touch that the plan does not hold, or the same touch twice."""
+
+
+class Ledger:
+    """Entries in a JSON-lines file, checked against the plan that the user was shown.
+
+    A purpose ends in `/name=index` where it repeats ("pe.votes/round=3"); the plan names it without ("pe.votes"). An entry
+    that an interrupted start already wrote is not counted again: its noise is the same noise (see `privacy.noise`).
+    """
+
+    def __init__(self, path: Path, plan: Sequence[Spend], delta: float, accountant: Accountant):
+        self._path, self._plan = path, {spend.purpose: spend for spend in plan}
+        self.delta, self.accountant = delta, accountant
+        self._entries: dict[str, Mechanism] = {}
+        self._touched: set[str] = set()
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the last line of a killed start: its noise was never drawn
+                break
+            self._entries[entry.pop("purpose")] = Mechanism.from_dict(entry)
+        if self._entries:
+            self._rewrite()
+
+    def spend(self, purpose: str, mechanism: Mechanism) -> None:
+        """Write one use of `mechanism` down; returns once it is on disk. Raises BudgetError where it is not in the plan."""
+        planned = self._plan.get(purpose.split("/")[0])
+        if planned is None or planned.mechanism != mechanism:
+            raise BudgetError(f"purpose={purpose} with {mechanism} is not in the plan: {planned}")
+        if purpose in self._touched:
+            raise BudgetError(f"purpose={purpose} is spent already in this run")
+        self._touched.add(purpose)
+        if purpose in self._entries:
+            if self._entries[purpose] != mechanism:
+                raise BudgetError(f"purpose={purpose} was spent as {self._entries[purpose]}, not as {mechanism}")
+            return
+        used = sum(entry.split("/")[0] == planned.purpose for entry in self._entries)
+        if used >= planned.count:
+            raise BudgetError(f"purpose={purpose}: all {planned.count} planned uses are spent")
+        self._entries[purpose] = mechanism
+        with self._path.open("a") as file:
+            file.write(json.dumps({"purpose": purpose, **mechanism.to_dict()}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @property
+    def spends(self) -> list[Spend]:
+        """What has been spent so far, in order, equal purposes counted together."""
+        counts = Counter((purpose.split("/")[0], mechanism) for purpose, mechanism in self._entries.items())
+        return [Spend(purpose, mechanism, count) for (purpose, mechanism), count in counts.items()]
+
+    @property
+    def epsilon(self) -> float:
+        return compose_epsilon(self.spends, self.delta, self.accountant)
+
+    @property
+    def holds_private_data(self) -> bool:
+        """Whether something was read without noise, so that nothing made from it may be released."""
+        return any(isinstance(mechanism, NonPrivate) for mechanism in self._entries.values())
+
+    def _rewrite(self) -> None:
+        """Drop a torn last line, atomically."""
+        fresh = self._path.with_suffix(".partial")
+        with fresh.open("w") as file:
+            file.writelines(json.dumps({"purpose": p, **m.to_dict()}) + "\n" for p, m in self._entries.items())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, self._path)
+
+
+def certificate(
+    ledger: Ledger, *, noise_seed: int | None, assumptions: Sequence[str], provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """What is written beside a release: the privacy it has, what was spent, and what that rests on."""
+    reasons = []
+    if noise_seed is not None:
+        reasons.append(f"privacy.noise_seed={noise_seed}: anyone who knows the seed can compute the noise")
+    if ledger.holds_private_data:
+        reasons.append("the private images were used without noise")
+    return {
+        "private": not reasons,
+        **({"reason": "; ".join(reasons)} if reasons else {}),
+        "epsilon": ledger.epsilon if math.isfinite(ledger.epsilon) else "inf",
+        "delta": ledger.delta,
+        "neighbouring": "add or remove one example",
+        "accountant": ledger.accountant.value,
+        "mechanisms": [spend.to_dict() for spend in ledger.spends],
+        "public_by_assumption": list(assumptions),
+        **provenance,
+    }

@@ -1,0 +1,85 @@
+"""What a run may do to private data: mechanisms on queries of sensitivity 1, and the spends that name their use.
+
+Sensitivity is under adding or removing one example. Mechanisms are public facts: they hold no data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    @property
+    def kind(self) -> str:
+        return _KINDS[type(self)]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"mechanism": self.kind, **asdict(self)}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Mechanism:
+        fields = dict(values)
+        return {kind: cls for cls, kind in _KINDS.items()}[fields.pop("mechanism")](**fields)
+
+
+@dataclass(frozen=True)
+class Gaussian(Mechanism):
+    """N(0, sigma^2) on every coordinate; L2 sensitivity 1."""
+
+    noise_multiplier: float
+
+
+@dataclass(frozen=True)
+class DiscreteGaussian(Mechanism):
+    """Integer noise with P(x) ∝ exp(-x²/2σ²) (Canonne, Kamath & Steinke 2020) on a histogram: one example moves one bin by 1."""
+
+    noise_multiplier: float
+
+
+@dataclass(frozen=True)
+class SampledGaussian(Mechanism):
+    """The Gaussian mechanism on a Poisson sample: every example enters with probability `sample_rate`."""
+
+    noise_multiplier: float
+    sample_rate: float
+
+
+@dataclass(frozen=True)
+class DiscreteLaplace(Mechanism):
+    """Integer noise with P(x) ∝ exp(-|x|·epsilon) on a histogram: one example moves one bin by 1."""
+
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class DeclaredPublic(Mechanism):
+    """An exact statistic that the user declares to be public knowledge: nothing is spent, but the certificate says so."""
+
+
+@dataclass(frozen=True)
+class NonPrivate(Mechanism):
+    """The data themselves: infinite epsilon."""
+
+
+_KINDS: dict[type[Mechanism], str] = {
+    Gaussian: "gaussian",
+    DiscreteGaussian: "discrete_gaussian",
+    SampledGaussian: "sampled_gaussian",
+    DiscreteLaplace: "discrete_laplace",
+    DeclaredPublic: "declared_public",
+    NonPrivate: "non_private",
+}
+
+
+@dataclass(frozen=True)
+class Spend:
+    """`count` uses of one mechanism for one purpose, e.g. five rounds of votes."""
+
+    purpose: str
+    mechanism: Mechanism
+    count: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"purpose": self.purpose, "count": self.count, **self.mechanism.to_dict()}

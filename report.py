@@ -1,0 +1,78 @@
+"""What a user sees at the end of a run: the numbers beside their floor and ceiling, and where the files are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from conf.schema import Config
+from tracking.run_dir import RunDir
+
+REFERENCES = Path(__file__).parent / "eval" / "references"
+
+
+def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str, Any], folder: RunDir) -> None:
+    rows = {config.method.name: metrics}
+    stored = load_references(config)
+    if stored:
+        rows = {"public_only": stored["public_only"], **rows, "real_data": stored["real_data"]}
+    table = Table(title=f"{config.method.name} on {config.dataset.name}, δ = {certificate['delta']:g}")
+    for column in ("", "ε spent", "Fréchet distance ↓", "WRN-40-4 accuracy ↑"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, row in rows.items():
+        label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
+        table.add_row(label, _epsilon(row), _distance(row), _accuracy(row), style="bold" if row is metrics else None)
+    console = Console()
+    console.print(table)
+    if stored:
+        console.print(f"Floor and ceiling: stored runs of the same evaluator ({stored['command']}).")
+    if "frechet/public_features_train" in metrics:
+        console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
+    if not certificate["private"]:
+        console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
+    published = folder.published
+    assert published is not None
+    console.print(f"grid picture   {published / 'grid.png'}", soft_wrap=True, highlight=False)
+    console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
+    shared = "release/ may be shared" if published == folder.release else "nothing of this run may be shared"
+    console.print(f"               {shared}; internal/ must not be")
+
+
+def load_references(config: Config) -> dict[str, Any] | None:
+    """Stored floor and ceiling of this dataset, if they were measured with the evaluator settings of this run."""
+    path = REFERENCES / f"{config.dataset.name}.json"
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text())
+    return stored if stored["evaluators"] == evaluator_settings(config) else None
+
+
+def evaluator_settings(config: Config) -> dict[str, Any]:
+    """What must agree for two runs' numbers to stand in one table; the number of seeds may differ."""
+    frechet, downstream = config.eval.frechet, config.eval.downstream
+    return {
+        "frechet": [frechet.embedding.value, frechet.reference.value],
+        "downstream": [downstream.steps, downstream.batch_size],
+    }
+
+
+def _epsilon(row: dict[str, Any]) -> str:
+    value = float(row["privacy/epsilon"])
+    return "∞" if value == float("inf") else f"{value:.3g}"
+
+
+def _distance(row: dict[str, Any]) -> str:
+    values = [value for name, value in row.items() if name.startswith("frechet/")]
+    return f"{values[0]:.1f}" if values else "–"
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    if "wrn40_4/accuracy" not in row:
+        return "–"
+    mean, spread, seeds = (row[f"wrn40_4/accuracy{part}"] for part in ("", "_spread", "_seeds"))
+    mean, spread, seeds = 100 * mean, 100 * spread, int(seeds)
+    return f"{mean:.1f} % ± {spread:.1f} ({seeds} seeds)" if seeds > 1 else f"{mean:.1f} % (1 seed)"

@@ -1,0 +1,161 @@
+"""One command: a private image dataset, a budget and a method in; a differentially private synthetic dataset out.
+
+    python run.py                                     # Private Evolution on the embedded digits
+    python run.py method=public_only eval=seeds       # any group=option, any key=value; --help lists them
+
+config -> dataset -> public model -> method(private data, budget) -> samples -> [release] -> evaluators -> tracker
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from conf.help import one_line, print_help
+from conf.schema import Config, register, to_typed
+from data.grid import save_grid
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from errors import InputError
+from eval.config import Subject
+from method.base import Run
+from method.plan import Plan
+from privacy.ledger import Ledger, certificate
+from privacy.noise import NoiseSource
+from report import print_report
+from tracking.progress import console
+from tracking.run_dir import RunDir, write_json
+from tracking.tracker import Tracker
+
+CONFIG_DIR = str(Path(__file__).parent / "conf")
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
+def main(cfg: DictConfig) -> None:
+    folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    try:
+        config = to_typed(cfg)
+        plan = Plan.make(config.method, config.dataset, config.privacy)
+        if config.plan_only:
+            print(json.dumps(plan.describe(config.method, config.dataset, config.model, config.privacy), indent=2))
+            return
+        folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg))
+    finally:
+        folder.remove_if_empty()
+
+    ledger = Ledger(folder.ledger, plan.spends, config.privacy.delta, config.privacy.accountant)
+    if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:
+        raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
+    noise = NoiseSource.for_run(folder.noise_key, config.privacy.noise_seed)
+    tracker = config.tracker.build(folder.path, OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    model = config.model.build(config.dataset, config.torch_device, config.seed)
+
+    if folder.published is None:
+        private = PrivateDataset(config.dataset.private, config.dataset.num_private, len(config.dataset.classes), ledger)
+        started = time.time()
+        run = Run(
+            dataset=config.dataset,
+            privacy=config.privacy,
+            noise=noise,
+            noise_multiplier=plan.noise_multiplier,
+            seed=config.seed,
+            tracker=tracker,
+            checkpoints=folder.checkpoints,
+            figures=folder.figures,
+        )
+        samples = config.method.run(private, model, run)
+        release(samples, config, ledger, folder, seconds=time.time() - started)
+    evaluate(config, model, folder, tracker)
+    tracker.finish()
+
+
+def release(samples: SampleSet, config: Config, ledger: Ledger, folder: RunDir, seconds: float) -> None:
+    """The privacy boundary: what is under release/ may be shared. A run that is not private has no release/."""
+    assumptions = [f"number of private images: {config.dataset.num_private}", f"class names: {', '.join(config.dataset.classes)}"]
+    origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
+    samples.provenance = origin
+    document = certificate(
+        ledger,
+        noise_seed=config.privacy.noise_seed,
+        assumptions=assumptions,
+        provenance={"epsilon_target": config.privacy.epsilon, **origin, "num_samples": len(samples)},
+    )
+
+    def write(target: Path) -> None:
+        samples.save(target / "samples.npz")
+        save_grid(samples, target / "grid.png")
+        write_json(target / "privacy.json", document)
+
+    folder.publish(write, private=not ledger.holds_private_data)
+    write_json(folder.internal / "cost.json", {"time/method_seconds": round(seconds, 1)})
+
+
+def evaluate(config: Config, model: Any, folder: RunDir, tracker: Tracker) -> None:
+    """Diagnostics on real data: after the release, into internal/, never fed back. The last file written is metrics.json."""
+    published = folder.published
+    assert published is not None
+    document = json.loads((published / "privacy.json").read_text())
+    subject = Subject(SampleSet.load(published / "samples.npz"), config.dataset, model, config.torch_device, config.seed)
+    budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
+    metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
+    failures, started = [], time.time()
+    for evaluator in config.eval.evaluators:
+        try:
+            for name, value in evaluator.evaluate(subject):
+                metrics[name] = value
+                tracker.log({name: value}, internal=True)
+        except Exception as error:  # the others still run; the run then fails
+            failures.append(f"{type(evaluator).__name__}: {error}")
+            console.print_exception()
+    metrics["time/evaluation_seconds"] = round(time.time() - started, 1)
+    tracker.image("grid", published / "grid.png") if published == folder.release else None
+    if failures:
+        raise SystemExit(f"{len(failures)} evaluator(s) failed; the release stands, run again to evaluate: {'; '.join(failures)}")
+    write_json(folder.metrics, metrics)
+    print_report(config, metrics, document, folder)
+
+
+def _difference(stored: str, cfg: DictConfig) -> str | None:
+    """The first key in which a stored configuration is another run than this one. Evaluation and tracking may differ."""
+    before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key) and key.split(".")[0] not in ("eval", "tracker", "device"):
+            return f"{key}: {before.get(key)} before, {now.get(key)} now"
+    return None
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def cli() -> int:
+    """Exit status 0: done; 1: something broke; 2: bad input, said in one line before any work."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print_help(CONFIG_DIR)
+        return 0
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and become one line
+    try:
+        main()
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        print(line, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
