@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,19 @@ def main(cfg: DictConfig) -> None:
             figures=folder.figures,
         )
         samples = config.method.run(private, model, run)
-        release(samples, config, ledger, folder, seconds=time.time() - started)
+        release(samples, config, ledger, folder, run.save_model, seconds=time.time() - started)
     evaluate(config, model, folder, tracker)
     tracker.finish()
 
 
-def release(samples: SampleSet, config: Config, ledger: Ledger, folder: RunDir, seconds: float) -> None:
+def release(
+    samples: SampleSet,
+    config: Config,
+    ledger: Ledger,
+    folder: RunDir,
+    save_model: Callable[[Path], None] | None,
+    seconds: float,
+) -> None:
     """The privacy boundary: what is under release/ may be shared. A run that is not private has no release/."""
     assumptions = [f"number of private images: {config.dataset.num_private}", f"class names: {', '.join(config.dataset.classes)}"]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
@@ -93,6 +101,8 @@ def release(samples: SampleSet, config: Config, ledger: Ledger, folder: RunDir, 
     def write(target: Path) -> None:
         samples.save(target / "samples.npz")
         save_grid(samples, target / "grid.png")
+        if save_model:
+            save_model(target / "model")
         write_json(target / "privacy.json", document)
 
     folder.publish(write, private=not ledger.holds_private_data)

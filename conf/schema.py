@@ -12,19 +12,20 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from baselines.methods import PublicOnly, RealData
 from data.dataset import Dataset
 from data.digits import Digits
+from dp_finetune.method import DPDiffusion
 from errors import require
 from eval.config import Evaluation
 from method.base import Method
 from models.config import Model
-from models.digits import DigitsUNet
+from models.unet import UNet
 from pe.evolution import PrivateEvolution
 from privacy.config import Privacy
 from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
     "dataset": {"digits": Digits},
-    "method": {"pe": PrivateEvolution, "public_only": PublicOnly, "real_data": RealData},
-    "model": {"digits_unet": DigitsUNet},
+    "method": {"pe": PrivateEvolution, "dp_diffusion": DPDiffusion, "public_only": PublicOnly, "real_data": RealData},
+    "model": {"unet": UNet},
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},
     "tracker": {"tracker": TrackerConfig},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 
 def to_network(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -16,3 +17,14 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
     """Float [N, C, H, W] in [-1, 1] (clipped) to uint8 [N, H, W, C], rounded to nearest: the inverse of `to_network`."""
     pixels = x.detach().clamp(-1, 1).add(1.0).mul(127.5).round()
     return pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # [N, H, W, C]
+
+
+def random_shift(x: torch.Tensor, pad: int, rng: torch.Generator) -> torch.Tensor:
+    """Each image of float [N, C, H, W] moved by up to `pad` pixels either way, the border filled by its edge."""
+    n, _, height, width = x.shape
+    padded = F.pad(x, (pad, pad, pad, pad), mode="replicate")
+    top, left = torch.randint(0, 2 * pad + 1, (2, n), generator=rng, device=rng.device)
+    rows = top[:, None] + torch.arange(height, device=rng.device)  # [N, H]
+    cols = left[:, None] + torch.arange(width, device=rng.device)  # [N, W]
+    example = torch.arange(n, device=rng.device)[:, None, None]
+    return padded[example, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)

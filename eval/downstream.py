@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.images import to_network
+from data.images import random_shift, to_network
 from data.samples import SampleSet
 from models.classifiers import WideResNet
 from models.seeds import derive, torch_rng
@@ -31,7 +31,7 @@ def train_wrn(
     pad = max(1, samples.images.shape[1] // 8)
     for _ in range(steps):
         rows = torch.randint(len(images), (batch_size,), generator=rng)
-        x = _shift(to_network(images[rows].numpy()), pad, rng).to(device)
+        x = random_shift(to_network(images[rows].numpy()), pad, rng).to(device)
         loss = F.cross_entropy(network(x), labels[rows].to(device))
         loss.backward()
         optimizer.step()
@@ -50,16 +50,6 @@ def accuracy(network: torch.nn.Module, test: SampleSet, device: torch.device, ba
         logits = network(to_network(test.images[start : start + batch_size], device))
         right += int((logits.argmax(1).cpu().numpy() == test.labels[start : start + batch_size]).sum())
     return right / len(test)
-
-
-def _shift(x: torch.Tensor, pad: int, rng: torch.Generator) -> torch.Tensor:
-    """Each image moved by up to `pad` pixels either way, the border filled with its edge."""
-    n, _, height, width = x.shape
-    padded = F.pad(x, (pad, pad, pad, pad), mode="replicate")
-    top, left = torch.randint(0, 2 * pad + 1, (2, n), generator=rng)
-    rows = top[:, None] + torch.arange(height)  # [N, H]
-    cols = left[:, None] + torch.arange(width)  # [N, W]
-    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float]:

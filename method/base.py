@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Run:
     tracker: Tracker
     checkpoints: Path
     figures: Path
+    save_model: Callable[[Path], None] | None = None  # set by a method that releases a model beside its samples
 
 
 @dataclass(kw_only=True)
@@ -63,8 +64,11 @@ class Method:
         raise NotImplementedError
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        """`steps` and `network_calls` (forward passes of one image)."""
+        """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`."""
         raise NotImplementedError
+
+    def trainable_parameters(self, model: Model) -> int:
+        return 0
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         raise NotImplementedError

@@ -53,6 +53,11 @@ class Plan:
                 "neighbouring": "add or remove one example",
                 "events": [spend.to_dict() for spend in self.spends],
             },
-            "model": {"name": model.name, "parameters": facts["parameters"], "trainable_parameters": 0},
-            "work": {**work, "flops": work["network_calls"] * facts["flops"]},
+            "model": {
+                "name": model.name,
+                "parameters": facts["parameters"],
+                "trainable_parameters": method.trainable_parameters(model),
+            },
+            # a backward pass costs about two forward passes
+            "work": {**work, "flops": (work["network_calls"] + 2 * work.get("backward_calls", 0)) * facts["flops"]},
         }

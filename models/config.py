@@ -33,6 +33,11 @@ class Model:
     name: str = "???"
     batch_size: int = 512
 
+    @property
+    def num_steps(self) -> int:
+        """Timesteps of the noise schedule."""
+        raise NotImplementedError
+
     def check(self, dataset: Dataset) -> None:
         """Raise InputError where the model does not fit the dataset."""
         raise NotImplementedError

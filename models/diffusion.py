@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDIMScheduler, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
@@ -38,6 +39,18 @@ class DiffusionModel:
     timestep_scale: float = 1.0
     batch_size: int = 512
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def null_label(self) -> int | None:
+        """The label of classifier-free guidance, where the U-Net has one."""
+        return self.num_labels if (self.unet.config.num_class_embeds or 0) > self.num_labels else None
+
+    def save(self, folder: Path) -> None:
+        """`unet/` and `scheduler/` as diffusers writes them."""
+        self.unet.save_pretrained(folder / "unet")
+        betas = 1 - self.alpha_bar / np.concatenate([[1.0], self.alpha_bar[:-1]])
+        scheduler: Any = DDIMScheduler(trained_betas=betas.tolist())
+        scheduler.save_pretrained(folder / "scheduler")
 
     @property
     def shape(self) -> tuple[int, int, int]:

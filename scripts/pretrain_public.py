@@ -15,22 +15,24 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DModel
+from hydra import compose, initialize_config_dir
 from rich.progress import track
 from safetensors.torch import save_file
 
+from conf.schema import register, to_typed
 from data.digits import printed
 from data.images import to_network
-from models.digits import DIGITS_UNET, NUM_LABELS, WEIGHTS
 from models.ema import EMA
 from models.features import PublicFeatures
 from models.schedules import linear_alpha_bar
 from models.seeds import torch_rng
+from models.unet import EMBEDDED, UNet
 
 
-def train_unet(x: torch.Tensor, y: torch.Tensor, steps: int, batch_size: int, seed: int) -> Any:
+def train_unet(model: UNet, x: torch.Tensor, y: torch.Tensor, steps: int, batch_size: int, seed: int) -> Any:
     """Noise prediction with label dropout 0.1, so that the model also serves classifier-free guidance."""
     torch.manual_seed(seed)
-    unet: Any = UNet2DModel(**DIGITS_UNET)
+    unet: Any = UNet2DModel(**model.architecture())
     rng = torch_rng(seed, "pretrain/unet")
     alpha_bar = torch.from_numpy(linear_alpha_bar()).float()
     ema = EMA(unet, decay=0.999)
@@ -41,7 +43,7 @@ def train_unet(x: torch.Tensor, y: torch.Tensor, steps: int, batch_size: int, se
         t = torch.randint(len(alpha_bar), (batch_size,), generator=rng)
         noise = torch.randn(x[rows].shape, generator=rng)
         dropped = torch.rand(batch_size, generator=rng) < 0.1
-        labels = torch.where(dropped, NUM_LABELS, y[rows])
+        labels = torch.where(dropped, model.labels, y[rows])
         a = alpha_bar[t].reshape(-1, 1, 1, 1)
         x_t = a.sqrt() * x[rows] + (1 - a).sqrt() * noise
         loss = F.mse_loss(unet(x_t, t, labels).sample, noise)
@@ -80,8 +82,12 @@ def main() -> None:
     parser.add_argument("--feature-steps", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=EMBEDDED / "digits")
     args = parser.parse_args()
+    register()
+    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+        model = to_typed(compose("config", ["model=digits_unet"])).model
+    assert isinstance(model, UNet)
 
     images, labels = printed(args.images, seed=args.seed)
     x, y = to_network(images), torch.from_numpy(labels)
@@ -89,7 +95,7 @@ def main() -> None:
     features = train_features(x, y, args.feature_steps, args.batch_size, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     save_file(features.state_dict(), args.out / "features.safetensors")
-    unet = train_unet(x, y, args.unet_steps, args.batch_size, args.seed)
+    unet = train_unet(model, x, y, args.unet_steps, args.batch_size, args.seed)
     unet.half().save_pretrained(args.out / "unet")  # float16 halves the file; it is loaded as float32
     print(f"wrote {args.out} in {time.time() - started:.0f} s")
 

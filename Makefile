@@ -1,0 +1,42 @@
+# `make help` lists the targets. Needs Python 3.11 or newer as python3 (or PYTHON=…), and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test test-slow lint reference pretrain lock clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/installed   ## install everything into .venv, at the versions of constraints.txt
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@echo "setting up .venv (a few GB, mostly PyTorch; minutes) …"
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=26.1"
+	@$(BIN)/python -m pip install --quiet --only-deps --constraint constraints.txt ".[dev]"
+	@rm -rf build *.egg-info && touch $@
+
+demo: setup      ## Private Evolution on the embedded digits, end to end, in minutes
+	@$(BIN)/python run.py
+
+test: setup lint ## what must pass before a change: linting, types, tests
+	@$(BIN)/python -m pytest -q -m "not slow" -n 2
+
+test-slow: setup ## the tests that take minutes
+	@$(BIN)/python -m pytest -q -m slow
+
+lint: setup      ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+reference: setup ## measure the floor and the ceiling that every report shows (about 7 minutes)
+	@$(BIN)/python -m scripts.reference
+
+pretrain: setup  ## train the embedded public model again, from printed digits alone (about 15 minutes)
+	@$(BIN)/python -m scripts.pretrain_public
+
+lock: setup      ## write the installed versions to constraints.txt
+	@{ echo "# Versions that were tested together; made by 'make lock'."; $(BIN)/python -m pip freeze --exclude dp-image-synthesis; } > constraints.txt
+
+clean:           ## remove .venv and caches; runs/ stays
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,124 @@
+"""Two ways to per-example gradients, behind one interface; both hand `p.grad_sample` [B, *shape] to the optimizer.
+
+`views`: the K views of one example are an ordinary batch, whose mean loss has the example's gradient. No hooks, any model,
+the price and less than the memory of ordinary training once K is 16 or so. `batched`: many examples in one pass, weight
+gradients kept apart; better for small K.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dp_finetune.objective import Views, view_losses
+from dp_finetune.per_example import per_example_gradients, unsupported_layers
+from errors import InputError
+
+
+class EngineName(Enum):
+    auto = "auto"
+    views = "views"
+    batched = "batched"
+
+
+class Engine:
+    """Fills `p.grad_sample` of the trainable parameters for `views.examples` examples, at most `examples_per_pass`."""
+
+    def __init__(self, unet: Any, views_per_pass: int, augmult: int):
+        self.unet, self.views_per_pass = unet, max(1, views_per_pass)
+        self.examples_per_pass = 1
+        self.parameters: list[nn.Parameter] = [p for p in unet.parameters() if p.requires_grad]
+
+    def __call__(self, views: Views) -> None:
+        raise NotImplementedError
+
+
+class ViewsEngine(Engine):
+    """One example at a time; more views than fit are accumulated over several passes."""
+
+    def __call__(self, views: Views) -> None:
+        assert views.examples == 1
+        for start in range(0, views.augmult, self.views_per_pass):
+            part = views.part(slice(start, start + self.views_per_pass))
+            (view_losses(self.unet, part).sum() / views.augmult).backward()
+        for p in self.parameters:
+            p.grad_sample = torch.zeros_like(p)[None] if p.grad is None else p.grad[None]  # type: ignore[attr-defined]
+            p.grad = None
+
+
+class BatchedEngine(Engine):
+    """Several examples at a time, as many as their views fit in one pass."""
+
+    def __init__(self, unet: Any, views_per_pass: int, augmult: int):
+        super().__init__(unet, views_per_pass, augmult)
+        if missing := unsupported_layers(unet):
+            raise InputError(f"method.gradient_engine=batched: has no rule for {missing[0]}; use views")
+        self.examples_per_pass = max(1, views_per_pass // augmult)
+
+    def __call__(self, views: Views) -> None:
+        with per_example_gradients(self.unet, views.examples):
+            (view_losses(self.unet, views).sum() / views.augmult).backward()
+        for p in self.parameters:
+            if getattr(p, "grad_sample", None) is None:
+                p.grad_sample = p.new_zeros(views.examples, *p.shape)  # type: ignore[attr-defined]
+            p.grad = None
+
+
+ENGINES = {EngineName.views: ViewsEngine, EngineName.batched: BatchedEngine}
+
+
+def refuse_batch_norm(unet: nn.Module) -> None:
+    """BatchNorm mixes examples, so no per-example gradient exists: InputError with the layer's name."""
+    for name, module in unet.named_modules():
+        if isinstance(module, _BatchNorm):
+            raise InputError(f"model: layer {name} is {type(module).__name__}, which mixes examples; use GroupNorm")
+
+
+def choose(unet: Any, augmult: int, views_per_pass: int, num_labels: int) -> EngineName:
+    """The faster engine by a short timing on random images; `views` where the batched one has no rule for a layer."""
+    if unsupported_layers(unet):
+        return EngineName.views
+    config, device = unet.config, next(unet.parameters()).device
+    seconds = {}
+    examples = max(1, min(32, views_per_pass // augmult))
+    rows = examples * augmult
+    x = torch.randn(rows, config.in_channels, config.sample_size, config.sample_size, device=device)
+    t, y = torch.zeros(rows, dtype=torch.int64, device=device), torch.zeros(rows, dtype=torch.int64, device=device)
+    for name, engine_class in ENGINES.items():
+        engine = engine_class(unet, views_per_pass, augmult)
+        step = engine.examples_per_pass if name is EngineName.batched else 1
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            for i in range(0, examples, step):
+                part = slice(i * augmult, min(i + step, examples) * augmult)
+                engine(Views(x[part], t[part], y[part], x[part], min(i + step, examples) - i))
+                for p in engine.parameters:
+                    p.grad_sample = None  # type: ignore[attr-defined]
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - started)
+        seconds[name] = min(times[1:])
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def views_that_fit(unet: Any, gibibytes: float) -> int:
+    """How many views one pass may hold: activations kept for the backward pass, counted on one random image."""
+    config, device = unet.config, next(unet.parameters()).device
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size() if not isinstance(tensor, nn.Parameter) else 0
+        return tensor
+
+    x = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, device=device)
+    t = torch.zeros(1, dtype=torch.int64, device=device)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        unet(x, t, t if config.num_class_embeds else None)
+    return max(1, int(gibibytes * 2**30 / max(kept, 1)))

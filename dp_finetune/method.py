@@ -1,0 +1,165 @@
+"""`method=dp_diffusion` (Ghalebikesabi et al. 2023): DP-SGD on a diffusion U-Net, then class-conditional sampling."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
+from dp_finetune.objective import Augmentation, Interval, Objective, check_mixture
+from dp_finetune.optimizer import PrivateOptimizer
+from dp_finetune.training import Trainer
+from errors import require
+from method.base import Method, Run
+from models.config import Model, PublicModel
+from models.ema import EMA
+from privacy.config import Privacy
+from privacy.mechanisms import SampledGaussian, Spend
+from tracking.progress import console, progress
+from tracking.run_dir import write_json
+
+
+class OptimizerName(Enum):
+    adam = "adam"
+    adamw = "adamw"
+    sgd = "sgd"
+
+
+@dataclass(kw_only=True)
+class DPDiffusion(Method):
+    """Batches are Poisson samples with rate `batch_size` / N; a step costs one subsampled Gaussian mechanism."""
+
+    name: str = "dp_diffusion"
+    steps: int = 100
+    batch_size: int = 256  # expected
+    augmult: int = 8
+    augmentations: list[Augmentation] = field(default_factory=list)
+    timestep_mixture: list[Interval] = field(default_factory=list)
+    max_grad_norm: float = 1e-3
+    optimizer: OptimizerName = OptimizerName.adam
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    ema_decay: float = 0.9999
+    label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
+    gradient_engine: EngineName = EngineName.auto
+    memory_gib: float = 2.0  # for the activations of one pass; fixes how many views that holds
+    max_minutes: float | None = None  # stop training then, and release at what is spent by then
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        super().check(dataset, model, privacy)
+        for key in ("steps", "batch_size", "augmult"):
+            require(getattr(self, key) >= 1, f"method.{key}", getattr(self, key), "1 or more")
+        allowed = f"at most the {dataset.num_private} private images"
+        require(self.batch_size <= dataset.num_private, "method.batch_size", self.batch_size, allowed)
+        for key in ("max_grad_norm", "learning_rate", "memory_gib"):
+            require(0 < getattr(self, key) < float("inf"), f"method.{key}", getattr(self, key), "a finite number above 0")
+        require(0 <= self.weight_decay < float("inf"), "method.weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "0 (off) to below 1")
+        require(0 <= self.label_dropout < 1, "method.label_dropout", self.label_dropout, "0 (off) to below 1")
+        require(self.max_minutes is None or self.max_minutes > 0, "method.max_minutes", self.max_minutes, "above 0, or null")
+        check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        return [
+            *self.class_counts_spend(dataset, privacy),
+            Spend("dp_sgd", self._mechanism(noise_multiplier, dataset), self.steps),
+        ]
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
+        trained = self.steps * self.batch_size * self.augmult
+        return {"steps": self.steps, "network_calls": trained + self.num_samples * model.calls(), "backward_calls": trained}
+
+    def trainable_parameters(self, model: Model) -> int:
+        return model.facts()["parameters"]
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        unet = model.generator.unet
+        self.freeze(unet)
+        self.fit(private, model, run)
+        run.save_model = lambda folder: model.generator.save(folder)
+        sizes = self.class_sizes(private, run)
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        with progress("sampling", len(labels)) as advance:
+            images = model.generator.random(labels, stream=f"{self.name}/samples", advance=advance)
+        return SampleSet(images, labels, len(sizes))
+
+    def freeze(self, unet: Any) -> None:
+        """Choose what is trained: here everything."""
+        unet.requires_grad_(True)
+
+    def fit(self, private: PrivateDataset, model: PublicModel, run: Run) -> None:
+        """Train in place; the network ends with its averaged weights."""
+        generator = model.generator
+        assert run.noise_multiplier is not None
+        refuse_batch_norm(generator.unet)
+        engine = self._engine(generator.unet, generator.num_labels, run.checkpoints)
+        ema = EMA(generator.unet, self.ema_decay)
+        trainer = Trainer(
+            unet=generator.unet,
+            engine=engine,
+            objective=Objective(
+                mixture=self.timestep_mixture,
+                augmult=self.augmult,
+                augmentations=self.augmentations,
+                alpha_bar=torch.from_numpy(generator.alpha_bar).float().to(generator.device),
+                null_label=generator.null_label,
+                label_dropout=self.label_dropout,
+                seed=run.seed,
+            ),
+            optimizer=self._optimizer(engine.parameters, run),
+            ema=ema,
+            mechanism=self._mechanism(run.noise_multiplier, run.dataset),
+            noise=run.noise,
+            checkpoint=run.checkpoints / "training.pt",
+            device=generator.device,
+        )
+        started = time.monotonic()
+        with progress("DP training", self.steps) as advance:
+            done = 0
+            for step in trainer.train(private, self.steps):
+                advance(step - done)
+                done = step
+                if self.max_minutes is not None and time.monotonic() - started > 60 * self.max_minutes and step < self.steps:
+                    console.print(f"method.max_minutes={self.max_minutes}: stopped after {step} of {self.steps} steps")
+                    trainer.save()
+                    break
+        ema.copy_to(generator.unet)
+
+    def _mechanism(self, noise_multiplier: float, dataset: Dataset) -> SampledGaussian:
+        return SampledGaussian(noise_multiplier, self.batch_size / dataset.num_private)
+
+    def _optimizer(self, parameters: list[torch.nn.Parameter], run: Run) -> PrivateOptimizer:
+        kinds: dict[OptimizerName, Any] = {
+            OptimizerName.adam: torch.optim.Adam,
+            OptimizerName.adamw: torch.optim.AdamW,
+            OptimizerName.sgd: torch.optim.SGD,
+        }
+        plain = kinds[self.optimizer](parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        return PrivateOptimizer(
+            plain,
+            noise_multiplier=run.noise_multiplier,
+            max_grad_norm=self.max_grad_norm,
+            expected_batch_size=self.batch_size,  # q·N, never the realised size
+        )
+
+    def _engine(self, unet: Any, num_labels: int, checkpoints: Path) -> Any:
+        """The configured engine; `auto` is timed once and remembered, so that a resumed run sums in the same order."""
+        path = checkpoints / "engine.json"
+        views = views_that_fit(unet, self.memory_gib)
+        if path.exists():
+            chosen = EngineName(json.loads(path.read_text())["engine"])
+        else:
+            auto = self.gradient_engine is EngineName.auto
+            chosen = choose(unet, self.augmult, views, num_labels) if auto else self.gradient_engine
+            write_json(path, {"engine": chosen.value})
+        return ENGINES[chosen](unet, views, self.augmult)

@@ -1,0 +1,141 @@
+"""The DP training loss of one example: noise prediction, averaged over K views (Ghalebikesabi et al. 2023, §4.1).
+
+A view is the example under its own flip, crop, colour, timestep and noise. The mean of the K losses is the loss of the
+example, so its gradient is the mean of the views' gradients, and clipping sees one gradient an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data.images import random_shift
+from errors import require
+from models.seeds import derive
+
+
+@dataclass(kw_only=True)
+class Interval:
+    """Timesteps low … high - 1, drawn with this weight."""
+
+    weight: float
+    low: int
+    high: int
+
+
+class Augmentation(Enum):
+    flip = "flip"  # left to right, with probability 1/2
+    crop = "crop"  # shifted by up to 1/8 of the side either way, the border filled by its edge
+    colour = "colour"  # brightness and contrast scaled by 0.8 … 1.2
+
+
+def check_mixture(key: str, mixture: Sequence[Interval], num_steps: int) -> None:
+    """Raise InputError unless the weights sum to 1 and the half-open intervals are ordered inside 0 … num_steps."""
+    require(len(mixture) > 0, key, mixture, "at least one interval")
+    total = sum(interval.weight for interval in mixture)
+    require(
+        all(i.weight > 0 for i in mixture) and abs(total - 1) < 1e-9, key, f"weights {total:g}", "weights above 0 that sum to 1"
+    )
+    edge = 0
+    for interval in mixture:
+        shown = f"[{interval.low}, {interval.high})"
+        require(
+            edge <= interval.low < interval.high <= num_steps, key, shown, f"ordered intervals low < high within 0 … {num_steps}"
+        )
+        edge = interval.high
+
+
+@dataclass
+class Views:
+    """K views of each of B examples, flattened example by example into B·K rows."""
+
+    x_t: torch.Tensor  # [B·K, C, H, W]
+    t: torch.Tensor  # int64 [B·K]
+    labels: torch.Tensor  # int64 [B·K]
+    noise: torch.Tensor  # [B·K, C, H, W]
+    examples: int  # B
+
+    @property
+    def augmult(self) -> int:
+        return len(self.t) // self.examples
+
+    def part(self, rows: slice) -> Views:
+        return Views(self.x_t[rows], self.t[rows], self.labels[rows], self.noise[rows], 1)
+
+
+@dataclass
+class Objective:
+    """Draws views and computes their losses. View randomness is seeded by (seed, step, example): any batching gives the same."""
+
+    mixture: Sequence[Interval]
+    augmult: int
+    augmentations: Sequence[Augmentation]
+    alpha_bar: torch.Tensor  # float32 [T]
+    null_label: int | None  # with label_dropout: the label of classifier-free guidance
+    label_dropout: float
+    seed: int
+
+    def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> Views:
+        """`x` float [B, C, H, W] in [-1, 1]; `examples` are the dataset's row numbers."""
+        rng = torch.Generator(x.device)
+        drawn = [
+            self._draw(x[i], int(labels[i]), rng.manual_seed(derive(self.seed, f"view/{step}/{n}")))
+            for i, n in enumerate(examples)
+        ]
+        x_0, noise, t, y = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        a = self.alpha_bar[t].reshape(-1, 1, 1, 1)
+        return Views(a.sqrt() * x_0 + (1 - a).sqrt() * noise, t, y, noise, len(examples))
+
+    def _draw(
+        self, x: torch.Tensor, label: int, rng: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        k, device = self.augmult, x.device
+        x_0 = x.expand(k, *x.shape)  # [K, C, H, W]
+        for augmentation in self.augmentations:
+            x_0 = _AUGMENT[augmentation](x_0, rng)
+        t = self._timesteps(k, rng, device)
+        noise = torch.randn(x_0.shape, generator=rng, device=device)
+        labels = torch.full((k,), label, device=device)
+        if self.label_dropout and self.null_label is not None:
+            dropped = torch.rand(k, generator=rng, device=device) < self.label_dropout
+            labels = torch.where(dropped, self.null_label, labels)
+        return x_0, noise, t, labels
+
+    def _timesteps(self, count: int, rng: torch.Generator, device: torch.device) -> torch.Tensor:
+        """The mixture of uniforms, int64 [count], by inverting its distribution function."""
+        weights = np.array([interval.weight for interval in self.mixture])
+        edges = torch.tensor(np.cumsum(weights)[:-1], dtype=torch.float32, device=device)
+        which = torch.bucketize(torch.rand(count, generator=rng, device=device), edges, right=True)
+        low = torch.tensor([interval.low for interval in self.mixture], device=device)[which]
+        width = torch.tensor([interval.high - interval.low for interval in self.mixture], device=device)[which]
+        return low + (torch.rand(count, generator=rng, device=device) * width).long().clamp(max=width - 1)
+
+
+def view_losses(unet: Any, views: Views) -> torch.Tensor:
+    """Mean squared error of the predicted noise, [B·K]."""
+    predicted = unet(views.x_t, views.t, views.labels if unet.config.num_class_embeds else None).sample
+    return F.mse_loss(predicted[:, : views.noise.shape[1]].float(), views.noise, reduction="none").flatten(1).mean(1)
+
+
+def _flip(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    flipped = torch.rand(len(x), generator=rng, device=x.device) < 0.5
+    return torch.where(flipped.reshape(-1, 1, 1, 1), x.flip(3), x)
+
+
+def _crop(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    return random_shift(x, max(1, x.shape[3] // 8), rng)
+
+
+def _colour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    contrast, brightness = 0.8 + 0.4 * torch.rand(2, len(x), 1, 1, 1, generator=rng, device=x.device)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return (((x - mean) * contrast + mean + 1) * brightness - 1).clamp(-1, 1)
+
+
+_AUGMENT = {Augmentation.flip: _flip, Augmentation.crop: _crop, Augmentation.colour: _colour}

@@ -1,0 +1,38 @@
+"""Opacus' DPOptimizer with the run's own noise, a fused clipping pass, and a rule for gradients that are not numbers."""
+
+from __future__ import annotations
+
+import torch
+from opacus.optimizers import DPOptimizer
+
+from privacy.noise import NoiseStream
+
+
+class PrivateOptimizer(DPOptimizer):
+    """Clips `p.grad_sample` [B, *shape] to L2 norm C, sums, adds N(0, (sigma C)²) and divides by the expected batch size.
+
+    An example whose gradient norm is not finite contributes zero: it can neither poison the sum nor stop the run, and its
+    contribution is within C like any other. `noise` is the stream of the current step; set it before the last `step()`.
+    """
+
+    noise: NoiseStream | None = None
+
+    def clip_and_accumulate(self) -> None:
+        grads = [p.grad_sample.to(p.dtype) for p in self.params]
+        norms = torch.stack([g.reshape(len(g), -1).norm(2, dim=1) for g in grads], dim=1).norm(2, dim=1)  # [B]
+        finite = torch.isfinite(norms)
+        factor = torch.where(finite, (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
+        whole = bool(finite.all())
+        for p, g in zip(self.params, grads, strict=True):
+            if not whole:
+                g = torch.where(finite.reshape(-1, *(1 for _ in p.shape)), g, 0.0)
+            total = (factor @ g.reshape(len(g), -1)).reshape(p.shape)
+            p.summed_grad = total if p.summed_grad is None else p.summed_grad.add_(total)
+            p.grad_sample = None
+
+    def add_noise(self) -> None:
+        assert self.noise is not None
+        for p in self.params:
+            noise = torch.from_numpy(self.noise.gaussian(self.noise_multiplier * self.max_grad_norm, p.numel()))
+            p.grad = p.summed_grad + noise.to(p.device, p.dtype).reshape(p.shape)
+        self.noise = None  # one stream, one step

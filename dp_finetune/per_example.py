@@ -1,0 +1,169 @@
+"""Per-example weight gradients from one batched backward pass (engine `batched`).
+
+Inside `per_example_gradients`, layers with trainable parameters compute their input gradients for the whole batch at once,
+and their weight gradients separately for each example: the rows of a batch are B examples of K consecutive rows, and
+`p.grad_sample` is float [B, *p.shape] afterwards. Conv2d, Linear, GroupNorm, LayerNorm and Embedding are covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+SUPPORTED = (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+
+
+def unsupported_layers(network: nn.Module) -> list[str]:
+    """Names of layers that own trainable parameters and are not covered."""
+    return [
+        f"{name or 'the network'} ({type(module).__name__})"
+        for name, module in network.named_modules()
+        if not isinstance(module, SUPPORTED) and any(p.requires_grad for p in module.parameters(recurse=False))
+    ]
+
+
+@contextmanager
+def per_example_gradients(network: nn.Module, examples: int) -> Iterator[None]:
+    """While inside, a backward pass through `network` fills `p.grad_sample` instead of `p.grad`."""
+    patched = [
+        m for m in network.modules() if isinstance(m, SUPPORTED) and any(p.requires_grad for p in m.parameters(recurse=False))
+    ]
+    for module in patched:
+        module.forward = _Forward(module, examples)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        for module in patched:
+            del module.forward  # the class's own again
+
+
+class _Forward:
+    """A layer's forward pass whose backward pass keeps examples apart."""
+
+    def __init__(self, module: nn.Module, examples: int):
+        self.module, self.examples = module, examples
+        self.run, self.weight_gradients = _RULES[next(cls for cls in SUPPORTED if isinstance(module, cls))]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.module.weight, getattr(self.module, "bias", None)
+        return _Layer.apply(x, weight, bias, self)
+
+    def store(self, x: torch.Tensor, grad: torch.Tensor) -> None:
+        """Add this use's weight gradients [B, *shape] to the parameters' `grad_sample`."""
+        gradients = self.weight_gradients(self.module, x, grad, self.examples)
+        for parameter, gradient in zip((self.module.weight, getattr(self.module, "bias", None)), gradients, strict=True):
+            if parameter is not None and parameter.requires_grad and gradient is not None:
+                gradient = gradient.to(parameter.dtype)
+                before = getattr(parameter, "grad_sample", None)
+                parameter.grad_sample = gradient if before is None else before + gradient  # type: ignore[union-attr]
+
+
+class _Layer(torch.autograd.Function):
+    """Forward as the layer does it; backward: the input's gradient from autograd, the weights' through `store`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, layer: _Forward) -> torch.Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(x)
+        return layer.run(layer.module, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        ctx.layer.store(x, grad)
+        input_gradient = _INPUT_GRADIENTS[next(cls for cls in SUPPORTED if isinstance(ctx.layer.module, cls))]
+        return input_gradient(ctx.layer.module, x, grad) if ctx.needs_input_grad[0] else None, None, None, None
+
+
+def _conv_backward(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, mask: tuple[bool, bool, bool]) -> Any:
+    weight = module.weight.to(grad.dtype)
+    args = (module.stride, module.padding, module.dilation, False, [0, 0], module.groups, mask)
+    return torch.ops.aten.convolution_backward(grad, x.to(grad.dtype), weight, None, *args)
+
+
+def _conv_weights(
+    module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, examples: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
+    rows, positions = len(x) // examples, grad.shape[2] * grad.shape[3]
+    if module.groups == 1 and rows * positions <= _UNFOLD_BELOW:  # small images: one batched product beats many small calls
+        patches = F.unfold(
+            x.to(grad.dtype), module.kernel_size, module.dilation, module.padding, module.stride
+        )  # [B·K, C·k·k, P]
+        patches = patches.reshape(examples, rows, -1, positions).transpose(1, 2).reshape(examples, -1, rows * positions)
+        errors = grad.reshape(examples, rows, -1, positions).transpose(1, 2).reshape(examples, -1, rows * positions)
+        return torch.bmm(errors, patches.transpose(1, 2)).reshape(examples, *module.weight.shape), bias
+    parts = [
+        _conv_backward(module, x_i, grad_i, (False, True, False))[1]
+        for x_i, grad_i in zip(x.chunk(examples), grad.chunk(examples), strict=True)
+    ]
+    return torch.stack(parts), bias
+
+
+def _linear_weights(
+    module: nn.Linear, x: torch.Tensor, grad: torch.Tensor, examples: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    inputs, errors = x.to(grad.dtype).reshape(examples, -1, x.shape[-1]), grad.reshape(examples, -1, grad.shape[-1])
+    return torch.bmm(errors.transpose(1, 2), inputs), errors.sum(1) if module.bias is not None else None
+
+
+def _group_norm_weights(
+    module: nn.GroupNorm, x: torch.Tensor, grad: torch.Tensor, examples: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    normal = F.group_norm(x, module.num_groups, eps=module.eps)
+    shape = (examples, len(x) // examples, x.shape[1], -1)
+    return (grad * normal).reshape(shape).sum((1, 3)), grad.reshape(shape).sum((1, 3))
+
+
+def _layer_norm_weights(
+    module: nn.LayerNorm, x: torch.Tensor, grad: torch.Tensor, examples: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    normal = F.layer_norm(x, module.normalized_shape, eps=module.eps)
+    shape = (examples, -1, *module.normalized_shape)
+    return (grad * normal).reshape(shape).sum(1), grad.reshape(shape).sum(1)
+
+
+def _embedding_weights(module: nn.Embedding, x: torch.Tensor, grad: torch.Tensor, examples: int) -> tuple[torch.Tensor, None]:
+    out = grad.new_zeros(examples, *module.weight.shape)
+    example = torch.arange(examples, device=x.device).repeat_interleave(x.numel() // examples)
+    return out.index_put_((example, x.reshape(-1)), grad.reshape(-1, grad.shape[-1]), accumulate=True), None
+
+
+def _norm_input(run: Callable[[Any, torch.Tensor], torch.Tensor]) -> Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]:
+    def gradient(module: Any, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(run(module, x), x, grad)[0]
+
+    return gradient
+
+
+def _run_group_norm(module: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    return F.group_norm(x, module.num_groups, module.weight, module.bias, module.eps)
+
+
+def _run_layer_norm(module: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+
+
+_UNFOLD_BELOW = 1 << 10  # rows × positions of one example
+
+_RULES: dict[type, tuple[Callable, Callable]] = {
+    nn.Conv2d: (lambda m, x: F.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups), _conv_weights),
+    nn.Linear: (lambda m, x: F.linear(x, m.weight, m.bias), _linear_weights),
+    nn.GroupNorm: (_run_group_norm, _group_norm_weights),
+    nn.LayerNorm: (_run_layer_norm, _layer_norm_weights),
+    nn.Embedding: (lambda m, x: F.embedding(x, m.weight), _embedding_weights),
+}
+_INPUT_GRADIENTS: dict[type, Callable] = {
+    nn.Conv2d: lambda m, x, grad: _conv_backward(m, x, grad, (True, False, False))[0],
+    nn.Linear: lambda m, x, grad: grad @ m.weight.to(grad.dtype),
+    nn.GroupNorm: _norm_input(_run_group_norm),
+    nn.LayerNorm: _norm_input(_run_layer_norm),
+    nn.Embedding: lambda m, x, grad: None,
+}

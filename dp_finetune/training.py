@@ -1,0 +1,113 @@
+"""The DP-SGD loop: Poisson batches, K views an example, clipped sums, one noise a step. One loop serves every method.
+
+What differs between methods is which parameters are trainable. The loop yields after every step; losses, gradient norms
+and clipping fractions on private data are private, and are computed nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.images import to_network
+from data.private import PrivateDataset
+from dp_finetune.engines import Engine
+from dp_finetune.objective import Objective
+from dp_finetune.optimizer import PrivateOptimizer
+from models.ema import EMA
+from privacy.mechanisms import SampledGaussian
+from privacy.noise import NoiseSource
+from tracking import ranks
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass
+class Trainer:
+    unet: Any
+    engine: Engine
+    objective: Objective
+    optimizer: PrivateOptimizer
+    ema: EMA
+    mechanism: SampledGaussian
+    noise: NoiseSource
+    checkpoint: Path
+    device: torch.device
+    step: int = 0  # steps taken
+
+    def train(self, private: PrivateDataset, steps: int) -> Iterator[int]:
+        """Take steps until `steps` are taken, from a saved checkpoint where there is one; yields their number so far.
+
+        Every step is spent for and drawn from streams of its own number, so a step that is taken again after a kill is the
+        same step, with the same batch and the same noise.
+        """
+        self._load()
+        saved = time.monotonic()
+        self.unet.train()
+        while self.step < steps:
+            purpose = f"dp_sgd/step={self.step + 1}"
+            samples = private.spend(purpose, self.mechanism)
+            batch = poisson_batch(len(samples), self.mechanism.sample_rate, self.noise, purpose)
+            mine = batch[ranks.rank() :: ranks.world()]
+            for rows in np.array_split(mine, range(self.engine.examples_per_pass, len(mine), self.engine.examples_per_pass)):
+                if len(rows):
+                    x = to_network(samples.images[rows], self.device)
+                    self.engine(self.objective.views(x, torch.from_numpy(samples.labels[rows]), rows.tolist(), self.step + 1))
+                    self.optimizer.signal_skip_step(True)
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+            self._finish_step(purpose)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps:
+                self.save()
+                saved = time.monotonic()
+            yield self.step
+
+    def _finish_step(self, purpose: str) -> None:
+        """Noise, scale and apply the sum; an empty batch is a step like any other."""
+        for p in self.optimizer.params:
+            p.grad_sample = p.new_zeros(0, *p.shape)
+        self.optimizer.noise = self.noise.stream(f"{purpose}/noise")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.unet)
+        self.step += 1
+
+    def save(self) -> None:
+        if ranks.rank() != 0:
+            return
+        state = {
+            "step": self.step,
+            "parameters": {name: p for name, p in self.unet.named_parameters() if p.requires_grad},
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        fresh = self.checkpoint.with_suffix(".partial")
+        with fresh.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, self.checkpoint)
+
+    def _load(self) -> None:
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.step = state["step"]
+        with torch.no_grad():
+            for name, p in self.unet.named_parameters():
+                if p.requires_grad:
+                    p.copy_(state["parameters"][name])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def poisson_batch(size: int, sample_rate: float, noise: NoiseSource, purpose: str) -> np.ndarray:
+    """Row numbers, each in with probability `sample_rate`, from the run's secret streams: int64, possibly empty."""
+    return np.flatnonzero(noise.stream(f"{purpose}/batch").uniform(size) < sample_rate)

@@ -1,0 +1,146 @@
+"""A diffusion U-Net by its shape: `UNet2DModel` of diffusers, with weights from a folder, the package, or from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from omegaconf import MISSING
+from safetensors.torch import load_file
+
+from data.dataset import Dataset
+from errors import require
+from models.config import EmbeddingName, Model, PublicModel
+from models.diffusion import DiffusionModel, unet_facts
+from models.features import Embedding, Pixels, PublicFeatures
+from models.schedules import SCHEDULES, num_respaced, respaced_timesteps
+from models.seeds import derive
+
+EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
+
+
+class Schedule(Enum):
+    linear = "linear"
+    cosine = "cosine"
+
+
+@dataclass(kw_only=True)
+class UNet(Model):
+    """`pretrained`: a name under models/weights, a folder with `unet/` as diffusers writes it, or null for random weights."""
+
+    image_size: int = MISSING
+    image_channels: int = MISSING
+    channels: list[int] = MISSING  # of each level
+    blocks: int = MISSING  # residual blocks of each level
+    attention_levels: list[int] = field(default_factory=list)  # 0 is the full resolution; the middle always attends
+    head_channels: int = 64
+    norm_groups: int = 32
+    labels: int = MISSING  # public labels
+    null_label: bool = False  # one more label, for classifier-free guidance
+    scale_shift: bool = False  # adaptive group norm
+    schedule: Schedule = Schedule.linear
+    schedule_steps: int = 1000
+    respacing: str = "50"
+    guidance: float = 0.0
+    pretrained: str | None = None
+
+    @property
+    def num_steps(self) -> int:
+        return self.schedule_steps
+
+    def check(self, dataset: Dataset) -> None:
+        makes = (self.image_size, self.image_size, self.image_channels)
+        require(
+            dataset.shape == makes,
+            "model",
+            self.name,
+            f"makes {_shape(makes)}, dataset={dataset.name} has {_shape(dataset.shape)}",
+        )
+        self._check_respacing("model.respacing", self.respacing)
+        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
+        require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
+        require(self.batch_size >= 1, "model.batch_size", self.batch_size, "1 or more")
+        folder = self._folder
+        allowed = "a folder with unet/ in diffusers' format, or null for random weights"
+        require(folder is None or (folder / "unet" / "config.json").exists(), "model.pretrained", self.pretrained, allowed)
+
+    def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
+        respacing = respacing or self.respacing
+        self._check_respacing(key, respacing)
+        steps = num_respaced(respacing)
+        whole = degree == int(degree) and 1 <= degree <= steps
+        require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
+
+    def facts(self) -> dict[str, int]:
+        return unet_facts(self.architecture())
+
+    def calls(self, degree: float | None = None, respacing: str | None = None) -> int:
+        steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)
+        return steps * (2 if self.guidance else 1)
+
+    def architecture(self) -> dict[str, Any]:
+        """The arguments of `UNet2DModel`."""
+        attends = [level in self.attention_levels for level in range(len(self.channels))]
+        return {
+            "sample_size": self.image_size,
+            "in_channels": self.image_channels,
+            "out_channels": self.image_channels,
+            "layers_per_block": self.blocks,
+            "block_out_channels": tuple(self.channels),
+            "down_block_types": tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
+            "up_block_types": tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
+            "norm_num_groups": self.norm_groups,
+            "attention_head_dim": self.head_channels,
+            "resnet_time_scale_shift": "scale_shift" if self.scale_shift else "default",
+            "num_class_embeds": self.labels + int(self.null_label),
+        }
+
+    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
+        unet: Any
+        if self._folder is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive(seed, "model/initial weights"))
+                unet = UNet2DModel(**self.architecture())
+        else:
+            unet = UNet2DModel.from_pretrained(self._folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        generator = DiffusionModel(
+            unet.to(device),
+            SCHEDULES[self.schedule.value](self.schedule_steps),
+            self.labels,
+            self.respacing,
+            self.guidance,
+            seed=seed,
+            batch_size=self.batch_size,
+            device=device,
+        )
+        return PublicModel(self.name, generator, self._embeddings(device))
+
+    def _embeddings(self, device: torch.device) -> dict[EmbeddingName, Embedding]:
+        embeddings: dict[EmbeddingName, Embedding] = {EmbeddingName.pixels: Pixels()}
+        folder = self._folder
+        if folder is not None and (folder / "features.safetensors").exists():
+            features = PublicFeatures(self.image_channels)
+            features.load_state_dict(load_file(folder / "features.safetensors"))
+            embeddings[EmbeddingName.public_features] = features.to(device)
+        return embeddings
+
+    @property
+    def _folder(self) -> Path | None:
+        if self.pretrained is None:
+            return None
+        embedded = EMBEDDED / self.pretrained
+        return embedded if embedded.is_dir() else Path(self.pretrained)
+
+    def _check_respacing(self, key: str, respacing: str) -> None:
+        try:
+            respaced_timesteps(self.schedule_steps, respacing)
+        except ValueError as error:
+            require(False, key, respacing, str(error))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(str(side) for side in shape)
