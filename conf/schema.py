@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from baselines.methods import PublicOnly, RealData
 from data.dataset import Dataset
 from data.digits import Digits
 from dp_finetune.method import DPDiffusion
-from errors import require
+from errors import InputError, require
 from eval.config import Evaluation
 from method.base import Method
 from models.config import Model
@@ -77,5 +77,16 @@ def to_typed(cfg: DictConfig) -> Config:
     """The composed configuration as objects, checked."""
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
+    _refuse_added_keys(config, "")
     config.check()
     return config
+
+
+def _refuse_added_keys(component: Any, prefix: str) -> None:
+    """`+method.iteratons=3` adds a key that nothing would read."""
+    names = [field.name for field in fields(component)]
+    for name, value in vars(component).items():
+        if name not in names:
+            raise InputError(f"{prefix}{name}={value}: is no key; allowed: {', '.join(names)}")
+        if is_dataclass(value):
+            _refuse_added_keys(value, f"{prefix}{name}.")

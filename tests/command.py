@@ -1,0 +1,126 @@
+"""The command as users run it: composed, in this process, in a forked one that can be killed, or started for real."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+import run
+from conf.schema import Config, register, to_typed
+
+ROOT = Path(run.__file__).parent
+SMOKE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.batch_size=8", "device=cpu"]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=run.CONFIG_DIR, version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    with _hydra():
+        return compose("config", list(overrides))
+
+
+def typed(*overrides: str) -> Config:
+    return to_typed(composed(*overrides))
+
+
+def python_run(*overrides: str) -> Result:
+    """`python run.py` in a new process: slow to start, so only where that is the point."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "run.py", *overrides], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def call(*overrides: str) -> Result:
+    """The command in this process, in the working directory; its run directory is `run` unless `overrides` name one."""
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    GlobalHydra.instance().clear()
+    try:
+        sys.argv = ["run.py", *overrides]
+        if not any(override.startswith("hydra.") for override in overrides):
+            sys.argv.append("hydra.run.dir=run")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run.cli()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        err.write("" if isinstance(end.code, int) else f"{end.code}\n")
+    finally:
+        sys.argv = argv
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+@dataclass
+class Forked:
+    """The command in a process of its own, forked where everything is imported already."""
+
+    process: BaseProcess
+    folder: Path
+
+    def kill_when(self, reached: Callable[[], bool], seconds: float = 60) -> None:
+        """kill -9 at the first moment at which `reached()`."""
+        end = time.monotonic() + seconds
+        while not reached():
+            assert self.process.is_alive(), f"ended too early: {self.result().err}"
+            assert time.monotonic() < end, "never reached"
+            time.sleep(0.002)
+        self.process.kill()
+        self.process.join()
+
+    def result(self) -> Result:
+        self.process.join()
+        assert self.process.exitcode is not None
+        return Result(self.process.exitcode, *((self.folder / name).read_text() for name in ("out", "err")))
+
+
+def fork(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Forked:
+    """Start the command with the run directory `folder`/run; `patch()` runs first in the new process."""
+    folder.mkdir(exist_ok=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["run"])
+    with contextlib.chdir(ROOT):  # where the server finds `run`
+        forkserver.ensure_running()
+    process = context.Process(target=_child, args=(folder, [f"hydra.run.dir={folder}/run", *overrides], patch))
+    process.start()
+    return Forked(process, folder)
+
+
+def fork_run(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Result:
+    return fork(folder, *overrides, patch=patch).result()
+
+
+def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None) -> None:
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    sys.argv = ["run.py", *overrides]
+    if patch:
+        patch()
+    sys.exit(run.cli())

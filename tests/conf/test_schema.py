@@ -1,0 +1,106 @@
+"""Every option of every group composes into checked objects, and every experiment has a plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import run
+from conf.schema import COMPONENTS
+from method.plan import Plan
+from tests.command import composed, typed
+
+CONF = Path(run.CONFIG_DIR)
+OPTIONS = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
+EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
+CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if not option.startswith("experiment/")]
+
+choices = pytest.mark.parametrize(("group", "option"), CHOICES)
+experiments = pytest.mark.parametrize("name", EXPERIMENTS)
+
+
+def test_the_defaults_are_private_evolution_on_the_embedded_digits():
+    config = typed()
+    assert (config.method.name, config.dataset.name, config.eval.frechet.enabled) == ("pe", "digits", True)
+    assert config.privacy.noise_seed is None
+    assert config.privacy.accountant.value == "pld"
+    assert config.privacy.delta < 1 / config.dataset.num_private
+
+
+@choices
+def test_every_option_composes_and_passes_its_check(group, option):
+    config = typed(f"{group}={option}")
+    kinds = tuple(COMPONENTS[group].values())
+    assert isinstance(getattr(config, group), kinds)
+
+
+@choices
+def test_an_option_carries_its_own_name(group, option):
+    chosen = getattr(typed(f"{group}={option}"), group)
+    assert getattr(chosen, "name", option) == option
+
+
+@experiments
+def test_every_experiment_composes_and_plans(name):
+    config = typed(f"+experiment={name}")
+    plan = Plan.make(config.method, config.dataset, config.privacy)
+    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert config.privacy.epsilon is None or plan.epsilon <= config.privacy.epsilon
+    assert config.privacy.noise_seed is None  # a preset never gives the guarantee away
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_file_says_what_it_is_and_holds_values_only(option):
+    text = (CONF / f"{option}.yaml").read_text()
+    comments = [line for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
+    assert comments
+    assert "_target_" not in text
+
+
+@experiments
+def test_every_experiment_tells_purpose_cost_and_command(name):
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    for word in ("Purpose:", "Cost:", f"python run.py +experiment={name}"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "privacy.epsilon", "privacy.delta", "privacy.noise_multiplier", "privacy.accountant", "privacy.noise_seed",
+        "method.iterations", "method.num_samples", "method.lookahead", "method.threshold", "method.variation_degrees",
+        "method.conditional", "seed", "device", "tracker", "plan_only",
+    ],
+)  # fmt: skip
+def test_users_find_the_main_keys(key):
+    missing = object()
+    assert OmegaConf.select(composed(), key, default=missing) is not missing
+
+
+def test_a_setting_of_the_command_line_reaches_the_object():
+    config = typed("privacy.epsilon=null", "privacy.noise_multiplier=2", "method.noise=gaussian", "seed=7")
+    assert config.privacy.noise_multiplier == 2.0
+    assert config.method.noise.value == "gaussian"  # type: ignore[attr-defined]
+    assert config.seed == 7
+
+
+def test_help_lists_every_group_and_option_and_exits_with_success(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run.py", "--help"])
+    assert run.cli() == 0
+    words = capsys.readouterr().out.split()
+    assert {option.split("/", 1)[1] for option in OPTIONS} <= set(words)
+    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment"} <= set(words)
+    assert "+experiment" in words
+
+
+def test_help_marks_the_defaults(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run.py", "--help"])
+    run.cli()
+    marked = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("   * ")]
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))["defaults"]  # type: ignore[index,call-overload]
+    chosen = [option for entry in defaults if isinstance(entry, dict) for option in entry.values() if option != "none"]
+    assert marked == chosen

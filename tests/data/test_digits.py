@@ -1,0 +1,77 @@
+"""The embedded dataset: fixed, disjoint splits of the handwritten digits, and printed ones that are always the same."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from data.dataset import ClassCounts
+from data.digits import NUM_PRIVATE, NUM_TEST, Digits, handwritten, printed
+
+
+def rows(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
+    return sorted(image.tobytes() + bytes([label]) for image, label in zip(images, labels, strict=True))
+
+
+@pytest.mark.parametrize(("split", "size"), [("private", NUM_PRIVATE), ("test", NUM_TEST)])
+def test_a_split_is_uint8_images_with_int64_labels(split, size):
+    images, labels = handwritten(split)
+    assert (images.dtype, images.shape) == (np.uint8, (size, 8, 8, 1))
+    assert (labels.dtype, labels.shape) == (np.int64, (size,))
+    assert (images.min(), images.max()) == (0, 255)
+    assert set(labels) == set(range(10))
+
+
+def test_private_and_test_are_a_partition_of_all_handwritten_digits():
+    digits = load_digits()
+    everything = rows(np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target)
+    splits = [handwritten(split) for split in ("private", "test")]
+    assert rows(*(np.concatenate(parts) for parts in zip(*splits, strict=True))) == everything
+
+
+def test_the_splits_never_change():
+    for split, digest in (("private", "f215b957fc73e49b"), ("test", "471ad20a8d593964")):
+        images, labels = handwritten(split)
+        assert hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("size", [10, 203])
+def test_printed_digits_have_balanced_classes(size):
+    images, labels = printed(size)
+    assert (images.dtype, images.shape) == (np.uint8, (size, 8, 8, 1))
+    assert (labels.dtype, labels.shape) == (np.int64, (size,))
+    counts = np.bincount(labels, minlength=10)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_printed_digits_are_deterministic_and_differ_by_seed():
+    (first, labels), (again, same), (other, _) = printed(50), printed(50), printed(50, seed=1)
+    assert np.array_equal(first, again)
+    assert np.array_equal(labels, same)
+    assert not np.array_equal(first, other)
+
+
+def test_every_printed_digit_has_ink_over_its_whole_height():
+    images, _ = printed(100)
+    assert (images.max(axis=(1, 2, 3)) > 64).all()
+    assert (images[:, [0, -1]].max(axis=(2, 3)) > 0).all()
+
+
+def test_the_public_facts_are_those_of_the_images():
+    dataset = Digits(class_counts=ClassCounts.uniform)
+    dataset.check()
+    private, test = dataset.private(), dataset.test()
+    assert len(private) == dataset.num_private == dataset.facts()["n_private"]
+    assert private.images.shape[1:] == test.images.shape[1:] == dataset.shape
+    assert private.num_classes == test.num_classes == len(dataset.classes)
+
+
+def test_public_facts_open_no_image(monkeypatch):
+    monkeypatch.setattr("data.digits.handwritten", lambda split: pytest.fail("private images were opened"))
+    monkeypatch.setattr("data.digits.printed", lambda *size: pytest.fail("public images were rendered"))
+    dataset = Digits(class_counts=ClassCounts.uniform)
+    dataset.check()
+    assert dataset.facts()["classes"] == [str(digit) for digit in range(10)]

@@ -1,0 +1,191 @@
+"""Generation: one stream for each sample, labels and guidance, and as many network calls as promised."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+import models.diffusion
+from data.images import to_uint8
+from models.diffusion import DiffusionModel, unet_facts
+from models.schedules import cosine_alpha_bar, linear_alpha_bar
+
+ARCHITECTURE: dict[str, Any] = dict(
+    sample_size=8,
+    in_channels=1,
+    out_channels=1,
+    layers_per_block=1,
+    block_out_channels=(32, 64),
+    down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+    up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    norm_num_groups=16,
+    attention_head_dim=8,
+    num_class_embeds=11,
+)
+
+
+class Stub:
+    """In place of a U-Net: predicts a multiple of its label and remembers its calls."""
+
+    def __init__(self, **config: Any):
+        self.config = SimpleNamespace(**{"in_channels": 1, "sample_size": 4, "num_class_embeds": 6, **config})
+        self.calls: list[tuple[float, list[int] | None]] = []
+
+    def eval(self) -> None:
+        pass
+
+    def __call__(self, x: torch.Tensor, t: Any, labels: torch.Tensor | None) -> SimpleNamespace:
+        self.calls.append((float(t), None if labels is None else labels.tolist()))
+        scale = torch.zeros(len(x)) if labels is None else labels.float()
+        return SimpleNamespace(sample=0.1 * scale[:, None, None, None].expand_as(x) + 0.5 * x)
+
+
+def stubbed(**settings: Any) -> DiffusionModel:
+    return DiffusionModel(Stub(), linear_alpha_bar(), 5, **{"respacing": "8", **settings})
+
+
+@pytest.fixture(scope="module")
+def unet():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNet2DModel(**ARCHITECTURE)
+
+
+def float_images(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, labels: np.ndarray, variation: bool) -> torch.Tensor:
+    """What `model` generates, before it is rounded to pixels."""
+    kept: list[torch.Tensor] = []
+
+    def keep(x: torch.Tensor) -> np.ndarray:
+        kept.append(x)
+        return to_uint8(x)
+
+    monkeypatch.setattr(models.diffusion, "to_uint8", keep)
+    if variation:
+        images = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 1)).astype(np.uint8)[: len(labels)]
+        model.variation(images, labels, 3, stream="a")
+    else:
+        model.random(labels, stream="a")
+    return torch.cat(kept)
+
+
+SMALL = pytest.mark.xfail(
+    strict=True, reason="convolutions of batches below 64 or so round differently: images are not bitwise equal"
+)
+
+
+@pytest.mark.parametrize("variation", [False, True], ids=["random", "variation"])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=SMALL), pytest.param(7, marks=SMALL), 512])
+def test_images_do_not_depend_on_the_batch_size(unet, monkeypatch, batch_size, variation):
+    labels = np.arange(128) % 10
+    model = DiffusionModel(unet, linear_alpha_bar(), 10, "4", batch_size=64)
+    expected = float_images(model, monkeypatch, labels, variation)
+    model.batch_size, some = batch_size, labels[: 10 * batch_size]
+    assert torch.equal(float_images(model, monkeypatch, some, variation), expected[: len(some)])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 512])
+def test_a_sample_depends_on_its_number_and_label_alone(batch_size):
+    labels = np.arange(40) % 5
+    every = stubbed(batch_size=16).random(labels, stream="a")
+    assert np.array_equal(stubbed(batch_size=batch_size).random(labels, stream="a"), every)
+    assert np.array_equal(stubbed(batch_size=batch_size).random(labels[:23], stream="a"), every[:23])
+    swapped = labels.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    assert np.array_equal(stubbed(batch_size=batch_size).random(swapped, stream="a")[2:], every[2:])
+
+
+def test_variations_follow_their_own_image():
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1)).astype(np.uint8)
+    labels = np.arange(20) % 5
+    every = stubbed(batch_size=6).variation(images, labels, 3, stream="a")
+    changed = images.copy()
+    changed[7] = 255 - changed[7]
+    again = stubbed(batch_size=9).variation(changed, labels, 3, stream="a")
+    assert np.flatnonzero((again != every).any(axis=(1, 2, 3))).tolist() == [7]
+
+
+@pytest.mark.parametrize(("settings", "stream"), [({"seed": 1}, "a"), ({}, "b")], ids=["seed", "stream"])
+def test_another_seed_or_stream_is_another_image(settings, stream):
+    labels = np.zeros(10, np.int64)
+    first, other = stubbed().random(labels, stream="a"), stubbed(**settings).random(labels, stream=stream)
+    assert (first != other).any(axis=(1, 2, 3)).all()
+    assert np.array_equal(first, stubbed().random(labels, stream="a"))
+    assert len(np.unique(first.reshape(10, -1), axis=0)) == 10
+
+
+@pytest.mark.parametrize(("guidance", "times"), [(0.0, 1), (1.5, 2)])
+def test_random_makes_n_calls_and_a_variation_as_many_as_its_degree(guidance, times):
+    model = stubbed(guidance=guidance)
+    images = model.random(np.zeros(3, np.int64), stream="a")
+    assert len(model.unet.calls) == 8 * times
+    for degree, respacing in ((1, None), (5, None), (8, None), (11, "20")):
+        model.unet.calls.clear()
+        model.variation(images, np.zeros(3, np.int64), degree, stream="a", respacing=respacing)
+        assert len(model.unet.calls) == degree * times
+
+
+def test_the_network_is_told_the_labels_and_guidance_the_null_label():
+    model = stubbed(guidance=1.0, respacing="1")
+    model.random(np.array([4, 0, 2]), stream="a")
+    assert [labels[:3] for _, labels in model.unet.calls] == [[4, 0, 2], [5, 5, 5]]
+    unconditional = DiffusionModel(Stub(num_class_embeds=None), linear_alpha_bar(), 1, "1")
+    unconditional.random(np.array([0, 0]), stream="a")
+    assert unconditional.unet.calls == [(0.0, None)]
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 3.0])
+def test_guidance_moves_the_prediction_away_from_the_null_label(guidance):
+    x, labels = torch.zeros(2, 1, 4, 4), torch.tensor([4, 1])
+    eps = stubbed(guidance=guidance).predict_noise(x, 0, labels)
+    expected = 0.1 * ((1 + guidance) * labels - guidance * 5)
+    assert torch.allclose(eps[:, 0, 0, 0], expected)
+
+
+def test_a_learned_variance_is_left_aside():
+    class Learned(Stub):
+        def __call__(self, x, t, labels):
+            return SimpleNamespace(sample=torch.cat([x, torch.full_like(x, torch.nan)], dim=1))
+
+    model = DiffusionModel(Learned(), linear_alpha_bar(), 5, "4")
+    assert torch.equal(model.predict_noise(torch.ones(2, 1, 4, 4), 0, torch.tensor([0, 1])), torch.ones(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "scale", [1.0, pytest.param(0.25, marks=pytest.mark.xfail(strict=True, reason="diffusers truncates a float timestep"))]
+)
+def test_a_rescaled_timestep_reaches_the_network_unrounded(unet, scale):
+    model = DiffusionModel(unet.eval(), cosine_alpha_bar(), 10, "40", timestep_scale=scale)
+    x, labels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 4])
+    with torch.inference_mode():
+        expected = unet(x, torch.tensor([17 * scale]), labels).sample
+        assert torch.allclose(model.predict_noise(x, 17, labels), expected, atol=1e-6)
+
+
+def test_progress_adds_up_to_the_number_of_images():
+    done: list[int] = []
+    stubbed(batch_size=4).random(np.zeros(10, np.int64), stream="a", advance=done.append)
+    assert done == [4, 4, 2]
+
+
+def test_no_labels_make_no_images():
+    assert stubbed().random(np.zeros(0, np.int64), stream="a").shape == (0, 4, 4, 1)
+
+
+def test_facts_are_counted_without_weights(unet):
+    facts = unet_facts(ARCHITECTURE)
+    assert facts["parameters"] == sum(p.numel() for p in unet.parameters())
+    assert facts["flops"] > 2 * facts["parameters"]
+
+
+@pytest.mark.parametrize("alpha_bar", [linear_alpha_bar(), cosine_alpha_bar()], ids=["linear", "cosine"])
+def test_a_saved_model_is_what_diffusers_loads(unet, alpha_bar, tmp_path):
+    DiffusionModel(unet, alpha_bar, 10, "4").save(tmp_path)
+    scheduler: Any = DDIMScheduler.from_pretrained(tmp_path / "scheduler")
+    assert np.allclose(scheduler.alphas_cumprod.numpy(), alpha_bar, rtol=1e-4)
+    loaded: Any = UNet2DModel.from_pretrained(tmp_path / "unet")
+    assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), unet.parameters(), strict=True))

@@ -1,0 +1,107 @@
+"""U-Nets by their shape: the published parameter counts, what is refused, and the embedded model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.dataset import ClassCounts
+from data.digits import Digits
+from errors import InputError
+from models.config import EmbeddingName
+from models.unet import UNet
+from tests.facts import FACTS
+
+DIGITS = Digits(class_counts=ClassCounts.uniform)
+DIGITS_SHAPE: dict[str, Any] = dict(
+    image_size=8, image_channels=1, channels=[32, 64], blocks=1, attention_levels=[1], head_channels=8, norm_groups=16, labels=10
+)
+PAPER = {
+    "dpd.unet32.ss0.c10": UNet(
+        image_size=32, image_channels=3, channels=[192, 384, 384, 384], blocks=2, attention_levels=[1], labels=10
+    ),
+    "dpd.unet28.c10": UNet(image_size=28, image_channels=1, channels=[64, 128, 128], blocks=1, labels=10),
+}
+
+
+def digits_unet(**settings: Any) -> UNet:
+    return UNet(**{"name": "digits_unet", "respacing": "4", "null_label": True, **DIGITS_SHAPE, **settings})
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_published_network_has_its_golden_parameter_count(name):
+    assert PAPER[name].facts()["parameters"] == FACTS[name]["computed_value"]
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_the_calls_of_the_plan_are_the_calls_that_are_made(guidance):
+    settings = digits_unet(guidance=guidance)
+    model = settings.build(DIGITS, torch.device("cpu"), seed=0).generator
+    calls: list[int] = []
+    model.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    images = model.random(np.zeros(2, np.int64), stream="a")
+    assert len(calls) == settings.calls()
+    calls.clear()
+    model.variation(images, np.zeros(2, np.int64), 3, stream="a", respacing="6")
+    assert len(calls) == settings.calls(3, "6")
+
+
+def test_random_weights_come_from_the_seed_and_leave_the_global_generator_alone():
+    before = torch.get_rng_state()
+    first, again, other = (digits_unet().build(DIGITS, torch.device("cpu"), seed).generator.unet for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.conv_in.weight, other.conv_in.weight)
+
+
+def test_the_embedded_model_makes_digits_and_embeds_them():
+    settings = digits_unet(pretrained="digits")
+    settings.check(DIGITS)
+    model = settings.build(DIGITS, torch.device("cpu"), seed=0)
+    assert sum(p.numel() for p in model.generator.unet.parameters()) == settings.facts()["parameters"]
+    images = model.generator.random(np.arange(20) % 10, stream="a")
+    assert (images.dtype, images.shape) == (np.uint8, (20, *DIGITS.shape))
+    assert images.std() > 0
+    for name in EmbeddingName:
+        assert len(model.embeddings[name].embed(images)) == 20
+
+
+REFUSED = {
+    "model=digits_unet: makes 28×28×1": dict(image_size=28),
+    "model.respacing=ten": dict(respacing="ten"),
+    "model.respacing=2000": dict(respacing="2000"),
+    "model.guidance=-1": dict(guidance=-1),
+    "model.guidance=1": dict(guidance=1, null_label=False),
+    "model.batch_size=0": dict(batch_size=0),
+    "model.pretrained=nowhere": dict(pretrained="nowhere"),
+}
+
+
+@pytest.mark.parametrize(("message", "settings"), REFUSED.items(), ids=REFUSED)
+def test_settings_that_cannot_run_are_refused_by_key(message, settings):
+    with pytest.raises(InputError, match=f"^{message}"):
+        digits_unet(**settings).check(DIGITS)
+
+
+@pytest.mark.parametrize(
+    "degree",
+    [
+        0,
+        5,
+        2.5,
+        -1,
+        pytest.param(float("inf"), marks=pytest.mark.xfail(strict=True, reason="int(inf) raises OverflowError")),
+        pytest.param(float("nan"), marks=pytest.mark.xfail(strict=True, reason="int(nan) raises a ValueError that names no key")),
+    ],
+)
+def test_a_degree_outside_the_respacing_is_refused_by_key(degree):
+    with pytest.raises(InputError, match=r"method\.variation_degrees=.*a whole number from 1 to 4"):
+        digits_unet().check_degree("method.variation_degrees", degree, None)
+
+
+@pytest.mark.parametrize(("degree", "respacing"), [(1, None), (4, None), (9.0, "10")])
+def test_a_degree_of_the_respacing_is_accepted(degree, respacing):
+    digits_unet().check_degree("method.variation_degrees", degree, respacing)

@@ -1,0 +1,132 @@
+"""A toy world for the methods: images of 1×2×1 pixels are points of the plane. Fast, and nothing is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from data.dataset import ClassCounts, Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from method.base import Method, Run
+from models.config import EmbeddingName, PublicModel
+from models.seeds import numpy_rng
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+
+
+class Cloud:
+    """An image API as `pe.apis` asks for: random points, and variations that move a point by about `degree`."""
+
+    num_labels = 3
+
+    def __init__(self, fail_at: int | None = None):
+        self.fail_at, self.calls, self.outputs = fail_at, [], []  # type: ignore[var-annotated]
+
+    def random(self, labels: np.ndarray, *, stream: str, advance: Any = None) -> np.ndarray:
+        images = numpy_rng(0, stream).integers(0, 256, (len(labels), 1, 2, 1)).astype(np.uint8)
+        images[:, 0, 1, 0] = images[:, 0, 1, 0] // 3 * 3 + labels  # the second pixel tells the public label, modulo 3
+        return self._done(images, advance, kind="random", stream=stream, labels=labels)
+
+    def variation(self, images, labels, degree, *, stream, respacing=None, advance: Any = None) -> np.ndarray:
+        moved = images + np.round(numpy_rng(0, stream).normal(0, degree, images.shape))
+        images = np.clip(moved, 0, 255).astype(np.uint8)
+        return self._done(images, advance, kind="variation", stream=stream, labels=labels, degree=degree, respacing=respacing)
+
+    def _done(self, images: np.ndarray, advance: Any, **call: Any) -> np.ndarray:
+        if len(self.calls) == self.fail_at:
+            raise ConnectionError(f"call {self.fail_at} is lost")
+        self.calls.append(call)
+        self.outputs.append(images)
+        if advance:
+            advance(len(images))
+        return images
+
+
+class Plane:
+    """An embedding: the two pixels."""
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1).astype(np.float32)
+
+
+@dataclass(kw_only=True)
+class Toy(Dataset):
+    """A dataset whose private images are given."""
+
+    name: str = "toy"
+    class_counts: ClassCounts = ClassCounts.uniform
+    samples: SampleSet
+
+    @property
+    def num_private(self) -> int:
+        return len(self.samples)
+
+    @property
+    def classes(self) -> list[str]:
+        return [f"class {label}" for label in range(self.samples.num_classes)]
+
+    def private(self) -> SampleSet:
+        return self.samples
+
+
+def toy(centres: Sequence[tuple[int, int]], sizes: Sequence[int], spread: float = 5.0, **settings: Any) -> Toy:
+    """Class c: `sizes[c]` points around `centres[c]`."""
+    labels = np.repeat(np.arange(len(centres)), sizes)
+    points = np.random.default_rng(0).normal(np.asarray(centres, float)[labels], spread)
+    images = np.clip(np.round(points), 0, 255).astype(np.uint8).reshape(-1, 1, 2, 1)
+    return Toy(samples=SampleSet(images, labels, len(centres)), **settings)
+
+
+class Recorder:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def log(self, metrics: dict[str, float], *, step: int | None = None, internal: bool = False) -> None:
+        self.lines.append({**metrics, "step": step, "internal": internal})
+
+    def image(self, name: str, path: Path) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+@dataclass
+class Start:
+    """One start of a run in a folder; a second start in the same folder resumes the first."""
+
+    private: PrivateDataset
+    model: PublicModel
+    run: Run
+    ledger: Ledger
+    api: Cloud
+    tracker: Recorder
+
+
+def start(
+    method: Method, dataset: Dataset, folder: Path, sigma: float = 1.0, privacy: Privacy | None = None, api: Cloud | None = None
+) -> Start:
+    privacy = privacy or Privacy(noise_multiplier=sigma)
+    ledger = Ledger(folder / "ledger.jsonl", method.spends(sigma, dataset, privacy), privacy.delta, privacy.accountant)
+    api, tracker = api or Cloud(), Recorder()
+    run = Run(
+        dataset=dataset,
+        privacy=privacy,
+        noise=NoiseSource(bytes(32)),
+        noise_multiplier=sigma,
+        seed=0,
+        tracker=tracker,
+        checkpoints=folder,
+        figures=folder,
+    )
+    model = PublicModel("cloud", cast(Any, api), {EmbeddingName.public_features: Plane()})
+    private = PrivateDataset(dataset.private, dataset.num_private, len(dataset.classes), ledger)
+    return Start(private, model, run, ledger, api, tracker)

@@ -1,0 +1,100 @@
+"""The run directory: what may be shared appears whole or not at all, and a finished or foreign folder is left alone."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from errors import InputError
+from tracking.run_dir import RunDir, write_json, write_whole
+
+
+def same(stored: str) -> str | None:
+    return None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunDir(tmp_path / "run")
+    folder.open("seed: 0\n", same)
+    return folder
+
+
+def fill(text: str):
+    return lambda target: (target / "samples.npz").write_text(text)
+
+
+def test_a_release_is_shown_whole_and_only_it_may_be_shared(folder):
+    assert folder.published is None
+    assert folder.publish(fill("private"), private=True) == folder.release == folder.published
+    assert [path.name for path in folder.release.iterdir()] == ["samples.npz"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "internal", "release"]
+
+
+def test_what_is_not_private_never_appears_under_release(folder):
+    target = folder.publish(fill("not private"), private=False)
+    assert target == folder.published
+    assert folder.internal in target.parents
+    assert not folder.release.exists()
+
+
+def test_a_release_that_fails_halfway_leaves_nothing_and_can_be_written_again(folder):
+    def fail(target):
+        fill("half")(target)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        folder.publish(fail, private=True)
+    assert folder.published is None
+    folder.publish(lambda target: (target / "grid.png").write_text("whole"), private=True)
+    assert [path.name for path in folder.release.iterdir()] == ["grid.png"]
+
+
+def test_metrics_mark_a_finished_run_which_is_refused(folder):
+    assert not folder.finished
+    write_json(folder.metrics, {"a": 1.0})
+    assert folder.finished
+    with pytest.raises(InputError, match="holds a finished run"):
+        folder.open("seed: 0\n", same)
+
+
+def test_an_unfinished_run_goes_on_with_its_settings_alone(folder):
+    stored: list[str] = []
+    folder.open("seed: 0\n", lambda text: stored.append(text))
+    assert stored == ["seed: 0\n"]
+    with pytest.raises(InputError, match=r"other settings \(seed: 0 before, 1 now\)"):
+        folder.open("seed: 1\n", lambda text: "seed: 0 before, 1 now")
+    assert folder.config.read_text() == "seed: 0\n"
+
+
+def test_a_folder_that_holds_other_things_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "thesis.tex").write_text("text")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        RunDir(tmp_path).open("seed: 0\n", same)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_refused_run_leaves_no_empty_folders_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "today" / "one").mkdir(parents=True)
+    RunDir(tmp_path / "runs" / "today" / "one").remove_if_empty()
+    assert not (tmp_path / "runs").exists()
+    assert tmp_path.exists()
+
+
+def test_a_folder_with_something_in_it_is_not_removed(folder):
+    folder.remove_if_empty()
+    assert folder.config.exists()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": 1.0})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": math.nan})
+    assert json.loads(path.read_text()) == {"a": 1.0}
+    write_whole(path, "new")
+    assert path.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

@@ -1,0 +1,100 @@
+"""Where numbers go: all of them into JSON lines, and to W&B only those that may leave this machine."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import wandb
+from PIL import Image
+
+from errors import InputError
+from tracking.tracker import JsonLines, Several, TrackerConfig
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "internal").mkdir()
+    return tmp_path
+
+
+def test_each_line_says_its_step_and_whether_it_is_internal(folder):
+    tracker = JsonLines(folder / "metrics.jsonl")
+    tracker.log({"pe/noisy_votes": 12.5, "pe/images_with_votes": 3}, step=4)
+    tracker.log({"frechet": 1.0}, internal=True)
+    first, second = lines(folder)
+    assert first.pop("seconds") >= 0
+    assert first == {"step": 4, "internal": False, "pe/noisy_votes": 12.5, "pe/images_with_votes": 3}
+    assert (second["step"], second["internal"], second["frechet"]) == (None, True, 1.0)
+
+
+def test_a_resumed_run_adds_to_its_lines(folder):
+    for value in (1.0, 2.0):
+        JsonLines(folder / "metrics.jsonl").log({"a": value})
+    assert [line["a"] for line in lines(folder)] == [1.0, 2.0]
+
+
+@pytest.mark.xfail(strict=True, reason="metrics are written after the mark and replace it")
+def test_no_metric_can_hide_the_internal_mark(folder):
+    JsonLines(folder / "metrics.jsonl").log({"internal": 0.0, "frechet": 1.0}, internal=True)
+    assert lines(folder)[0]["internal"] is True
+
+
+def test_the_default_is_json_lines_alone(folder):
+    assert isinstance(TrackerConfig().build(folder, {}), JsonLines)
+    assert not (folder / "internal" / "wandb_id").exists()
+
+
+def test_several_trackers_hear_the_same(folder):
+    files = [folder / "a.jsonl", folder / "b.jsonl"]
+    Several(*map(JsonLines, files)).log({"a": 1.0}, step=2, internal=True)
+    first, second = (json.loads(file.read_text()) for file in files)
+    assert (first["step"], first["internal"], first["a"]) == (second["step"], second["internal"], second["a"]) == (2, True, 1.0)
+
+
+def offline_run(folder, **settings) -> bytes:
+    """What W&B would upload of a run with one number of each kind."""
+    tracker = TrackerConfig(name="wandb", mode="offline", **settings).build(folder, {"seed": 31337})
+    tracker.log({"shareable_number": 0.25}, step=1)
+    tracker.log({"internal_number": 0.75}, internal=True)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "grid.png")
+    tracker.image("grid_picture", folder / "grid.png")
+    tracker.finish()
+    wandb.teardown()  # the record is whole once W&B's own process has ended
+    (record,) = (folder / "internal").glob("wandb/offline-run-*/*.wandb")
+    return record.read_bytes()
+
+
+@pytest.fixture
+def quiet_wandb(tmp_path_factory, monkeypatch):
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name)))
+    monkeypatch.setenv("WANDB_DISABLE_GIT", "true")
+
+
+@pytest.mark.parametrize("internal", [False, True])
+def test_wandb_gets_internal_numbers_only_where_asked(folder, quiet_wandb, internal):
+    record = offline_run(folder, internal=internal)
+    assert b"shareable_number" in record
+    assert b"grid_picture" in record
+    assert b"31337" in record
+    assert (b"internal_number" in record) is internal
+    assert [line["internal"] for line in lines(folder)] == [False, True]
+
+
+def test_a_resumed_run_is_the_same_wandb_run(folder, monkeypatch):
+    ids: list[str] = []
+    monkeypatch.setattr("tracking.tracker.WandB", lambda settings, config, folder, resume_id: ids.append(resume_id))
+    for _ in range(2):
+        TrackerConfig(name="wandb", mode="offline").build(folder, {})
+    assert ids[0] == ids[1] != ""
+
+
+def test_an_unknown_mode_is_refused_by_key():
+    with pytest.raises(InputError, match=r"tracker\.mode=later: one of online, offline, disabled"):
+        TrackerConfig(mode="later").check()
