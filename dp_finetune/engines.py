@@ -79,7 +79,7 @@ def refuse_batch_norm(unet: nn.Module) -> None:
             raise InputError(f"model: layer {name} is {type(module).__name__}, which mixes examples; use GroupNorm")
 
 
-def choose(unet: Any, augmult: int, views_per_pass: int, num_labels: int) -> EngineName:
+def choose(unet: Any, augmult: int, views_per_pass: int) -> EngineName:
     """The faster engine by a short timing on random images; `views` where the batched one has no rule for a layer."""
     if unsupported_layers(unet):
         return EngineName.views

@@ -102,7 +102,7 @@ class DPDiffusion(Method):
         generator = model.generator
         assert run.noise_multiplier is not None
         refuse_batch_norm(generator.unet)
-        engine = self._engine(generator.unet, generator.num_labels, run.checkpoints)
+        engine = self._engine(generator.unet, run.checkpoints)
         ema = EMA(generator.unet, self.ema_decay)
         trainer = Trainer(
             unet=generator.unet,
@@ -152,7 +152,7 @@ class DPDiffusion(Method):
             expected_batch_size=self.batch_size,  # q·N, never the realised size
         )
 
-    def _engine(self, unet: Any, num_labels: int, checkpoints: Path) -> Any:
+    def _engine(self, unet: Any, checkpoints: Path) -> Any:
         """The configured engine; `auto` is timed once and remembered, so that a resumed run sums in the same order."""
         path = checkpoints / "engine.json"
         views = views_that_fit(unet, self.memory_gib)
@@ -160,6 +160,6 @@ class DPDiffusion(Method):
             chosen = EngineName(json.loads(path.read_text())["engine"])
         else:
             auto = self.gradient_engine is EngineName.auto
-            chosen = choose(unet, self.augmult, views, num_labels) if auto else self.gradient_engine
+            chosen = choose(unet, self.augmult, views) if auto else self.gradient_engine
             write_json(path, {"engine": chosen.value})
         return ENGINES[chosen](unet, views, self.augmult)

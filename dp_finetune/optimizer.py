@@ -6,6 +6,7 @@ import torch
 from opacus.optimizers import DPOptimizer
 
 from privacy.noise import NoiseStream
+from tracking import ranks
 
 
 class PrivateOptimizer(DPOptimizer):
@@ -19,19 +20,20 @@ class PrivateOptimizer(DPOptimizer):
 
     def clip_and_accumulate(self) -> None:
         grads = [p.grad_sample.to(p.dtype) for p in self.params]
-        norms = torch.stack([g.reshape(len(g), -1).norm(2, dim=1) for g in grads], dim=1).norm(2, dim=1)  # [B]
+        norms = torch.stack([g.flatten(1).norm(2, dim=1) for g in grads], dim=1).norm(2, dim=1)  # [B]
         finite = torch.isfinite(norms)
         factor = torch.where(finite, (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
         whole = bool(finite.all())
         for p, g in zip(self.params, grads, strict=True):
             if not whole:
                 g = torch.where(finite.reshape(-1, *(1 for _ in p.shape)), g, 0.0)
-            total = (factor @ g.reshape(len(g), -1)).reshape(p.shape)
+            total = (factor @ g.flatten(1)).reshape(p.shape)
             p.summed_grad = total if p.summed_grad is None else p.summed_grad.add_(total)
-            p.grad_sample = None
 
     def add_noise(self) -> None:
+        """Every process sums the clipped gradients of all and adds the same noise, so it enters once."""
         assert self.noise is not None
+        ranks.sum_over_ranks([p.summed_grad for p in self.params])
         for p in self.params:
             noise = torch.from_numpy(self.noise.gaussian(self.noise_multiplier * self.max_grad_norm, p.numel()))
             p.grad = p.summed_grad + noise.to(p.device, p.dtype).reshape(p.shape)

@@ -98,12 +98,14 @@ def _class_counts_mechanism(dataset: Dataset, privacy: Privacy) -> Mechanism | N
 
 
 def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
-    """Whole shares of `total` in proportion to `weights` (largest remainder), at least one each; int64, sums to `total`."""
+    """Whole shares of `total` in proportion to `weights` (largest remainder), zeros lifted to one; int64, sums to `total`."""
     weights = np.asarray(weights, float)
-    weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights))
-    exact = 1 + weights * (total - len(weights))
+    exact = total * (weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights)))
     shares = np.floor(exact).astype(np.int64)
     shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
+    for empty in np.flatnonzero(shares == 0):
+        shares[shares.argmax()] -= 1
+        shares[empty] = 1
     return shares
 
 

@@ -31,7 +31,6 @@ class Model:
     """Settings of a public model."""
 
     name: str = "???"
-    batch_size: int = 512
 
     @property
     def num_steps(self) -> int:

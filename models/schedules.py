@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 
@@ -47,4 +49,5 @@ def respaced_timesteps(num_steps: int, respacing: str) -> np.ndarray:
                 return np.arange(0, num_steps, every)
         raise ValueError(f"respacing={respacing!r}: no integer stride keeps exactly {n} of {num_steps} steps")
     stride = (num_steps - 1) / (n - 1) if n > 1 else 1.0
-    return np.array([round(i * stride) for i in range(n)], dtype=np.int64)
+    running = itertools.accumulate(itertools.repeat(stride, n - 1), initial=0.0)  # a sum, as there: rounding depends on it
+    return np.array([round(t) for t in running], dtype=np.int64)

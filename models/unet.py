@@ -63,7 +63,6 @@ class UNet(Model):
         self._check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
-        require(self.batch_size >= 1, "model.batch_size", self.batch_size, "1 or more")
         folder = self._folder
         allowed = "a folder with unet/ in diffusers' format, or null for random weights"
         require(folder is None or (folder / "unet" / "config.json").exists(), "model.pretrained", self.pretrained, allowed)
@@ -72,7 +71,7 @@ class UNet(Model):
         respacing = respacing or self.respacing
         self._check_respacing(key, respacing)
         steps = num_respaced(respacing)
-        whole = degree == int(degree) and 1 <= degree <= steps
+        whole = 1 <= degree <= steps and degree == int(degree)
         require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
 
     def facts(self) -> dict[str, int]:
@@ -114,7 +113,6 @@ class UNet(Model):
             self.respacing,
             self.guidance,
             seed=seed,
-            batch_size=self.batch_size,
             device=device,
         )
         return PublicModel(self.name, generator, self._embeddings(device))

@@ -33,13 +33,17 @@ class Ledger:
         self.delta, self.accountant = delta, accountant
         self._entries: dict[str, Mechanism] = {}
         self._touched: set[str] = set()
-        for line in path.read_text().splitlines() if path.exists() else []:
+        lines = path.read_text().splitlines() if path.exists() else []
+        for number, line in enumerate(lines, start=1):
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # the last line of a killed start: its noise was never drawn
-                break
-            self._entries[entry.pop("purpose")] = Mechanism.from_dict(entry)
-        if self._entries:
+            except json.JSONDecodeError as error:
+                if number < len(lines):
+                    raise BudgetError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
+                break  # the last line of a killed start: its noise was never drawn
+            purpose = entry.pop("purpose")
+            self._entries[purpose] = Mechanism.from_dict(entry)
+        if lines:
             self._rewrite()
 
     def spend(self, purpose: str, mechanism: Mechanism) -> None:

@@ -71,9 +71,9 @@ class NoiseStream:
                 return value
 
     def uniform(self, size: int) -> np.ndarray:
-        """float64 [size], multiples of 2^-53 shifted by half a step: inside (0, 1)."""
-        bits = np.frombuffer(self.bytes(8 * size), dtype=">u8") >> np.uint64(11)
-        return (bits.astype(np.float64) + 0.5) * 2.0**-53
+        """float64 [size], multiples of 2^-52 shifted by half a step: inside (0, 1), both ends excluded."""
+        bits = np.frombuffer(self.bytes(8 * size), dtype=">u8") >> np.uint64(12)
+        return (bits.astype(np.float64) + 0.5) * 2.0**-52
 
     def gaussian(self, sigma: float, size: int) -> np.ndarray:
         """float64 [size] of N(0, sigma²), by inversion. Floating point: its low bits are not protected (Mironov 2012)."""

@@ -25,6 +25,11 @@ from conf.schema import Config, register, to_typed
 
 ROOT = Path(run.__file__).parent
 SMOKE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.batch_size=8", "device=cpu"]
+STRONG_NOISE = [
+    "privacy.epsilon=null",
+    "privacy.noise_multiplier=20",
+    "method.noise=gaussian",
+]  # it decides who is a parent
 
 
 @dataclass

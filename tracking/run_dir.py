@@ -39,7 +39,7 @@ class RunDir:
     def open(self, config_yaml: str, same_run: Callable[[str], str | None]) -> None:
         """Start here, or go on with the same run. `same_run(stored yaml)` names what differs, or None.
 
-        Raises InputError for a finished run, another run's directory, or one with spends but no noise key.
+        Raises InputError for a finished run, another run's directory, or a folder of something else.
         """
         if self.finished:
             raise InputError(f"hydra.run.dir={self.path}: holds a finished run; give another directory")

@@ -7,6 +7,7 @@ sent to W&B only where the user says `tracker.internal=true`.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class JsonLines:
         self._path, self._started = path, time.time()
 
     def log(self, metrics: dict[str, float], *, step: int | None = None, internal: bool = False) -> None:
-        line = {"step": step, "seconds": round(time.time() - self._started, 3), "internal": internal, **metrics}
+        numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # strict JSON has no NaN
+        line = {**numbers, "step": step, "seconds": round(time.time() - self._started, 3), "internal": internal}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 

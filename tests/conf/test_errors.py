@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from privacy.noise import NoiseSource
 from tests.command import Result, call
 
 NOISE = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]  # no search for a noise multiplier: quick to plan
+RUN = [*NOISE, "method.num_samples=10", "eval=none", "device=cpu"]
+SETTINGS = [*RUN, "method.noise=gaussian", "method.iterations=2", "method.variation_degrees=[2,1]", "method.expansions=0"]
 
 
 def bad(name: str, overrides: str, *words: str):
@@ -96,8 +99,15 @@ BAD = [
     bad("respacing-0", "model.respacing='0'", "model.respacing=0", "ddimN"),
     bad("respacing-stride", "model.respacing=ddim999", "model.respacing=ddim999", "stride"),
     bad("respacing-large", "model.respacing='1001'", "model.respacing=1001", "1000"),
+    bad("features-of-no-model", "model.pretrained=null", "method.embedding=public_features", "pixels"),
+    bad("features-to-evaluate", "method=public_only model.pretrained=null", "eval.frechet.embedding=public_features", "pixels"),
+    bad("few-labels", "method=public_only model.pretrained=null model.labels=5 eval=none", "model.labels=5", "10"),
+    bad("pretrained-folder", "model.pretrained=/nowhere", "model.pretrained=/nowhere", "unet/"),
+    bad("pretrained-of-other-shape", "model.channels=[32,32]", "model.channels=[32, 32]", "digits"),
+    bad("attention-level", "model.pretrained=null model.attention_levels=[7]", "model.attention_levels=[7]", "0 to 1"),
+    bad("norm-groups", "method=public_only model.pretrained=null model.norm_groups=7 eval=none", "model.norm_groups=7", "divide"),
+    bad("model-of-other-size", "model=dpd_32", "model=dpd_32", "32×32×3", "8×8×1"),
     bad("guidance", "model.guidance=-1", "model.guidance=-1", "0 (off)"),
-    bad("batch-size", "model.batch_size=0", "model.batch_size=0", "1 or more"),
     bad("device", "device=tpu", "device=tpu", "auto, cpu, cuda"),
     bad("device-number", "device=cpu:x", "device=cpu:x", "auto, cpu, cuda"),
     bad("device-auto-number", "device=auto:1", "device=auto:1", "auto, cpu, cuda"),
@@ -135,6 +145,7 @@ def said_in_one_line(result: Result, *words: str) -> None:
     assert result.err.count("\n") == 1
     assert "Traceback" not in result.err
     assert "None" not in result.err  # users write null
+    assert "provider=" not in result.err  # where Hydra searched says nothing to them
     for word in words:
         assert word in result.err
 
@@ -186,21 +197,24 @@ def test_a_refused_run_leaves_the_folders_that_the_user_made(here):
     assert contents(here) == {"mine": None}
 
 
-SETTINGS = [*NOISE, "method.num_samples=10", "method.iterations=2", "method.variation_degrees=[2,1]", "eval=none", "device=cpu"]
-
-
-@pytest.fixture
-def unfinished(here, monkeypatch) -> Path:
+@pytest.fixture(scope="module")
+def broken_run(tmp_path_factory) -> Path:
     """The folder of a run that broke when its method started."""
 
     def broken(*_):
         raise ConnectionError("the power went")
 
-    with monkeypatch.context() as patch:
+    folder = tmp_path_factory.mktemp("broken")
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PrivateEvolution, "run", broken)
         with pytest.raises(ConnectionError):
-            call(*SETTINGS)
-    return here / "run"
+            call(*SETTINGS, f"hydra.run.dir={folder}/run")
+    return folder / "run"
+
+
+@pytest.fixture
+def unfinished(here, broken_run) -> Path:
+    return shutil.copytree(broken_run, here / "run")
 
 
 @pytest.mark.parametrize(
@@ -220,19 +234,19 @@ def unfinished(here, monkeypatch) -> Path:
 )
 def test_an_unfinished_run_goes_on_with_the_same_settings_only(unfinished, changed, words):
     before = contents(unfinished)
-    settings = SETTINGS if changed != ["method=public_only"] else [*NOISE, "method.num_samples=10", "eval=none", "device=cpu"]
+    settings = RUN if changed == ["method=public_only"] else SETTINGS
     said_in_one_line(call(*settings, *changed), "hydra.run.dir=", "other settings", *words)
     assert contents(unfinished) == before
 
 
-def test_an_unfinished_run_may_go_on_with_another_evaluation(unfinished, capsys):
+def test_an_unfinished_run_may_go_on_with_another_evaluation(unfinished):
     assert call(*SETTINGS, "eval=default", "eval.downstream.enabled=false", "eval.frechet.embedding=pixels").code == 0
     assert (unfinished / "internal" / "metrics.json").exists()
 
 
 def test_spends_without_their_noise_key_are_refused(unfinished):
     """A fresh key would be fresh noise on the same votes: a second spend that the ledger does not show."""
-    entry = '{"purpose": "pe.votes/round=1", "mechanism": "discrete_gaussian", "noise_multiplier": 2.0}\n'
+    entry = '{"purpose": "pe.votes/round=1", "mechanism": "gaussian", "noise_multiplier": 2.0}\n'
     (unfinished / "internal" / "ledger.jsonl").write_text(entry)
     (unfinished / "internal" / "noise.key").unlink()
     said_in_one_line(call(*SETTINGS), "hydra.run.dir=", "noise.key", "new run")

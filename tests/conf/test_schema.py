@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from omegaconf import OmegaConf
 
 import run
-from conf.schema import COMPONENTS
+from conf.schema import COMPONENTS, Config
 from method.plan import Plan
 from tests.command import composed, typed
 
@@ -30,17 +32,28 @@ def test_the_defaults_are_private_evolution_on_the_embedded_digits():
     assert config.privacy.delta < 1 / config.dataset.num_private
 
 
+def component(group: str, option: str) -> tuple[Any, Config]:
+    """One option as an object, and the configuration around it, which need not fit it."""
+    config = cast(Config, OmegaConf.to_object(composed(f"{group}={option}")))
+    return getattr(config, group), config
+
+
 @choices
 def test_every_option_composes_and_passes_its_check(group, option):
-    config = typed(f"{group}={option}")
-    kinds = tuple(COMPONENTS[group].values())
-    assert isinstance(getattr(config, group), kinds)
+    chosen, config = component(group, option)
+    assert type(chosen) in COMPONENTS[group].values()
+    match group:
+        case "model":
+            chosen.check(Mock(shape=(chosen.image_size, chosen.image_size, chosen.image_channels)))
+        case "method":
+            chosen.check(config.dataset, config.model, config.privacy)
+        case _:
+            chosen.check()
 
 
 @choices
 def test_an_option_carries_its_own_name(group, option):
-    chosen = getattr(typed(f"{group}={option}"), group)
-    assert getattr(chosen, "name", option) == option
+    assert getattr(component(group, option)[0], "name", option) == option
 
 
 @experiments

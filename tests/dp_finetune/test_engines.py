@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import nn
+
+import dp_finetune.per_example as per_example
+from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
+from dp_finetune.objective import Views
+from errors import InputError
+
+EXAMPLES, AUGMULT = 4, 3
+
+
+def network(**changes: Any) -> Any:
+    """A U-Net with convolutions of stride 1 and 2, attention, group norms and a label embedding."""
+    settings = dict(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=8,
+        num_class_embeds=11,
+    )
+    torch.manual_seed(0)
+    unet: Any = UNet2DModel(**{**settings, **changes})
+    for p in unet.parameters():
+        p.data.add_(0.05 * torch.randn_like(p))  # zero-initialised layers would hide mistakes
+    return unet
+
+
+def some_views(dtype: torch.dtype = torch.float64) -> Views:
+    rng, rows = torch.Generator().manual_seed(1), EXAMPLES * AUGMULT
+    x, noise = (torch.randn(rows, 1, 8, 8, generator=rng, dtype=torch.float64).to(dtype) for _ in range(2))
+    labels = torch.randint(0, 10, (EXAMPLES,), generator=rng).repeat_interleave(AUGMULT)
+    return Views(x, torch.randint(0, 1000, (rows,), generator=rng), labels, noise, EXAMPLES)
+
+
+def one(views: Views, i: int) -> Views:
+    return views.part(slice(i * AUGMULT, (i + 1) * AUGMULT))
+
+
+def by_loop(unet: Any, views: Views) -> torch.Tensor:
+    """Plain autograd, one example at a time: float64 [B, parameters]."""
+    rows = []
+    for i in range(views.examples):
+        part = one(views, i)
+        loss = (unet(part.x_t, part.t, part.labels).sample - part.noise).square().mean()
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(unet.parameters()))]))
+    return torch.stack(rows)
+
+
+def by_engine(engine: Engine, views: Views) -> torch.Tensor:
+    rows = []
+    for start in range(0, views.examples, engine.examples_per_pass):
+        stop = min(start + engine.examples_per_pass, views.examples)
+        part = views.part(slice(start * AUGMULT, stop * AUGMULT))
+        part.examples = stop - start
+        engine(part)
+        rows.append(torch.cat([p.grad_sample.flatten(1) for p in engine.parameters], dim=1))  # type: ignore[attr-defined]
+        for p in engine.parameters:
+            p.grad_sample = None  # type: ignore[attr-defined]
+    return torch.cat(rows)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+ENGINES = [(ViewsEngine, 1000), (ViewsEngine, 2), (BatchedEngine, 1000), (BatchedEngine, 2 * AUGMULT), (BatchedEngine, 3 * AUGMULT)]
+
+
+@pytest.mark.parametrize(("engine", "views_per_pass"), ENGINES)
+@pytest.mark.parametrize("unfold", [True, False])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_engines_equal_a_float64_loop(engine, views_per_pass, unfold, channels_last, monkeypatch):
+    monkeypatch.setattr(per_example, "_UNFOLD_BELOW", 1 << 20 if unfold else 0)
+    unet, views = network().double(), some_views()
+    expected = by_loop(unet, views)
+    if channels_last:
+        unet = unet.to(memory_format=torch.channels_last)
+        views.x_t = views.x_t.contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr("dp_finetune.engines.view_losses", _losses)
+    assert relative(by_engine(engine(unet, views_per_pass, AUGMULT), views), expected) < 1e-12
+
+
+@pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
+def test_engines_are_close_in_float32(engine):
+    expected = by_loop(network().double(), some_views())
+    assert relative(by_engine(engine(network(), 1000, AUGMULT), some_views(torch.float32)).double(), expected) < 1e-5
+
+
+def _losses(unet: Any, views: Views) -> torch.Tensor:
+    """As `view_losses`, without its cast to float32."""
+    return (unet(views.x_t, views.t, views.labels).sample - views.noise).square().flatten(1).mean(1)
+
+
+def test_frozen_parameters_get_no_gradient():
+    unet = network()
+    unet.requires_grad_(False)
+    unet.mid_block.requires_grad_(True)
+    for engine in (ViewsEngine(unet, 1000, AUGMULT), BatchedEngine(unet, 1000, AUGMULT)):
+        by_engine(engine, some_views(torch.float32))
+        assert all(p.grad is None for p in unet.parameters())
+        assert len(engine.parameters) == len(list(unet.mid_block.parameters()))
+
+
+def test_layers_are_their_own_again_after_a_pass():
+    unet = network()
+    by_engine(BatchedEngine(unet, 1000, AUGMULT), some_views(torch.float32))
+    assert not any("forward" in vars(module) for module in unet.modules())
+
+
+def test_an_unused_parameter_gets_zeros():
+    unet, views = network(), some_views(torch.float32)
+    unet.unused = nn.Linear(2, 2)
+    for engine in (ViewsEngine(unet, 1000, AUGMULT), BatchedEngine(unet, 1000, AUGMULT)):
+        by_engine(engine, views)
+
+
+def test_batch_norm_is_refused_by_name():
+    unet = network()
+    unet.mid_block.extra = nn.BatchNorm2d(4)
+    with pytest.raises(InputError, match="mid_block.extra is BatchNorm2d"):
+        refuse_batch_norm(unet)
+
+
+def test_a_layer_without_a_rule_is_refused_by_the_batched_engine_and_left_to_views_by_auto():
+    unet = network()
+    unet.extra = nn.ConvTranspose2d(1, 1, 3)
+    with pytest.raises(InputError, match="extra"):
+        BatchedEngine(unet, 1000, AUGMULT)
+    assert choose(unet, AUGMULT, 1000) is EngineName.views
+
+
+def test_auto_chooses_and_leaves_no_gradient_behind():
+    unet = network()
+    assert choose(unet, 2, 8) in (EngineName.views, EngineName.batched)
+    assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in unet.parameters())
+
+
+def test_more_memory_holds_more_views():
+    unet = network()
+    assert 1 <= views_that_fit(unet, 0.01) < views_that_fit(unet, 0.1)

@@ -1,0 +1,410 @@
+"""The command end to end at toy size: what a run leaves, what it may show, and that no interruption changes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusers import UNet2DModel
+
+import run
+from data.digits import Digits
+from data.samples import SampleSet
+from eval.config import Frechet
+from method.plan import Plan
+from privacy.accounting import compose_epsilon
+from privacy.mechanisms import Mechanism, Spend
+from tests.command import SMOKE, STRONG_NOISE, Result, call, fork, fork_run, python_run, typed
+from tests.facts import FACTS, number
+
+NOISY = [*SMOKE, *STRONG_NOISE]
+SEEDED = [*NOISY, "privacy.noise_seed=1"]
+PUBLIC_ONLY = ["method=public_only", "method.num_samples=10", "eval=none", "device=cpu"]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files(folder)}
+
+
+def images(folder: Path) -> np.ndarray:
+    return SampleSet.load(folder / "release" / "samples.npz").images
+
+
+def finished(result: Result, folder: Path) -> Path:
+    assert result.code == 0, result.err
+    assert (folder / "run" / "internal" / "metrics.json").exists()
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """`python run.py +experiment=smoke` in a process of its own."""
+    folder = tmp_path_factory.mktemp("smoke")
+    return finished(python_run(*SMOKE, f"hydra.run.dir={folder}/run"), folder)
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory) -> Path:
+    """The same with strong, known noise."""
+    folder = tmp_path_factory.mktemp("seeded")
+    return finished(fork_run(folder, *SEEDED), folder)
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("real_data")
+    return finished(fork_run(folder, *SMOKE[1:], "method=real_data"), folder)
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_the_promised_files_and_no_partial_ones(smoke):
+    assert {path.name for path in smoke.iterdir()} == {"release", "internal", "config.yaml", "metrics.jsonl"}
+    assert files(smoke / "release") == {"samples.npz", "privacy.json", "grid.png"}
+    assert {"metrics.json", "ledger.jsonl", "noise.key", "checkpoints/population.npz"} <= files(smoke / "internal")
+    assert {f"figures/round_{t:03d}.png" for t in range(3)} <= files(smoke / "internal")
+    assert not [name for name in files(smoke) if "partial" in name]
+
+
+def test_the_noise_key_is_readable_by_its_owner_alone(smoke):
+    assert (smoke / "internal" / "noise.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_samples_are_labelled_images_of_every_class_with_their_public_conditioning(smoke):
+    with np.load(smoke / "release" / "samples.npz") as arrays:
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["images"].shape == (50, 8, 8, 1)
+        assert arrays["labels"].dtype == np.int64
+        assert np.bincount(arrays["labels"]).tolist() == [5] * 10
+        assert arrays["public_labels"].shape == (50,)
+
+
+def test_the_certificate_states_what_was_spent_and_its_composition(smoke):
+    document, config = read(smoke / "release" / "privacy.json"), typed(*SMOKE)
+    assert document["private"] is True
+    assert "reason" not in document
+    assert (document["delta"], document["accountant"]) == (config.privacy.delta, "pld")
+    assert document["neighbouring"] == "add or remove one example"
+    assert any("1437" in assumption for assumption in document["public_by_assumption"])
+    (votes,) = document["mechanisms"]
+    assert (votes["purpose"], votes["count"], votes["mechanism"]) == ("pe.votes", 2, "discrete_gaussian")
+    kind = {"mechanism": votes["mechanism"], "noise_multiplier": votes["noise_multiplier"]}
+    spends = [Spend("pe.votes", Mechanism.from_dict(kind), 2)]
+    assert document["epsilon"] == compose_epsilon(spends, document["delta"])
+    assert document["epsilon"] == Plan.make(config.method, config.dataset, config.privacy).epsilon
+    assert 0.99 * 10 < document["epsilon"] <= document["epsilon_target"] == 10
+    assert (document["method"], document["dataset"], document["num_samples"]) == ("pe", "digits", 50)
+
+
+def test_the_ledger_has_one_line_a_round(smoke):
+    assert [line["purpose"] for line in lines(smoke / "internal" / "ledger.jsonl")] == ["pe.votes/round=1", "pe.votes/round=2"]
+
+
+def test_every_number_measured_on_real_data_is_marked_internal(smoke):
+    for line in lines(smoke / "metrics.jsonl"):
+        names = line.keys() - {"step", "seconds", "internal"}
+        assert names
+        assert line["internal"] is not all(name.startswith("pe/") for name in names)
+    marked = [line["internal"] for line in lines(smoke / "metrics.jsonl")]
+    assert True in marked
+    assert False in marked
+
+
+def test_metrics_are_flat_numbers_and_include_every_evaluator(smoke):
+    metrics = read(smoke / "internal" / "metrics.json")
+    assert all(isinstance(value, float | int) for value in metrics.values())
+    assert {"privacy/epsilon", "privacy/delta", "time/method_seconds", "wrn40_4/accuracy"} <= metrics.keys()
+    assert any(name.startswith("frechet/") for name in metrics)
+    assert 0 <= metrics["wrn40_4/accuracy"] <= 1
+
+
+def test_the_stored_configuration_starts_the_same_run(smoke):
+    stored = (smoke / "config.yaml").read_text()
+    assert "num_samples: 50" in stored
+    assert "${" not in stored  # resolved
+    assert "hydra" not in stored
+
+
+def test_a_finished_run_is_not_run_again(smoke):
+    before = bytes_of(smoke)
+    result = call(*SMOKE, f"hydra.run.dir={smoke}")
+    assert (result.code, result.out) == (2, "")
+    assert "finished run" in result.err
+    assert bytes_of(smoke) == before
+
+
+# Baselines
+
+
+def test_real_data_release_nothing_and_say_so(real_data):
+    assert not (real_data / "release").exists()
+    withheld = real_data / "internal" / "not_for_release"
+    assert len(SampleSet.load(withheld / "samples.npz")) == 1437
+    document = read(withheld / "privacy.json")
+    assert (document["private"], document["epsilon"]) == (False, "inf")
+    assert "without noise" in document["reason"]
+
+
+def test_real_data_are_at_distance_zero_from_themselves(real_data):
+    metrics = read(real_data / "internal" / "metrics.json")
+    distance = next(value for name, value in metrics.items() if name.startswith("frechet/"))
+    assert distance == pytest.approx(0, abs=1e-2)
+
+
+def test_public_only_spends_nothing(here):
+    assert call(*PUBLIC_ONLY).code == 0
+    document = read(here / "run" / "release" / "privacy.json")
+    assert (document["private"], document["epsilon"], document["mechanisms"]) == (True, 0, [])
+    assert not (here / "run" / "internal" / "ledger.jsonl").exists()
+    assert not [line for line in lines(here / "run" / "metrics.jsonl") if line["internal"]]
+
+
+# Noise
+
+
+def test_known_noise_repeats_the_release_and_voids_the_guarantee(seeded, tmp_path):
+    again = finished(fork_run(tmp_path, *SEEDED), tmp_path)
+    assert bytes_of(again / "release") == bytes_of(seeded / "release")
+    document = read(seeded / "release" / "privacy.json")
+    assert document["private"] is False
+    assert "privacy.noise_seed=1" in document["reason"]
+
+
+def test_secret_noise_never_repeats(seeded, tmp_path):
+    one, two = (finished(fork_run(tmp_path / name, *NOISY, "eval=none"), tmp_path / name) for name in ("one", "two"))
+    assert not np.array_equal(images(one), images(two))
+    assert not np.array_equal(images(one), images(seeded))
+    assert (one / "internal" / "noise.key").read_bytes() != (two / "internal" / "noise.key").read_bytes()
+    assert read(one / "release" / "privacy.json")["private"] is True
+    assert not (seeded / "internal" / "noise.key").exists()
+
+
+# Evaluation never feeds back
+
+
+def other_test_split() -> None:
+    """The test split, its labels permuted and its images inverted."""
+    original = Digits.test
+
+    def test(self: Digits) -> SampleSet:
+        split = original(self)
+        return SampleSet(255 - split.images, np.random.default_rng(0).permutation(split.labels), 10)
+
+    Digits.test = test  # type: ignore[method-assign]
+
+
+def test_another_test_split_changes_no_byte_of_the_release(seeded, tmp_path):
+    other = finished(fork_run(tmp_path, *SEEDED, "eval.frechet.reference=test", patch=other_test_split), tmp_path)
+    assert bytes_of(other / "release") == bytes_of(seeded / "release")
+    assert read(other / "internal" / "metrics.json") != read(seeded / "internal" / "metrics.json")
+
+
+def test_a_failed_evaluator_leaves_an_unfinished_run_that_can_be_evaluated_again(here, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("covariance")
+        yield
+
+    evaluated = [*PUBLIC_ONLY, "eval=default", "eval.downstream.enabled=false"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Frechet, "evaluate", broken)
+        result = call(*evaluated)
+    assert result.code == 1
+    assert "Frechet: covariance" in result.err
+    assert not (here / "run" / "internal" / "metrics.json").exists()
+    before = bytes_of(here / "run" / "release")
+    assert call(*evaluated).code == 0
+    assert (here / "run" / "internal" / "metrics.json").exists()
+    assert bytes_of(here / "run" / "release") == before
+
+
+# Interruptions
+
+
+def assert_resumes_to(seeded: Path, folder: Path) -> None:
+    assert not (folder / "run" / "internal" / "metrics.json").exists()
+    resumed = finished(fork_run(folder, *SEEDED), folder)
+    assert bytes_of(resumed / "release") == bytes_of(seeded / "release")
+    assert len(lines(resumed / "internal" / "ledger.jsonl")) == 2
+    config = typed(*SEEDED)
+    planned = Plan.make(config.method, config.dataset, config.privacy).epsilon
+    assert read(resumed / "release" / "privacy.json")["epsilon"] == planned
+
+
+@pytest.mark.parametrize("entries", [0, 2])
+def test_a_run_killed_in_its_rounds_resumes_to_the_same_release(seeded, tmp_path, entries):
+    internal = tmp_path / "run" / "internal"
+    saved, ledger = internal / "checkpoints" / "population.npz", internal / "ledger.jsonl"
+    fork(tmp_path, *SEEDED).kill_when(lambda: saved.exists() and len(lines(ledger)) >= entries)
+    assert not (tmp_path / "run" / "release").exists()
+    assert_resumes_to(seeded, tmp_path)
+
+
+def test_a_run_killed_in_its_evaluation_keeps_its_release_and_finishes(seeded, tmp_path):
+    curves = tmp_path / "run" / "metrics.jsonl"
+    fork(tmp_path, *SEEDED).kill_when(lambda: curves.exists() and "frechet" in curves.read_text())
+    released = bytes_of(tmp_path / "run" / "release")
+    assert released == bytes_of(seeded / "release")
+    assert_resumes_to(seeded, tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["grid.png", "cost.json"])
+def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch, lost):
+    """`release/` appears whole or not at all, and what follows it can be made again."""
+    originals = {name: getattr(run, name) for name in ("save_grid", "write_json")}
+
+    def breaks(name: str):
+        def write(*args):
+            if any(isinstance(arg, Path) and arg.name == lost for arg in args):
+                raise OSError("disk full")
+            return originals[name](*args)
+
+        return write
+
+    with monkeypatch.context() as patch:
+        for name in originals:
+            patch.setattr(run, name, breaks(name))
+        with pytest.raises(OSError, match="disk full"):
+            call(*PUBLIC_ONLY)
+    assert not (here / "run" / "internal" / "metrics.json").exists()
+    assert not (here / "run" / "release").exists() or files(here / "run" / "release") == {
+        "samples.npz",
+        "privacy.json",
+        "grid.png",
+    }
+    assert call(*PUBLIC_ONLY).code == 0
+    assert files(here / "run" / "release") == {"samples.npz", "privacy.json", "grid.png"}
+
+
+# Sweeps
+
+
+def test_a_sweep_makes_one_run_directory_for_each_value(here):
+    result = call("-m", "hydra.sweep.dir=sweep", "seed=0,1", *PUBLIC_ONLY)
+    assert result.code == 0, result.err
+    runs = [here / "sweep" / name for name in ("0", "1")]
+    assert all((folder / "internal" / "metrics.json").exists() for folder in runs)
+    assert not np.array_equal(images(runs[0]), images(runs[1]))
+
+
+# Plans
+
+PLAN = {
+    "method": None,
+    "dataset": {"name", "n_private", "n_public", "shape", "classes"},
+    "privacy": {"epsilon", "delta", "noise_multiplier", "accountant", "events"},
+    "model": {"parameters", "trainable_parameters"},
+    "work": {"steps", "network_calls", "flops"},
+}
+
+
+def fixed_noise(name: str) -> list[str]:
+    """The overrides of a golden fact."""
+    inputs = FACTS[name]["inputs"]
+    return [
+        "privacy.epsilon=null",
+        f"privacy.noise_multiplier={number(inputs['sigma'])}",
+        f"privacy.delta={inputs['delta']}",
+        f"method.iterations={inputs['T']}",
+        f"method.variation_degrees={[10] * inputs['T']}".replace(" ", ""),
+        "method.noise=gaussian",
+    ]
+
+
+def test_plan_only_prints_one_document_within_15_seconds_and_writes_nothing(tmp_path):
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = python_run("plan_only=true", f"hydra.run.dir={tmp_path}/run", *fixed_noise("pe.table1.T5"))
+    wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["privacy"]["epsilon"] == pytest.approx(FACTS["pe.table1.T5"]["computed_value"], abs=1e-6)
+    assert min(wall, processor) < 15  # the machine may be busy with other work
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["pe.table1.T1", "pe.cifar.eps067.T7", "pe.camelyon.eps10", "pe.camelyon.eps992", "pe.cat.eps662"]
+)
+def test_the_plan_reproduces_the_published_epsilon(here, name):
+    plan = json.loads(call("plan_only=true", *fixed_noise(name)).out)
+    assert plan["privacy"]["epsilon"] == pytest.approx(FACTS[name]["computed_value"], abs=1e-6)
+    assert plan["privacy"]["epsilon"] == pytest.approx(FACTS[name]["paper_value"], abs=FACTS[name]["tolerance"])
+
+
+@pytest.mark.parametrize("method", ["pe", "public_only", "real_data"])
+def test_a_plan_holds_the_promised_keys_and_opens_no_image(here, monkeypatch, method):
+    for split in ("private", "public", "test"):
+        monkeypatch.setattr(Digits, split, lambda self: pytest.fail("an image was opened"))
+    result = call("plan_only=true", f"method={method}", *STRONG_NOISE[:2])
+    assert (result.code, result.err) == (0, "")
+    plan = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert plan.keys() >= PLAN.keys()
+    for key, inner in PLAN.items():
+        assert inner is None or plan[key].keys() >= inner
+    assert plan["method"] == method
+    assert plan["dataset"]["n_private"] == 1437
+    assert "public" in plan["dataset"]["n_private_is"]
+    assert not list(here.iterdir())  # nothing is written
+
+
+def test_a_plan_lists_every_event_and_its_epsilon_is_their_composition(here):
+    overrides = ["privacy.epsilon=5", "dataset.class_counts=laplace", "privacy.class_counts_epsilon=1", "privacy.accountant=rdp"]
+    plan = json.loads(call("plan_only=true", *overrides).out)
+    privacy = plan["privacy"]
+    assert [event["purpose"] for event in privacy["events"]] == ["class_counts", "pe.votes"]
+    assert 4.99 < privacy["epsilon"] <= 5
+    assert math.isfinite(privacy["noise_multiplier"])
+
+
+def test_a_plan_beside_a_finished_run_changes_nothing(smoke):
+    before = bytes_of(smoke)
+    assert call(*SMOKE, "plan_only=true", f"hydra.run.dir={smoke}").code == 0
+    assert bytes_of(smoke) == before
+
+
+def test_a_plan_leaves_the_folders_that_the_user_made(here):
+    (here / "mine").mkdir()
+    assert call("plan_only=true", "hydra.run.dir=mine/run", "method=public_only").code == 0
+    assert [path.name for path in here.rglob("*")] == ["mine"]
+
+
+@pytest.mark.parametrize("method", [SMOKE, [*PUBLIC_ONLY, "model.guidance=1"]], ids=["pe", "public_only"])
+def test_the_plan_announces_exactly_the_network_calls_of_the_command(here, monkeypatch, method):
+    calls, forward = [], UNet2DModel.forward
+
+    def counted(self, x, *rest):
+        calls.append(len(x))
+        return forward(self, x, *rest)
+
+    plan = json.loads(call("plan_only=true", *method).out)
+    monkeypatch.setattr(UNet2DModel, "forward", counted)
+    assert call(*method, "eval=none").code == 0
+    assert sum(calls) == plan["work"]["network_calls"]
+
+
+# The exit status of a real process
+
+
+def test_a_mistake_of_the_user_is_one_line_and_exit_status_2(tmp_path):
+    result = python_run("method.iterations=0", f"hydra.run.dir={tmp_path}/run")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "error: method.iterations=0: 1 or more\n"
+    assert not (tmp_path / "run").exists()
