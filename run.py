@@ -8,8 +8,11 @@ config -> dataset -> public model -> method(private data, budget) -> samples -> 
 
 from __future__ import annotations
 
-import json
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin stall each other on shared cores
+
+import json
 import sys
 import time
 from collections.abc import Callable

@@ -91,6 +91,7 @@ def _conv_weights(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
     rows, positions = len(x) // examples, grad.shape[2] * grad.shape[3]
+    padding: Any = module.padding
     if module.groups == 1 and rows * positions <= _UNFOLD_BELOW:  # small images: one batched product beats many small calls
         patches = F.unfold(
             x.to(grad.dtype), module.kernel_size, module.dilation, module.padding, module.stride

@@ -13,7 +13,7 @@ from data.samples import SampleSet
 from errors import require
 from eval.downstream import accuracy, mean_and_spread, train_wrn
 from eval.frechet import frechet_distance
-from models.config import EmbeddingName, PublicModel
+from models.config import EmbeddingName, Model, PublicModel
 from tracking.progress import progress
 
 
@@ -41,8 +41,9 @@ class Frechet:
     embedding: EmbeddingName = EmbeddingName.public_features
     reference: Reference = Reference.train
 
-    def check(self) -> None:
-        pass
+    def check(self, model: Model) -> None:
+        allowed = f"model={model.name} has none; use pixels, or eval.frechet.enabled=false"
+        require(self.embedding in model.embeddings(), "eval.frechet.embedding", self.embedding, allowed)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         embed = subject.model.embeddings[self.embedding].embed
@@ -60,7 +61,7 @@ class Downstream:
     steps: int = 200
     batch_size: int = 128
 
-    def check(self) -> None:
+    def check(self, model: Model) -> None:
         require(self.seeds >= 1, "eval.downstream.seeds", self.seeds, "1 or more")
         require(self.steps >= 1, "eval.downstream.steps", self.steps, "1 or more")
         require(self.batch_size >= 2, "eval.downstream.batch_size", self.batch_size, "2 or more")
@@ -95,6 +96,6 @@ class Evaluation:
     def evaluators(self) -> list[Frechet | Downstream]:
         return [evaluator for evaluator in (self.frechet, self.downstream) if evaluator.enabled]
 
-    def check(self) -> None:
+    def check(self, model: Model) -> None:
         for evaluator in self.evaluators:
-            evaluator.check()
+            evaluator.check(model)

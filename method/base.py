@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -109,5 +108,6 @@ def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
     return shares
 
 
-def provenance(method: Method, model: PublicModel) -> dict[str, Any]:
-    return {"method": method.name, "public_model": model.name}
+def require_public_weights(method: Method, model: Model) -> None:
+    """For methods that use the public model as it is."""
+    require(model.pretrained is not None, "model.pretrained", model.pretrained, f"method={method.name} needs public weights")

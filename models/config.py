@@ -31,6 +31,7 @@ class Model:
     """Settings of a public model."""
 
     name: str = "???"
+    pretrained: str | None = None  # public weights; null: random ones, for methods that train
 
     @property
     def num_steps(self) -> int:
@@ -43,6 +44,10 @@ class Model:
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         """Raise InputError for a variation degree that the model does not have."""
+        raise NotImplementedError
+
+    def embeddings(self) -> set[EmbeddingName]:
+        """The embeddings that `build` will offer."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, int]:

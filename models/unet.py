@@ -46,7 +46,7 @@ class UNet(Model):
     schedule_steps: int = 1000
     respacing: str = "50"
     guidance: float = 0.0
-    pretrained: str | None = None
+    features: str | None = None  # a feature extractor: a name under models/weights, or a folder
 
     @property
     def num_steps(self) -> int:
@@ -63,9 +63,16 @@ class UNet(Model):
         self._check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
-        folder = self._folder
-        allowed = "a folder with unet/ in diffusers' format, or null for random weights"
-        require(folder is None or (folder / "unet" / "config.json").exists(), "model.pretrained", self.pretrained, allowed)
+        for key, name, file, allowed in (
+            (
+                "pretrained",
+                self.pretrained,
+                "unet/config.json",
+                "a folder with unet/ in diffusers' format, or null for random weights",
+            ),
+            ("features", self.features, "features.safetensors", "a folder with features.safetensors, or null"),
+        ):
+            require(name is None or (_folder(name) / file).exists(), f"model.{key}", name, allowed)
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         respacing = respacing or self.respacing
@@ -73,6 +80,9 @@ class UNet(Model):
         steps = num_respaced(respacing)
         whole = 1 <= degree <= steps and degree == int(degree)
         require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
+
+    def embeddings(self) -> set[EmbeddingName]:
+        return {EmbeddingName.pixels, *([EmbeddingName.public_features] if self.features else [])}
 
     def facts(self) -> dict[str, int]:
         return unet_facts(self.architecture())
@@ -100,12 +110,14 @@ class UNet(Model):
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
         unet: Any
-        if self._folder is None:
+        if self.pretrained is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive(seed, "model/initial weights"))
                 unet = UNet2DModel(**self.architecture())
         else:
-            unet = UNet2DModel.from_pretrained(self._folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
+            unet = UNet2DModel.from_pretrained(
+                _folder(self.pretrained) / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
+            )
         generator = DiffusionModel(
             unet.to(device),
             SCHEDULES[self.schedule.value](self.schedule_steps),
@@ -119,25 +131,21 @@ class UNet(Model):
 
     def _embeddings(self, device: torch.device) -> dict[EmbeddingName, Embedding]:
         embeddings: dict[EmbeddingName, Embedding] = {EmbeddingName.pixels: Pixels()}
-        folder = self._folder
-        if folder is not None and (folder / "features.safetensors").exists():
+        if self.features is not None:
             features = PublicFeatures(self.image_channels)
-            features.load_state_dict(load_file(folder / "features.safetensors"))
+            features.load_state_dict(load_file(_folder(self.features) / "features.safetensors"))
             embeddings[EmbeddingName.public_features] = features.to(device)
         return embeddings
-
-    @property
-    def _folder(self) -> Path | None:
-        if self.pretrained is None:
-            return None
-        embedded = EMBEDDED / self.pretrained
-        return embedded if embedded.is_dir() else Path(self.pretrained)
 
     def _check_respacing(self, key: str, respacing: str) -> None:
         try:
             respaced_timesteps(self.schedule_steps, respacing)
         except ValueError as error:
             require(False, key, respacing, str(error))
+
+
+def _folder(name: str) -> Path:
+    return EMBEDDED / name if (EMBEDDED / name).is_dir() else Path(name)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

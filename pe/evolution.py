@@ -17,7 +17,7 @@ from data.grid import save_grid
 from data.private import PrivateDataset
 from data.samples import SampleFileError, SampleSet
 from errors import require
-from method.base import Method, Run
+from method.base import Method, Run, require_public_weights
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
 from models.seeds import numpy_rng
@@ -53,6 +53,10 @@ class PrivateEvolution(Method):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
+        require_public_weights(self, model)
+        require(
+            self.embedding in model.embeddings(), "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
+        )
         require(self.iterations >= 1, "method.iterations", self.iterations, "1 or more")
         require(self.lookahead >= 0, "method.lookahead", self.lookahead, "0 (off) or more")
         require(0 <= self.threshold < float("inf"), "method.threshold", self.threshold, "0 or more")

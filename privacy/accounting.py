@@ -100,7 +100,7 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
 
 
 def _discretisation(spends: Sequence[Spend]) -> float:
-    """The grid of privacy losses: 1e-4, finer (to 1e-6) where losses are small: in most cases it costs well under 0.1% of epsilon."""
+    """The grid of privacy losses: 1e-4, finer (to 1e-6) where losses are small: mostly it costs well under 0.1% of epsilon."""
 
     def mu(mechanism: Mechanism) -> float:
         match mechanism:

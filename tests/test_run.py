@@ -386,7 +386,7 @@ def test_a_plan_leaves_the_folders_that_the_user_made(here):
     assert [path.name for path in here.rglob("*")] == ["mine"]
 
 
-@pytest.mark.parametrize("method", [SMOKE, [*PUBLIC_ONLY, "model.guidance=1"]], ids=["pe", "public_only"])
+@pytest.mark.parametrize("method", [NOISY, [*PUBLIC_ONLY, "model.guidance=1"]], ids=["pe", "public_only"])
 def test_the_plan_announces_exactly_the_network_calls_of_the_command(here, monkeypatch, method):
     calls, forward = [], UNet2DModel.forward
 
@@ -394,9 +394,10 @@ def test_the_plan_announces_exactly_the_network_calls_of_the_command(here, monke
         calls.append(len(x))
         return forward(self, x, *rest)
 
-    plan = json.loads(call("plan_only=true", *method).out)
+    whole_batches = [*method, "method.conditional=false", "method.num_samples=64", "eval=none"]
+    plan = json.loads(call("plan_only=true", *whole_batches).out)
     monkeypatch.setattr(UNet2DModel, "forward", counted)
-    assert call(*method, "eval=none").code == 0
+    assert call(*whole_batches).code == 0
     assert sum(calls) == plan["work"]["network_calls"]
 
 

@@ -74,7 +74,13 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-ENGINES = [(ViewsEngine, 1000), (ViewsEngine, 2), (BatchedEngine, 1000), (BatchedEngine, 2 * AUGMULT), (BatchedEngine, 3 * AUGMULT)]
+ENGINES = [
+    (ViewsEngine, 1000),
+    (ViewsEngine, 2),
+    (BatchedEngine, 1000),
+    (BatchedEngine, 2 * AUGMULT),
+    (BatchedEngine, 3 * AUGMULT),
+]
 
 
 @pytest.mark.parametrize(("engine", "views_per_pass"), ENGINES)
@@ -128,7 +134,7 @@ def test_an_unused_parameter_gets_zeros():
 def test_batch_norm_is_refused_by_name():
     unet = network()
     unet.mid_block.extra = nn.BatchNorm2d(4)
-    with pytest.raises(InputError, match="mid_block.extra is BatchNorm2d"):
+    with pytest.raises(InputError, match=r"mid_block\.extra is BatchNorm2d"):
         refuse_batch_norm(unet)
 
 

@@ -9,7 +9,11 @@ from dp_finetune.objective import Augmentation, Interval, Objective, check_mixtu
 from errors import InputError
 from models.schedules import linear_alpha_bar
 
-CIFAR = [Interval(weight=0.015, low=0, high=30), Interval(weight=0.785, low=30, high=600), Interval(weight=0.2, low=600, high=1000)]
+CIFAR = [
+    Interval(weight=0.015, low=0, high=30),
+    Interval(weight=0.785, low=30, high=600),
+    Interval(weight=0.2, low=600, high=1000),
+]
 
 
 def objective(**changes: Any) -> Objective:

@@ -56,7 +56,8 @@ def test_clipping_equals_opacus():
     rows = list(torch.randn(6, 8))
     ps, theirs = parameters(), parameters()
     mine, parent = optimizer(ps), optimizer(theirs, kind=DPOptimizer)
-    give(ps, rows), give(theirs, rows)
+    give(ps, rows)
+    give(theirs, rows)
     mine.step(), parent.step()
     assert torch.allclose(torch.cat([*ps]), torch.cat([*theirs]), atol=1e-7)
 

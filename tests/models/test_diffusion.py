@@ -147,9 +147,7 @@ def test_a_learned_variance_is_left_aside():
     assert torch.equal(model.predict_noise(torch.ones(2, 1, 4, 4), 0, torch.tensor([0, 1])), torch.ones(2, 1, 4, 4))
 
 
-@pytest.mark.parametrize(
-    "scale", [1.0, 0.25]
-)
+@pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_a_rescaled_timestep_reaches_the_network_unrounded(unet, scale):
     model = DiffusionModel(unet.eval(), cosine_alpha_bar(), 10, "40", timestep_scale=scale)
     x, labels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 4])

@@ -171,9 +171,13 @@ def test_the_plan_announces_exactly_the_network_calls_of_a_run(tmp_path, monkeyp
     config = typed(
         "method=public_only", "model.respacing='4'", f"model.guidance={guidance}", "method.num_samples=20", "device=cpu"
     )
-    method = evolution(
-        num_samples=20, variation_degrees=[3, 2], respacings=["4", "ddim10"], expansions=2, expansion_degree=1, lookahead=2
-    )
+    schedule: dict[str, Any] = {
+        "variation_degrees": [3, 2],
+        "respacings": ["4", "ddim10"],
+        "expansions": 2,
+        "expansion_degree": 1,
+    }
+    method = evolution(num_samples=64, conditional=False, lookahead=2, **schedule)  # 64: passes of whole batches
     one = start(method, config.dataset, tmp_path)
     method.run(one.private, config.model.build(config.dataset, config.torch_device, 0), one.run)
     assert sum(calls) == method.work(config.dataset, config.model)["network_calls"]
