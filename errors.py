@@ -11,5 +11,9 @@ class InputError(ValueError):
 
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:
     if not condition:
-        shown = value.value if hasattr(value, "value") else value
-        raise InputError(f"{key}={'null' if shown is None else shown}: {allowed}")
+        raise InputError(f"{key}={shown(value)}: {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A setting as users write it."""
+    return "null" if value is None else str(getattr(value, "value", value))

@@ -29,7 +29,7 @@ from conf.schema import Config, register, to_typed
 from data.grid import save_grid
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from errors import InputError
+from errors import InputError, shown
 from eval.config import Subject
 from method.base import Run
 from method.plan import Plan
@@ -45,6 +45,15 @@ CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
 def main(cfg: DictConfig) -> None:
+    try:
+        synthesise(cfg)
+    except InputError as error:  # here, before Hydra adds lines of its own
+        print(one_line(error), file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def synthesise(cfg: DictConfig) -> None:
+    """One run, from a composed configuration to the report."""
     folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
     try:
         config = to_typed(cfg)
@@ -108,8 +117,8 @@ def release(
             save_model(target / "model")
         write_json(target / "privacy.json", document)
 
-    folder.publish(write, private=not ledger.holds_private_data)
     write_json(folder.internal / "cost.json", {"time/method_seconds": round(seconds, 1)})
+    folder.publish(write, private=not ledger.holds_private_data)
 
 
 def evaluate(config: Config, model: Any, folder: RunDir, tracker: Tracker) -> None:
@@ -142,7 +151,7 @@ def _difference(stored: str, cfg: DictConfig) -> str | None:
     before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key) and key.split(".")[0] not in ("eval", "tracker", "device"):
-            return f"{key}: {before.get(key)} before, {now.get(key)} now"
+            return f"{key}: {shown(before.get(key))} before, {shown(now.get(key))} now"
     return None
 
 

@@ -60,6 +60,8 @@ def one_line(error: BaseException) -> str | None:
     """The line for a user's mistake; None for an error that is not one."""
     if isinstance(error, InputError):
         return f"error: {error}"
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        return f"error: hydra.run.dir={error.filename}: is a file; give a directory"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -68,4 +70,5 @@ def one_line(error: BaseException) -> str | None:
         if cause.object_type and dataclasses.is_dataclass(cause.object_type) and "not in" in str(cause.msg or cause):
             allowed = f"; allowed: {', '.join(sorted(f.name for f in dataclasses.fields(cause.object_type)))}"
         return f"error: {cause.full_key}: {str(cause.msg or cause).splitlines()[0]}{allowed}"
-    return "error: " + re.sub(r"\s*\n\s*", " ", str(error)).strip()
+    text = str(error).split("Config search path:")[0]
+    return "error: " + re.sub(r"\s*\n\s*", " ", text).strip()

@@ -48,7 +48,8 @@ class Config:
         """Raise InputError for any range or combination that cannot run. Opens no image and writes nothing."""
         require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
         kinds = ("auto", "cpu", "cuda")
-        require(self.device.split(":")[0] in kinds, "device", self.device, f"one of {', '.join(kinds)}")
+        well_formed = self.device in kinds or (self.device.startswith("cuda:") and self.device[5:].isdecimal())
+        require(well_formed, "device", self.device, f"one of {', '.join(kinds)}, cuda:N")
         require(
             not self.device.startswith("cuda") or torch.cuda.is_available(), "device", self.device, "no CUDA GPU is here; use cpu"
         )

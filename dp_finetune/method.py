@@ -20,7 +20,7 @@ from dp_finetune.objective import Augmentation, Interval, Objective, check_mixtu
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer
 from errors import require
-from method.base import Method, Run
+from method.base import Method, Run, require_matching_labels
 from models.config import Model, PublicModel
 from models.ema import EMA
 from privacy.config import Privacy
@@ -57,6 +57,7 @@ class DPDiffusion(Method):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
+        require_matching_labels(self, dataset, model)
         for key in ("steps", "batch_size", "augmult"):
             require(getattr(self, key) >= 1, f"method.{key}", getattr(self, key), "1 or more")
         allowed = f"at most the {dataset.num_private} private images"

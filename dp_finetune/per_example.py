@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -91,11 +91,9 @@ def _conv_weights(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
     rows, positions = len(x) // examples, grad.shape[2] * grad.shape[3]
-    padding: Any = module.padding
     if module.groups == 1 and rows * positions <= _UNFOLD_BELOW:  # small images: one batched product beats many small calls
-        patches = F.unfold(
-            x.to(grad.dtype), module.kernel_size, module.dilation, module.padding, module.stride
-        )  # [B·K, C·k·k, P]
+        shape = (module.kernel_size, module.dilation, cast(Any, module.padding), module.stride)
+        patches = F.unfold(x.to(grad.dtype), *shape)  # [B·K, C·k·k, P]
         patches = patches.reshape(examples, rows, -1, positions).transpose(1, 2).reshape(examples, -1, rows * positions)
         errors = grad.reshape(examples, rows, -1, positions).transpose(1, 2).reshape(examples, -1, rows * positions)
         return torch.bmm(errors, patches.transpose(1, 2)).reshape(examples, *module.weight.shape), bias

@@ -111,3 +111,14 @@ def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
 def require_public_weights(method: Method, model: Model) -> None:
     """For methods that use the public model as it is."""
     require(model.pretrained is not None, "model.pretrained", model.pretrained, f"method={method.name} needs public weights")
+
+
+def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> None:
+    """For methods that ask the model for its label c to get the private class c."""
+    classes = len(dataset.classes) if method.conditional else 1
+    require(
+        model.labels >= classes,
+        "model.labels",
+        model.labels,
+        f"at least one for each of {classes} classes for method={method.name}",
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.dataset import Dataset
-from errors import InputError
+from errors import InputError, require
 from method.base import Method
 from models.config import Model
 from privacy.accounting import calibrate, compose_epsilon
@@ -24,10 +24,18 @@ class Plan:
     @classmethod
     def make(cls, method: Method, dataset: Dataset, privacy: Privacy) -> Plan:
         """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier."""
-        if not method.needs_noise:
-            spends = method.spends(math.nan, dataset, privacy)
-            return cls(spends, None, compose_epsilon(spends, privacy.delta, privacy.accountant))
         try:
+            fixed = [
+                spend
+                for spend in method.spends(1.0, dataset, privacy)
+                if not method.needs_noise or spend.purpose == "class_counts"
+            ]
+            spent = compose_epsilon(fixed, privacy.delta, privacy.accountant)
+            if privacy.epsilon is not None and math.isfinite(spent):
+                allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
+                require(spent == 0 or spent < privacy.epsilon, "privacy.epsilon", privacy.epsilon, allowed)
+            if not method.needs_noise:
+                return cls(fixed, None, spent)
             sigma = privacy.noise_multiplier
             if sigma is None:
                 assert privacy.epsilon is not None
@@ -36,6 +44,8 @@ class Plan:
                 )
             spends = method.spends(sigma, dataset, privacy)
             return cls(spends, sigma, compose_epsilon(spends, privacy.delta, privacy.accountant))
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError(str(error)) from error
 

@@ -31,6 +31,7 @@ class Model:
     """Settings of a public model."""
 
     name: str = "???"
+    labels: int = 1  # public labels that it can be asked for
     pretrained: str | None = None  # public weights; null: random ones, for methods that train
 
     @property
@@ -40,6 +41,10 @@ class Model:
 
     def check(self, dataset: Dataset) -> None:
         """Raise InputError where the model does not fit the dataset."""
+        raise NotImplementedError
+
+    def check_respacing(self, key: str, respacing: str | None) -> None:
+        """Raise InputError for a respacing that the schedule does not have; null is the model's own."""
         raise NotImplementedError
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -39,7 +40,7 @@ class UNet(Model):
     attention_levels: list[int] = field(default_factory=list)  # 0 is the full resolution; the middle always attends
     head_channels: int = 64
     norm_groups: int = 32
-    labels: int = MISSING  # public labels
+    labels: int = MISSING
     null_label: bool = False  # one more label, for classifier-free guidance
     scale_shift: bool = False  # adaptive group norm
     schedule: Schedule = Schedule.linear
@@ -60,7 +61,8 @@ class UNet(Model):
             self.name,
             f"makes {_shape(makes)}, dataset={dataset.name} has {_shape(dataset.shape)}",
         )
-        self._check_respacing("model.respacing", self.respacing)
+        self._check_architecture()
+        self.check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
         for key, name, file, allowed in (
@@ -76,7 +78,6 @@ class UNet(Model):
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         respacing = respacing or self.respacing
-        self._check_respacing(key, respacing)
         steps = num_respaced(respacing)
         whole = 1 <= degree <= steps and degree == int(degree)
         require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
@@ -137,9 +138,34 @@ class UNet(Model):
             embeddings[EmbeddingName.public_features] = features.to(device)
         return embeddings
 
-    def _check_respacing(self, key: str, respacing: str) -> None:
+    def _check_architecture(self) -> None:
+        levels = len(self.channels)
+        require(
+            levels > 0 and min(self.channels, default=0) > 0, "model.channels", self.channels, "one number above 0 for each level"
+        )
+        inside = all(0 <= level < levels for level in self.attention_levels)
+        require(inside, "model.attention_levels", self.attention_levels, f"levels from 0 to {levels - 1}")
+        divides = self.norm_groups >= 1 and all(width % self.norm_groups == 0 for width in self.channels)
+        require(divides, "model.norm_groups", self.norm_groups, f"a divisor of every one of model.channels={self.channels}")
+        attending = [self.channels[level] for level in {*self.attention_levels, levels - 1}]
+        divides = self.head_channels >= 1 and all(width % self.head_channels == 0 for width in attending)
+        require(divides, "model.head_channels", self.head_channels, f"a divisor of the attending channels {attending}")
+        for key in ("blocks", "labels"):
+            require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
+        if self.pretrained is not None and (_folder(self.pretrained) / "unet" / "config.json").exists():
+            stored = json.loads((_folder(self.pretrained) / "unet" / "config.json").read_text())
+            for key, value in self.architecture().items():
+                same = json.loads(json.dumps(value)) == stored.get(key)
+                require(
+                    same,
+                    "model.pretrained",
+                    self.pretrained,
+                    f"weights of another shape: {key} is {stored.get(key)}, not {value}",
+                )
+
+    def check_respacing(self, key: str, respacing: str | None) -> None:
         try:
-            respaced_timesteps(self.schedule_steps, respacing)
+            respaced_timesteps(self.schedule_steps, respacing or self.respacing)
         except ValueError as error:
             require(False, key, respacing, str(error))
 

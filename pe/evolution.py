@@ -17,7 +17,7 @@ from data.grid import save_grid
 from data.private import PrivateDataset
 from data.samples import SampleFileError, SampleSet
 from errors import require
-from method.base import Method, Run, require_public_weights
+from method.base import Method, Run, require_matching_labels, require_public_weights
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
 from models.seeds import numpy_rng
@@ -54,6 +54,8 @@ class PrivateEvolution(Method):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require_public_weights(self, model)
+        if self.initial_labels is InitialLabels.matching:
+            require_matching_labels(self, dataset, model)
         require(
             self.embedding in model.embeddings(), "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
         )
@@ -64,13 +66,15 @@ class PrivateEvolution(Method):
             fits = len(values) == self.iterations or (key == "respacings" and not values)
             require(fits, f"method.{key}", values, f"one for each of method.iterations={self.iterations} rounds")
         for t in range(1, self.iterations + 1):
-            model.check_degree("method.variation_degrees", *self._degree(t))
+            degree, respacing = self._degree(t)
+            model.check_respacing("method.respacings", respacing)
+            model.check_degree("method.variation_degrees", degree, respacing)
         require(self.expansions >= 0, "method.expansions", self.expansions, "0 or more")
         if self.expansions:
-            degree = self.expansion_degree
-            require(degree is not None, "method.expansion_degree", degree, f"set it: method.expansions={self.expansions}")
-            assert degree is not None
-            model.check_degree("method.expansion_degree", degree, None)
+            key, more = "method.expansion_degree", self.expansion_degree
+            require(more is not None, key, more, f"set it: method.expansions={self.expansions}")
+            assert more is not None
+            model.check_degree(key, more, None)
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier), self.iterations)
@@ -85,7 +89,7 @@ class PrivateEvolution(Method):
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
         embedding = model.embeddings[self.embedding]
         assert run.noise_multiplier is not None
-        population = None
+        population = _saved(run)
         for t, population in self.evolve(private, model.generator, embedding, labels, run):
             save_grid(population, run.figures / f"round_{t:03d}.png")
             population.save(run.checkpoints / "population.npz")

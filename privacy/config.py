@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from errors import require
+from errors import require, shown
 from privacy.accounting import Accountant
 
 
@@ -20,7 +20,7 @@ class Privacy:
     class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
 
     def check(self) -> None:
-        both = f"{self.epsilon}, privacy.noise_multiplier={self.noise_multiplier}"
+        both = f"{shown(self.epsilon)}, privacy.noise_multiplier={shown(self.noise_multiplier)}"
         require((self.epsilon is None) != (self.noise_multiplier is None), "privacy.epsilon", both, "set exactly one of the two")
         require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
         sigma = self.noise_multiplier

@@ -12,11 +12,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from errors import InputError
+
+_STARTED = time.time() - 1  # clocks of file systems are coarse
 
 
 class RunDir:
@@ -41,6 +44,8 @@ class RunDir:
 
         Raises InputError for a finished run, another run's directory, or a folder of something else.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"hydra.run.dir={self.path}: is a file; give a directory")
         if self.finished:
             raise InputError(f"hydra.run.dir={self.path}: holds a finished run; give another directory")
         if self.config.exists():
@@ -54,10 +59,13 @@ class RunDir:
 
     def remove_if_empty(self) -> None:
         """Hydra makes the directory before anything is checked; a refused run or a plan leaves none behind."""
-        folder = self.path
-        while folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd():
-            folder.rmdir()
-            folder = folder.parent
+        folder, ours = self.path, Path.cwd() / "runs"
+        if not folder.is_dir() or any(folder.iterdir()) or folder.stat().st_mtime < _STARTED:
+            return
+        folder.rmdir()
+        for parent in folder.absolute().parents:  # the default place; anybody else's empty folders stay
+            if (parent == ours or ours in parent.parents) and not any(parent.iterdir()):
+                parent.rmdir()
 
     def publish(self, write: Callable[[Path], None], *, private: bool) -> Path:
         """Let `write(folder)` fill the release (or, where not private, a folder under internal/), then show it whole."""

@@ -99,6 +99,7 @@ class TrackerConfig:
     internal: bool = False  # whether numbers measured on real data go to W&B too
 
     def check(self) -> None:
+        require(self.name in ("jsonl", "wandb"), "tracker.name", self.name, "one of jsonl, wandb")
         modes = ("online", "offline", "disabled")
         require(self.mode in modes, "tracker.mode", self.mode, f"one of {', '.join(modes)}")
 
