@@ -47,8 +47,10 @@ CONFIG_DIR = str(Path(__file__).parent / "conf")
 def main(cfg: DictConfig) -> None:
     try:
         synthesise(cfg)
-    except InputError as error:  # here, before Hydra adds lines of its own
-        print(one_line(error), file=sys.stderr)
+    except Exception as error:  # here, before Hydra adds lines of its own
+        if (line := one_line(error)) is None:
+            raise
+        print(line, file=sys.stderr)
         raise SystemExit(2) from None
 
 

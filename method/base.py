@@ -97,14 +97,17 @@ def _class_counts_mechanism(dataset: Dataset, privacy: Privacy) -> Mechanism | N
 
 
 def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
-    """Whole shares of `total` in proportion to `weights` (largest remainder), zeros lifted to one; int64, sums to `total`."""
+    """Whole shares of `total` in proportion to `weights` (largest remainder), at least one each; int64, sums to `total`."""
     weights = np.asarray(weights, float)
-    exact = total * (weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights)))
+    weights = weights if weights.sum() > 0 else np.ones(len(weights))
+    free = np.ones(len(weights), bool)  # the others get one
+    while True:
+        exact = np.where(free, (total - (~free).sum()) * weights / max(weights[free].sum(), 1e-300), 1.0)
+        if (exact >= 1).all():
+            break
+        free &= exact >= 1
     shares = np.floor(exact).astype(np.int64)
     shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
-    for empty in np.flatnonzero(shares == 0):
-        shares[shares.argmax()] -= 1
-        shares[empty] = 1
     return shares
 
 

@@ -146,10 +146,12 @@ class UNet(Model):
         inside = all(0 <= level < levels for level in self.attention_levels)
         require(inside, "model.attention_levels", self.attention_levels, f"levels from 0 to {levels - 1}")
         divides = self.norm_groups >= 1 and all(width % self.norm_groups == 0 for width in self.channels)
-        require(divides, "model.norm_groups", self.norm_groups, f"a divisor of every one of model.channels={self.channels}")
+        require(
+            divides, "model.norm_groups", self.norm_groups, f"a number that divides every one of model.channels={self.channels}"
+        )
         attending = [self.channels[level] for level in {*self.attention_levels, levels - 1}]
         divides = self.head_channels >= 1 and all(width % self.head_channels == 0 for width in attending)
-        require(divides, "model.head_channels", self.head_channels, f"a divisor of the attending channels {attending}")
+        require(divides, "model.head_channels", self.head_channels, f"a number that divides the attending channels {attending}")
         for key in ("blocks", "labels"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         if self.pretrained is not None and (_folder(self.pretrained) / "unet" / "config.json").exists():

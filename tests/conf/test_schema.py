@@ -47,6 +47,8 @@ def test_every_option_composes_and_passes_its_check(group, option):
             chosen.check(Mock(shape=(chosen.image_size, chosen.image_size, chosen.image_channels)))
         case "method":
             chosen.check(config.dataset, config.model, config.privacy)
+        case "eval":
+            chosen.check(config.model)
         case _:
             chosen.check()
 

@@ -58,7 +58,7 @@ def test_random_weights_come_from_the_seed_and_leave_the_global_generator_alone(
 
 
 def test_the_embedded_model_makes_digits_and_embeds_them():
-    settings = digits_unet(pretrained="digits")
+    settings = digits_unet(pretrained="digits", features="digits")
     settings.check(DIGITS)
     model = settings.build(DIGITS, torch.device("cpu"), seed=0)
     assert sum(p.numel() for p in model.generator.unet.parameters()) == settings.facts()["parameters"]
