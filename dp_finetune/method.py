@@ -52,7 +52,7 @@ class DPDiffusion(Method):
     ema_decay: float = 0.9999
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
     gradient_engine: EngineName = EngineName.auto
-    memory_gib: float = 2.0  # for the activations of one pass; fixes how many views that holds
+    memory_gib: float = 0.25  # for the activations of one pass; fixes how many views that holds
     max_minutes: float | None = None  # stop training then, and release at what is spent by then
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
