@@ -100,7 +100,7 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
 
 
 def _discretisation(spends: Sequence[Spend]) -> float:
-    """The grid of privacy losses: 1e-4, finer (to 1e-6) where losses are small: mostly it costs well under 0.1% of epsilon."""
+    """The grid of privacy losses, finer (to 1e-6) where losses are small: mostly it costs well under 0.1% of epsilon."""
 
     def mu(mechanism: Mechanism) -> float:
         match mechanism:
@@ -114,7 +114,7 @@ def _discretisation(spends: Sequence[Spend]) -> float:
 
     total = math.sqrt(sum(spend.count * mu(spend.mechanism) ** 2 for spend in spends))
     sampled = any(isinstance(spend.mechanism, SampledGaussian) for spend in spends)  # whose losses range widely
-    return 10.0 ** min(-4, max(-5 if sampled else -6, math.floor(math.log10(total)) - 4))
+    return 10.0 ** max(-5 if sampled else -6, math.floor(math.log10(total)) - 4)
 
 
 def _rdp(spends: Sequence[Spend], delta: float) -> float:

@@ -101,10 +101,11 @@ def certificate(
         reasons.append(f"privacy.noise_seed={noise_seed}: anyone who knows the seed can compute the noise")
     if ledger.holds_private_data:
         reasons.append("the private images were used without noise")
+    epsilon = ledger.epsilon
     return {
         "private": not reasons,
         **({"reason": "; ".join(reasons)} if reasons else {}),
-        "epsilon": ledger.epsilon if math.isfinite(ledger.epsilon) else "inf",
+        "epsilon": epsilon if math.isfinite(epsilon) else "inf",
         "delta": ledger.delta,
         "neighbouring": "add or remove one example",
         "accountant": ledger.accountant.value,

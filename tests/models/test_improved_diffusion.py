@@ -25,10 +25,8 @@ def made_weights(name, seed):
     state = {}
     for key, shape in sorted(shapes(name).items()):
         r = rng.standard_normal(shape).astype(np.float32)
-        if len(shape) > 1:
-            r = r / np.sqrt(np.prod(shape[1:]))
-        else:
-            r = (1 if key.endswith("weight") else 0) + 0.1 * r
+        one_dimensional = (1 if key.endswith("weight") else 0) + 0.1 * r
+        r = r / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else one_dimensional
         state[key] = torch.from_numpy(r.astype(np.float32))
     return state
 
