@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,6 +25,7 @@ from models.config import Model, PublicModel
 from models.ema import EMA
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
+from tracking import ranks
 from tracking.progress import console, progress
 from tracking.run_dir import write_json
 
@@ -67,6 +68,9 @@ class DPDiffusion(Method):
         require(0 <= self.weight_decay < float("inf"), "method.weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "0 (off) to below 1")
         require(0 <= self.label_dropout < 1, "method.label_dropout", self.label_dropout, "0 (off) to below 1")
+        require(
+            not self.label_dropout or model.null_label, "method.label_dropout", self.label_dropout, "0, as model.null_label=false"
+        )
         require(self.max_minutes is None or self.max_minutes > 0, "method.max_minutes", self.max_minutes, "above 0, or null")
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
 
@@ -123,17 +127,16 @@ class DPDiffusion(Method):
             noise=run.noise,
             checkpoint=run.checkpoints / "training.pt",
             device=generator.device,
+            conditional=self.conditional,
         )
-        started = time.monotonic()
+        max_seconds = math.inf if self.max_minutes is None else 60 * self.max_minutes
         with progress("DP training", self.steps) as advance:
             done = 0
-            for step in trainer.train(private, self.steps):
+            for step in trainer.train(private, self.steps, max_seconds):
                 advance(step - done)
                 done = step
-                if self.max_minutes is not None and time.monotonic() - started > 60 * self.max_minutes and step < self.steps:
-                    console.print(f"method.max_minutes={self.max_minutes}: stopped after {step} of {self.steps} steps")
-                    trainer.save()
-                    break
+        if trainer.stopped:
+            console.print(f"method.max_minutes={self.max_minutes}: stopped after {done} of {self.steps} steps", highlight=False)
         ema.copy_to(generator.unet)
 
     def _mechanism(self, noise_multiplier: float, dataset: Dataset) -> SampledGaussian:
@@ -161,6 +164,6 @@ class DPDiffusion(Method):
             chosen = EngineName(json.loads(path.read_text())["engine"])
         else:
             auto = self.gradient_engine is EngineName.auto
-            chosen = choose(unet, self.augmult, views) if auto else self.gradient_engine
+            chosen = ranks.agreed(choose(unet, self.augmult, views)) if auto else self.gradient_engine
             write_json(path, {"engine": chosen.value})
         return ENGINES[chosen](unet, views, self.augmult)

@@ -6,6 +6,7 @@ and clipping fractions on private data are private, and are computed nowhere.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -40,31 +41,42 @@ class Trainer:
     noise: NoiseSource
     checkpoint: Path
     device: torch.device
+    conditional: bool = True  # False: the network is told label 0 for every image
     step: int = 0  # steps taken
+    seconds: float = 0.0  # that they took, those before a kill included
+    stopped: bool = False  # out of time before the last step
 
-    def train(self, private: PrivateDataset, steps: int) -> Iterator[int]:
-        """Take steps until `steps` are taken, from a saved checkpoint where there is one; yields their number so far.
+    def train(self, private: PrivateDataset, steps: int, max_seconds: float = math.inf) -> Iterator[int]:
+        """Take steps until `steps` are taken or the time is over, from a saved checkpoint where there is one; yields their
+        number so far.
 
         Every step is spent for and drawn from streams of its own number, so a step that is taken again after a kill is the
         same step, with the same batch and the same noise.
         """
         self._load()
-        saved = time.monotonic()
+        for step in range(1, self.step + 1):  # spent, whatever became of the ledger's file
+            private.spend(f"dp_sgd/step={step}", self.mechanism)
+        if self.step:
+            yield self.step
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
         self.unet.train()
-        while self.step < steps:
+        while self.step < steps and not self.stopped:
             purpose = f"dp_sgd/step={self.step + 1}"
             samples = private.spend(purpose, self.mechanism)
+            labels = samples.labels if self.conditional else np.zeros_like(samples.labels)
             batch = poisson_batch(len(samples), self.mechanism.sample_rate, self.noise, purpose)
-            mine = batch[ranks.rank() :: ranks.world()]
+            mine = batch[ranks.share() :: ranks.world()]
             for rows in np.array_split(mine, range(self.engine.examples_per_pass, len(mine), self.engine.examples_per_pass)):
                 if len(rows):
                     x = to_network(samples.images[rows], self.device)
-                    self.engine(self.objective.views(x, torch.from_numpy(samples.labels[rows]), rows.tolist(), self.step + 1))
+                    self.engine(self.objective.views(x, torch.from_numpy(labels[rows]), rows.tolist(), self.step + 1))
                     self.optimizer.signal_skip_step(True)
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
             self._finish_step(purpose)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps:
+            self.seconds = time.monotonic() - started
+            self.stopped = max_seconds < math.inf and ranks.agreed(self.seconds > max_seconds) and self.step < steps
+            if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps or self.stopped:
                 self.save()
                 saved = time.monotonic()
             yield self.step
@@ -80,10 +92,10 @@ class Trainer:
         self.step += 1
 
     def save(self) -> None:
-        if ranks.rank() != 0:
-            return
         state = {
             "step": self.step,
+            "seconds": self.seconds,
+            "stopped": self.stopped,
             "parameters": {name: p for name, p in self.unet.named_parameters() if p.requires_grad},
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -99,7 +111,7 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.step = state["step"]
+        self.step, self.seconds, self.stopped = state["step"], state["seconds"], state["stopped"]
         with torch.no_grad():
             for name, p in self.unet.named_parameters():
                 if p.requires_grad:

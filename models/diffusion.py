@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,9 @@ from data.images import to_network, to_uint8
 from models.samplers import PredictNoise, ddim, sdedit
 from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
+from tracking import ranks
 from tracking.progress import Advance
+from tracking.run_dir import write_json
 
 # A network's rounding depends on how many rows it sees at once. It always sees this many, so that a sample is bitwise the
 # same in whatever set and split it is generated. 64 is as fast as any other number on a CPU.
@@ -51,9 +54,9 @@ class DiffusionModel:
     def save(self, folder: Path) -> None:
         """`unet/` and `scheduler/` as diffusers writes them."""
         self.unet.save_pretrained(folder / "unet")
-        betas = 1 - self.alpha_bar / np.concatenate([[1.0], self.alpha_bar[:-1]])
-        scheduler: Any = DDIMScheduler(trained_betas=betas.tolist())
-        scheduler.save_pretrained(folder / "scheduler")
+        config = folder / "unet" / "config.json"  # where the weights came from is a path of this machine
+        write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
+        save_schedule(self.alpha_bar, folder / "scheduler")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -103,17 +106,28 @@ class DiffusionModel:
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:
         channels, height, width = self.shape
-        out = np.empty((len(labels), height, width, channels), np.uint8)
+        out = np.zeros((len(labels), height, width, channels), np.uint8)
         self.unet.eval()
-        for start in range(0, len(labels), PASS_ROWS):
+        rows_of_all = PASS_ROWS * ranks.world()
+        for first in range(0, len(labels), rows_of_all):
+            start = first + PASS_ROWS * ranks.share()
             rows = np.arange(start, min(start + PASS_ROWS, len(labels)))
-            padded = np.resize(rows, PASS_ROWS)  # the last pass repeats rows to have the same shape
-            y = torch.from_numpy(labels[padded]).to(self.device)
-            noise = sample_noise(self.seed, stream, padded, self.shape).to(self.device)
-            out[rows] = to_uint8(generate(padded, partial(self.predict_noise, labels=y), noise)[: len(rows)])
+            if len(rows):
+                padded = np.resize(rows, PASS_ROWS)  # the last pass repeats rows to have the same shape
+                y = torch.from_numpy(labels[padded]).to(self.device)
+                noise = sample_noise(self.seed, stream, padded, self.shape).to(self.device)
+                out[rows] = to_uint8(generate(padded, partial(self.predict_noise, labels=y), noise)[: len(rows)])
             if advance:
-                advance(len(rows))
+                advance(min(rows_of_all, len(labels) - first))
+        ranks.sum_over_ranks([torch.from_numpy(out)])
         return out
+
+
+def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:
+    """As diffusers writes it."""
+    betas = 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
+    scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist())
+    scheduler.save_pretrained(folder)
 
 
 def unet_facts(config: dict[str, Any]) -> dict[str, int]:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tracking import ranks
+
 Advance = Callable[[int], None]
-console = Console(stderr=True)
+console = Console(stderr=True, quiet=ranks.rank() != 0)
 
 
 @contextmanager

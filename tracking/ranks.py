@@ -1,8 +1,13 @@
-"""This process among the processes of one run: alone, or started by torchrun."""
+"""This process among the processes of one run: alone, or one of those that torchrun started.
+
+All of them run the same program on the same draws: generation and per-example gradients are split over them, and only
+rank 0 writes the run directory. The others write what they would have written under its `internal/ranks/`.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,33 +16,56 @@ import torch.distributed as dist
 def start(device: torch.device) -> torch.device:
     """Join the other processes, if torchrun started several; returns this process's device."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    """0 for the process that writes and speaks. Known before `start`."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def world() -> int:
+    """The processes that share the work now: 1 before `start` and after `stop`."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def wait() -> None:
-    if dist.is_initialized():
-        dist.barrier()
+def share() -> int:
+    """Which of `world()` shares of the work is this process's."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def agreed(value: Any) -> Any:
+    """Rank 0's value, for what depends on a clock."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def sum_over_ranks(tensors: list[torch.Tensor]) -> None:
     """In place."""
+    if not dist.is_initialized():
+        return
+    for tensor in tensors:
+        moved = tensor.cuda() if dist.get_backend() == "nccl" else tensor
+        dist.all_reduce(moved)
+        if moved is not tensor:
+            tensor.copy_(moved)
+
+
+def wait() -> None:
+    """Until every process is here."""
     if dist.is_initialized():
-        for tensor in tensors:
-            dist.all_reduce(tensor)
+        dist.barrier()
 
 
 def stop() -> None:
+    """From here on every process is alone."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()

@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from errors import InputError
 
@@ -33,14 +34,17 @@ class RunDir:
         self.figures = self.internal / "figures"
         self.ledger = self.internal / "ledger.jsonl"
         self.noise_key = self.internal / "noise.key"
+        self.computed_with = self.internal / "computed_with.json"
         self.metrics = self.internal / "metrics.json"
+        self._held: IO[str] | None = None
 
     @property
     def finished(self) -> bool:
         return self.metrics.exists()
 
-    def open(self, config_yaml: str, same_run: Callable[[str], str | None]) -> None:
-        """Start here, or go on with the same run. `same_run(stored yaml)` names what differs, or None.
+    def open(self, config_yaml: str, same_run: Callable[[str], str | None], computes_with: dict[str, str]) -> None:
+        """Start here, or go on with the same run. `same_run(stored yaml)` names what differs, or None; `computes_with` is
+        stored as `internal/computed_with.json` and has to be the same.
 
         Raises InputError for a finished run, another run's directory, or a folder of something else.
         """
@@ -51,11 +55,46 @@ class RunDir:
         if self.config.exists():
             if difference := same_run(self.config.read_text()):
                 raise InputError(f"hydra.run.dir={self.path}: holds an unfinished run with other settings ({difference})")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and (self.ledger.exists() or any(path != self.internal for path in self.path.iterdir())):
             raise InputError(f"hydra.run.dir={self.path}: is not empty and holds no run; give another directory")
-        for folder in (self.internal, self.checkpoints, self.figures):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.internal.mkdir(parents=True, exist_ok=True)
+        self._lock()
         write_whole(self.config, config_yaml)
+        before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else computes_with
+        for key, value in computes_with.items():
+            if before.get(key) != value:
+                raise InputError(
+                    f"hydra.run.dir={self.path}: holds an unfinished run on {key} {before.get(key)}, here is {value}"
+                )
+        write_json(self.computed_with, computes_with)
+        for folder in (self.checkpoints, self.figures):
+            folder.mkdir(exist_ok=True)
+
+    def _lock(self) -> None:
+        """One process at a time, for as long as it lives: two of them would draw noise for one ledger entry each."""
+        self.close()
+        self._held = (self.internal / "lock").open("w")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"hydra.run.dir={self.path}: another process is running there") from None
+
+    def close(self) -> None:
+        """Let another process in."""
+        if self._held:
+            self._held.close()
+
+    def of_rank(self, rank: int) -> RunDir:
+        """Where process `rank` of the same run writes: rank 0 here, another beside copies of what it goes on from."""
+        if rank == 0:
+            return self
+        own = RunDir(self.internal / "ranks" / str(rank))
+        shutil.rmtree(own.path, ignore_errors=True)
+        shutil.copytree(self.checkpoints, own.checkpoints)
+        own.figures.mkdir()
+        if self.ledger.exists():
+            shutil.copy(self.ledger, own.ledger)
+        return own
 
     def remove_if_empty(self) -> None:
         """Hydra makes the directory before anything is checked; a refused run or a plan leaves none behind."""
@@ -74,7 +113,11 @@ class RunDir:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         write(partial)
+        for path in partial.rglob("*"):
+            sync_folder(path) if path.is_dir() else sync_file(path)
+        sync_folder(partial)
         os.replace(partial, target)
+        sync_folder(target.parent)
         return target
 
     @property
@@ -91,6 +134,18 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """A new or renamed file survives a power cut once its folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -128,7 +128,9 @@ def test_an_unused_parameter_gets_zeros():
     unet, views = network(), some_views(torch.float32)
     unet.unused = nn.Linear(2, 2)
     for engine in (ViewsEngine(unet, 1000, AUGMULT), BatchedEngine(unet, 1000, AUGMULT)):
-        by_engine(engine, views)
+        gradients = by_engine(engine, views)
+        assert not gradients[:, -sum(p.numel() for p in unet.unused.parameters()) :].any()
+        assert gradients.any()
 
 
 def test_batch_norm_is_refused_by_name():
