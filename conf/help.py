@@ -62,6 +62,8 @@ def one_line(error: BaseException) -> str | None:
         return f"error: {error}"
     if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
         return f"error: hydra.run.dir={error.filename}: is a file; give a directory"
+    if isinstance(error, PermissionError) and error.filename:
+        return f"error: {error.filename}: permission denied"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from baselines.methods import PublicOnly, RealData
 from data.dataset import Dataset
 from data.digits import Digits
+from data.published import Camelyon17, Published
 from dp_finetune.method import DPDiffusion
 from errors import InputError, require
 from eval.config import Evaluation
@@ -23,7 +24,7 @@ from privacy.config import Privacy
 from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
-    "dataset": {"digits": Digits},
+    "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17},
     "method": {"pe": PrivateEvolution, "dp_diffusion": DPDiffusion, "public_only": PublicOnly, "real_data": RealData},
     "model": {"unet": UNet},
     "privacy": {"budget": Privacy},
@@ -50,9 +51,8 @@ class Config:
         kinds = ("auto", "cpu", "cuda")
         well_formed = self.device in kinds or (self.device.startswith("cuda:") and self.device[5:].isdecimal())
         require(well_formed, "device", self.device, f"one of {', '.join(kinds)}, cuda:N")
-        require(
-            not self.device.startswith("cuda") or torch.cuda.is_available(), "device", self.device, "no CUDA GPU is here; use cpu"
-        )
+        index = int(self.device[5:] or "0") if self.device.startswith("cuda") else -1
+        require(index < torch.cuda.device_count(), "device", self.device, f"{torch.cuda.device_count()} CUDA GPUs are here")
         self.privacy.check()
         self.dataset.check()
         self.model.check(self.dataset)

@@ -44,10 +44,14 @@ class Dataset:
     def classes(self) -> list[str]:
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Before a run opens anything: files are there, or are downloaded where that was asked for; InputError otherwise."""
+
     def private(self) -> SampleSet:
         raise NotImplementedError
 
     def public(self) -> SampleSet:
+        """Public images like the private ones, where `num_public` is not 0."""
         raise NotImplementedError
 
     def test(self) -> SampleSet:

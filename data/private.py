@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from data.samples import SampleSet
+from errors import InputError
 from privacy.ledger import Ledger
 from privacy.mechanisms import Mechanism
 
@@ -26,9 +27,10 @@ class PrivateDataset:
         """
         self._ledger.spend(purpose, mechanism)
         if self._samples is None:
-            self._samples = self._load()
-            if len(self._samples) != self.size:
-                raise ValueError(f"dataset.size={self.size} is declared, but {len(self._samples)} images were loaded")
+            samples = self._load()
+            if len(samples) != self.size or samples.num_classes != self.num_classes:  # the true numbers stay unsaid
+                raise InputError(f"dataset: is declared as {self.size} images of {self.num_classes} classes, and is not that")
+            self._samples = samples
         return self._samples
 
     def class_histogram(self, purpose: str, mechanism: Mechanism) -> np.ndarray:

@@ -39,7 +39,7 @@ class SampleSet:
             if values is not None and (values.dtype != np.int64 or values.shape != (len(images),)):
                 raise ValueError(f"{name}: {values.dtype} {list(values.shape)} is not int64 [{len(images)}]")
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
-            raise ValueError(f"labels: {labels.min()} … {labels.max()} is outside 0 … {self.num_classes - 1}")
+            raise ValueError(f"labels: not all inside 0 … {self.num_classes - 1}")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -77,8 +77,8 @@ WRONG = {
     "one image less": (dict(images=IMAGES[1:]), r"labels: int64 \[12\] is not int64 \[11\]"),
     "int32 labels": (dict(labels=LABELS.astype(np.int32)), "labels: int32"),
     "label columns": (dict(labels=LABELS[:, None]), r"labels: int64 \[12, 1\]"),
-    "label too large": (dict(labels=LABELS + 3), "labels: 3 … 7 is outside 0 … 6"),
-    "label below 0": (dict(labels=LABELS - 1), "labels: -1 … 3 is outside"),
+    "label too large": (dict(labels=LABELS + 3), "labels: not all inside 0 … 6"),
+    "label below 0": (dict(labels=LABELS - 1), "labels: not all inside 0 … 6"),
     "public labels of others": (dict(public_labels=LABELS[1:]), r"public_labels: int64 \[11\]"),
 }
 

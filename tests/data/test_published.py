@@ -1,0 +1,140 @@
+"""The papers' datasets, from small files of the true formats."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision.datasets
+from PIL import Image
+from scipy.io import savemat
+
+import data.published
+from data.dataset import ClassCounts
+from data.published import FACTS, Camelyon17, Published
+from errors import InputError
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(12) % 10
+
+
+def write_mnist(root: Path) -> np.ndarray:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = RNG.integers(0, 256, (12, 28, 28)).astype(np.uint8)
+    for split in ("train", "t10k"):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, *images.shape) + images.tobytes())
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 12) + LABELS.astype(np.uint8).tobytes())
+    return images[..., None]
+
+
+def write_cifar10(root: Path) -> np.ndarray:
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    images = RNG.integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    parts = {f"data_batch_{i + 1}": rows for i, rows in enumerate(np.array_split(np.arange(12), 5))}
+    for name, rows in {**parts, "test_batch": np.arange(12)}.items():
+        batch = {"data": images[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1), "labels": LABELS[rows].tolist()}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": FACTS["cifar10"].classes}))
+    return images
+
+
+def write_svhn(root: Path) -> np.ndarray:
+    images = RNG.integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    for split in ("train", "test"):
+        savemat(root / f"{split}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": np.where(LABELS == 0, 10, LABELS)[:, None]})
+    return images
+
+
+WRITE = {"mnist": write_mnist, "cifar10": write_cifar10, "svhn": write_svhn}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, facts in FACTS.items():
+        monkeypatch.setitem(data.published.FACTS, name, dataclasses.replace(facts, num_train=12))
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": None})
+    monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.svhn.check_integrity", lambda *_: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+
+
+@pytest.mark.parametrize("name", WRITE)
+def test_images_and_labels_are_those_of_the_files(name, tmp_path, small):
+    images = WRITE[name](tmp_path)
+    dataset = Published(name=name, path=str(tmp_path), class_counts=ClassCounts.uniform, held_out=2)
+    dataset.check()
+    dataset.prepare()
+    private, test = dataset.private(), dataset.test()
+    assert np.array_equal(private.images, images[:10])
+    assert np.array_equal(private.labels, LABELS[:10])
+    assert np.array_equal(test.images, images)
+    assert (len(private), private.num_classes) == (dataset.num_private, 10)
+    assert private.images.shape[1:] == dataset.shape
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_missing_files_are_named_before_anything_else_happens(name, tmp_path):
+    dataset = Published(name=name, path=str(tmp_path), class_counts=ClassCounts.uniform)
+    with pytest.raises(InputError, match=rf"dataset\.path=.*has no .*{Path(FACTS[name].train_file).name}.*download=true"):
+        dataset.prepare()
+
+
+def test_a_truncated_file_is_one_clear_error(tmp_path, small):
+    write_mnist(tmp_path)
+    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match="no readable mnist"):
+        Published(name="mnist", path=str(tmp_path), class_counts=ClassCounts.uniform).private()
+
+
+@pytest.mark.parametrize("held_out", [-1, 60_000])
+def test_a_hold_out_leaves_something(held_out):
+    with pytest.raises(InputError, match=r"dataset\.held_out="):
+        Published(name="mnist", class_counts=ClassCounts.uniform, held_out=held_out).check()
+
+
+ROWS = [  # patient, node, x, y, tumour, slide, centre, split
+    (4, 4, 3328, 21792, 1, 10, 0, 0),
+    (4, 4, 3200, 22272, 0, 10, 0, 1),
+    (17, 1, 1, 2, 0, 11, 3, 0),
+    (40, 2, 5, 6, 1, 20, 2, 0),
+    (22, 0, 7, 8, 1, 30, 1, 0),
+]
+
+
+def write_camelyon(root: Path) -> dict[tuple[int, int], np.ndarray]:
+    header = ",patient,node,x_coord,y_coord,tumor,slide,center,split"
+    lines = [f"{i},{patient:03d}," + ",".join(map(str, rest)) for i, (patient, *rest) in enumerate(ROWS)]
+    (root / "metadata.csv").write_text("\n".join([header, *lines]) + "\n")
+    images = {}
+    for patient, node, x, y, *_ in ROWS:
+        folder = root / "patches" / f"patient_{patient:03d}_node_{node}"
+        folder.mkdir(parents=True, exist_ok=True)
+        images[x, y] = RNG.integers(0, 256, (96, 96, 4)).astype(np.uint8)
+        Image.fromarray(images[x, y]).save(folder / f"patch_patient_{patient:03d}_node_{node}_x_{x}_y_{y}.png")
+    return images
+
+
+def test_camelyon_splits_are_those_of_wilds_and_patches_are_area_averages(tmp_path):
+    images = write_camelyon(tmp_path)
+    dataset = Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform, image_size=32)
+    dataset.prepare()
+    private, test = dataset.private(), dataset.test()
+    assert (private.labels.tolist(), test.labels.tolist()) == ([1, 0], [1])
+    area = images[3328, 21792][..., :3].reshape(32, 3, 32, 3, 3).mean((1, 3))
+    assert np.abs(private.images[0] - area).max() <= 1
+
+
+def test_a_damaged_patch_is_named(tmp_path):
+    write_camelyon(tmp_path)
+    file = next((tmp_path / "patches").rglob("*x_1_*.png"))
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"x_1_y_2\.png: is no readable image"):
+        Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform).private()
