@@ -34,12 +34,14 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
     if not certificate["private"]:
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
+    if "caution" in certificate:
+        console.print(f"[bold yellow]Caution:[/] {certificate['caution']}.")
     published = folder.published
     assert published is not None
     console.print(f"grid picture   {published / 'grid.png'}", soft_wrap=True, highlight=False)
     console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
     shared = "release/ may be shared" if published == folder.release else "nothing of this run may be shared"
-    console.print(f"               {shared}; internal/ must not be")
+    console.print(f"               {shared}; all else, metrics.jsonl too, must not be")
 
 
 def load_references(config: Config) -> dict[str, Any] | None:

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import hydra
+import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -36,61 +38,83 @@ from method.plan import Plan
 from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
 from report import print_report
+from tracking import ranks
 from tracking.progress import console
 from tracking.run_dir import RunDir, write_json
-from tracking.tracker import Tracker
+from tracking.tracker import Several, Tracker
 
 CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
 def main(cfg: DictConfig) -> None:
+    folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
     try:
-        synthesise(cfg)
+        synthesise(cfg, folder)
     except Exception as error:  # here, before Hydra adds lines of its own
         if (line := one_line(error)) is None:
             raise
-        print(line, file=sys.stderr)
+        say(line)
         raise SystemExit(2) from None
+    finally:
+        folder.close()
 
 
-def synthesise(cfg: DictConfig) -> None:
+def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     """One run, from a composed configuration to the report."""
-    folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    made = folder
     try:
         config = to_typed(cfg)
         plan = Plan.make(config.method, config.dataset, config.privacy)
         if config.plan_only:
             print(json.dumps(plan.describe(config.method, config.dataset, config.model, config.privacy), indent=2))
             return
-        folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg))
+        config.dataset.prepare()
+        device = ranks.start(config.torch_device)
+        path = ranks.agreed(made.path)
+        if ranks.rank() == 0:
+            open_folder(folder, cfg, config, plan)
+        else:
+            folder = RunDir(path)
     finally:
-        folder.remove_if_empty()
+        made.remove_if_empty()
 
-    ledger = Ledger(folder.ledger, plan.spends, config.privacy.delta, config.privacy.accountant)
-    if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:
-        raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
-    noise = NoiseSource.for_run(folder.noise_key, config.privacy.noise_seed)
-    tracker = config.tracker.build(folder.path, OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-    model = config.model.build(config.dataset, config.torch_device, config.seed)
+    ranks.wait()
+    own = folder.of_rank(ranks.rank())
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    tracker = config.tracker.build(folder.path, settings) if own is folder else Several()  # type: ignore[arg-type]
+    model = config.model.build(config.dataset, device, config.seed)
 
     if folder.published is None:
+        ledger = Ledger(own.ledger, plan.spends, config.privacy.delta, config.privacy.accountant)
         private = PrivateDataset(config.dataset.private, config.dataset.num_private, len(config.dataset.classes), ledger)
         started = time.time()
         run = Run(
             dataset=config.dataset,
             privacy=config.privacy,
-            noise=noise,
+            noise=NoiseSource.for_run(folder.noise_key, config.privacy.noise_seed),
             noise_multiplier=plan.noise_multiplier,
             seed=config.seed,
             tracker=tracker,
-            checkpoints=folder.checkpoints,
-            figures=folder.figures,
+            checkpoints=own.checkpoints,
+            figures=own.figures,
         )
         samples = config.method.run(private, model, run)
-        release(samples, config, ledger, folder, run.save_model, seconds=time.time() - started)
-    evaluate(config, model, folder, tracker)
-    tracker.finish()
+        if own is folder:
+            release(samples, config, ledger, folder, run.save_model, seconds=time.time() - started)
+    ranks.stop()
+    if own is folder:
+        evaluate(config, model, device, folder, tracker)
+        tracker.finish()
+
+
+def open_folder(folder: RunDir, cfg: DictConfig, config: Config, plan: Plan) -> None:
+    """A fresh run directory with a noise key, or the same run's; InputError where it is neither."""
+    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg), _computes_with(config))
+    ledger = Ledger(folder.ledger, plan.spends, config.privacy.delta, config.privacy.accountant)
+    if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:
+        raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
+    NoiseSource.for_run(folder.noise_key, config.privacy.noise_seed)
 
 
 def release(
@@ -107,6 +131,7 @@ def release(
     samples.provenance = origin
     document = certificate(
         ledger,
+        size=config.dataset.num_private,
         noise_seed=config.privacy.noise_seed,
         assumptions=assumptions,
         provenance={"epsilon_target": config.privacy.epsilon, **origin, "num_samples": len(samples)},
@@ -120,15 +145,15 @@ def release(
         write_json(target / "privacy.json", document)
 
     write_json(folder.internal / "cost.json", {"time/method_seconds": round(seconds, 1)})
-    folder.publish(write, private=not ledger.holds_private_data)
+    folder.publish(write, private=document["private"])
 
 
-def evaluate(config: Config, model: Any, folder: RunDir, tracker: Tracker) -> None:
+def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, tracker: Tracker) -> None:
     """Diagnostics on real data: after the release, into internal/, never fed back. The last file written is metrics.json."""
     published = folder.published
     assert published is not None
     document = json.loads((published / "privacy.json").read_text())
-    subject = Subject(SampleSet.load(published / "samples.npz"), config.dataset, model, config.torch_device, config.seed)
+    subject = Subject(SampleSet.load(published / "samples.npz"), config.dataset, model, device, config.seed)
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
     failures, started = [], time.time()
@@ -148,9 +173,19 @@ def evaluate(config: Config, model: Any, folder: RunDir, tracker: Tracker) -> No
     print_report(config, metrics, document, folder)
 
 
+def _computes_with(config: Config) -> dict[str, str]:
+    """What rounding depends on: a resumed run that rounds otherwise would put the same noise on other votes."""
+    cuda = config.torch_device.type == "cuda"
+    processor = torch.cuda.get_device_name(config.torch_device) if cuda else f"CPU with {torch.backends.cpu.get_cpu_capability()}"
+    return {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
+
+
 def _difference(stored: str, cfg: DictConfig) -> str | None:
     """The first key in which a stored configuration is another run than this one. Evaluation and tracking may differ."""
-    before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
+    try:
+        before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
+    except (AttributeError, yaml.YAMLError):
+        return "its config.yaml is of another program"
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key) and key.split(".")[0] not in ("eval", "tracker", "device"):
             return f"{key}: {shown(before.get(key))} before, {shown(now.get(key))} now"
@@ -176,9 +211,15 @@ def cli() -> int:
     except Exception as error:
         if (line := one_line(error)) is None:
             raise
-        print(line, file=sys.stderr)
+        say(line)
         return 2
     return 0
+
+
+def say(line: str) -> None:
+    """One line, however many processes found the same mistake."""
+    if ranks.rank() == 0:
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from data.private import PrivateDataset
 from data.samples import SampleSet
 from method.base import Method, Run, require_matching_labels, require_public_weights
 from models.config import Model, PublicModel
+from models.seeds import numpy_rng
 from privacy.config import Privacy
 from privacy.mechanisms import NonPrivate, Spend
 from tracking.progress import progress
@@ -37,9 +38,11 @@ class PublicOnly(Method):
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
+        everything = numpy_rng(run.seed, "public_only/labels").integers(model.generator.num_labels, size=len(labels))
+        public_labels = labels if self.conditional else everything
         with progress("public model: images", len(labels)) as advance:
-            images = model.generator.random(labels, stream="public_only", advance=advance)
-        return SampleSet(images, labels, len(sizes), labels)
+            images = model.generator.random(public_labels, stream="public_only", advance=advance)
+        return SampleSet(images, labels, len(sizes), public_labels)
 
 
 @dataclass(kw_only=True)

@@ -43,7 +43,10 @@ class Plan:
                     lambda sigma: method.spends(sigma, dataset, privacy), privacy.epsilon, privacy.delta, privacy.accountant
                 )
             spends = method.spends(sigma, dataset, privacy)
-            return cls(spends, sigma, compose_epsilon(spends, privacy.delta, privacy.accountant))
+            epsilon = compose_epsilon(spends, privacy.delta, privacy.accountant)
+            allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
+            require(math.isfinite(epsilon), "privacy.delta", privacy.delta, allowed)
+            return cls(spends, sigma, epsilon)
         except InputError:
             raise
         except ValueError as error:

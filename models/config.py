@@ -32,6 +32,7 @@ class Model:
 
     name: str = "???"
     labels: int = 1  # public labels that it can be asked for
+    null_label: bool = False  # one more label, for classifier-free guidance
     pretrained: str | None = None  # public weights; null: random ones, for methods that train
 
     @property

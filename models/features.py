@@ -10,6 +10,8 @@ from torch import nn
 
 from data.images import to_network
 
+PASS_ROWS = 512
+
 
 class Embedding(Protocol):
     """Anything that turns uint8 images [N, H, W, C] into float32 vectors [N, D]."""
@@ -36,14 +38,16 @@ class PublicFeatures(nn.Module):
         return self.head(self.body(x))
 
     @torch.inference_mode()
-    def embed(self, images: np.ndarray, batch_size: int = 1024) -> np.ndarray:
-        """uint8 [N, H, W, C] to float32 [N, dim]."""
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others."""
         device = next(self.parameters()).device
         self.eval()
         out = np.empty((len(images), self.dim), np.float32)
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            out[start : start + len(batch)] = self.body(to_network(batch, device)).cpu().numpy()
+        for start in range(0, len(images), PASS_ROWS):
+            batch = np.zeros((PASS_ROWS, *images.shape[1:]), np.uint8)  # always as many: rounding depends on it
+            rows = min(PASS_ROWS, len(images) - start)
+            batch[:rows] = images[start : start + rows]
+            out[start : start + rows] = self.body(to_network(batch, device))[:rows].cpu().numpy()
         return out
 
 

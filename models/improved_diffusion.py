@@ -30,7 +30,7 @@ _RESNET = {
 _ATTENTION = {"norm": "group_norm", "proj_out": "to_out.0"}
 
 
-def to_unet(state: State, image_size: int, num_heads: int = 4) -> UNet2DModel:
+def to_unet(state: State, image_size: int, num_heads: int = 4) -> Any:
     """The U-Net of a checkpoint's state dict, its shape read from the weights; ValueError for another architecture.
 
     `num_heads` (4 in every official model) and `image_size` leave no trace in the weights. A model with a learned variance

@@ -8,8 +8,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDIMScheduler, UNet2DModel
 from omegaconf import MISSING
 from safetensors.torch import load_file
 
@@ -41,7 +42,6 @@ class UNet(Model):
     head_channels: int = 64
     norm_groups: int = 32
     labels: int = MISSING
-    null_label: bool = False  # one more label, for classifier-free guidance
     scale_shift: bool = False  # adaptive group norm
     schedule: Schedule = Schedule.linear
     schedule_steps: int = 1000
@@ -61,6 +61,7 @@ class UNet(Model):
             self.name,
             f"makes {_shape(makes)}, dataset={dataset.name} has {_shape(dataset.shape)}",
         )
+        self._check_schedule()
         self._check_architecture()
         self.check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
@@ -121,7 +122,7 @@ class UNet(Model):
             )
         generator = DiffusionModel(
             unet.to(device),
-            SCHEDULES[self.schedule.value](self.schedule_steps),
+            self.alpha_bar(),
             self.labels,
             self.respacing,
             self.guidance,
@@ -152,7 +153,7 @@ class UNet(Model):
         attending = [self.channels[level] for level in {*self.attention_levels, levels - 1}]
         divides = self.head_channels >= 1 and all(width % self.head_channels == 0 for width in attending)
         require(divides, "model.head_channels", self.head_channels, f"a number that divides the attending channels {attending}")
-        for key in ("blocks", "labels"):
+        for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         if self.pretrained is not None and (_folder(self.pretrained) / "unet" / "config.json").exists():
             stored = json.loads((_folder(self.pretrained) / "unet" / "config.json").read_text())
@@ -164,6 +165,20 @@ class UNet(Model):
                     self.pretrained,
                     f"weights of another shape: {key} is {stored.get(key)}, not {value}",
                 )
+
+    def _check_schedule(self) -> None:
+        alpha_bar = self.alpha_bar()
+        inside = alpha_bar[-1] > 0 and bool((np.diff(alpha_bar) < 0).all())
+        require(inside, "model.schedule_steps", self.schedule_steps, f"enough for the {self.schedule.value} schedule")
+        if self.pretrained is None or not (_folder(self.pretrained) / "scheduler").is_dir():
+            return
+        trained: Any = DDIMScheduler.from_pretrained(_folder(self.pretrained) / "scheduler")
+        same = len(alpha_bar) == len(trained.alphas_cumprod) and np.allclose(alpha_bar, trained.alphas_cumprod, atol=1e-5)
+        allowed = f"the schedule that model.pretrained={self.pretrained} was trained with"
+        require(bool(same), "model.schedule", f"{self.schedule.value} with {self.schedule_steps} steps", allowed)
+
+    def alpha_bar(self) -> np.ndarray:
+        return SCHEDULES[self.schedule.value](self.schedule_steps)
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
         try:

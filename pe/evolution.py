@@ -25,7 +25,7 @@ from pe.apis import ImageAPI
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
 from pe.neighbours import NeighbourBackend
 from privacy.config import Privacy
-from privacy.mechanisms import Spend
+from privacy.mechanisms import DiscreteGaussian, Gaussian, Spend
 from tracking.progress import Advance, console, progress
 
 
@@ -88,12 +88,9 @@ class PrivateEvolution(Method):
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
         embedding = model.embeddings[self.embedding]
-        assert run.noise_multiplier is not None
-        population = _saved(run)
         for t, population in self.evolve(private, model.generator, embedding, labels, run):
             save_grid(population, run.figures / f"round_{t:03d}.png")
             population.save(run.checkpoints / "population.npz")
-        assert population is not None
         return self.expand(population, model.generator)
 
     def evolve(
@@ -106,10 +103,14 @@ class PrivateEvolution(Method):
             with progress("PE: random images", len(labels)) as advance:
                 images = api.random(public_labels, stream="pe/random", advance=advance)
             population = SampleSet(images, labels, labels.max() + 1, public_labels, {"round": 0})
-            yield 0, population
-        first = population.provenance["round"] + 1
-        with progress("PE: variations", (self.iterations + 1 - first) * (self.lookahead + 1) * len(labels)) as advance:
-            for t in range(first, self.iterations + 1):
+        done = population.provenance["round"]
+        if done:
+            console.print(f"PE: goes on after round {done} of {self.iterations}", highlight=False)
+        for t in range(1, done + 1):  # spent, whatever became of the ledger's file
+            private.spend(f"pe.votes/round={t}", self._mechanism(run))
+        yield done, population
+        with progress("PE: variations", (self.iterations - done) * (self.lookahead + 1) * len(labels)) as advance:
+            for t in range(done + 1, self.iterations + 1):
                 votes = self.vote(population, private, api, embedding, t, run, advance)
                 population = self.offspring(population, votes, api, t, run, advance)
                 yield t, population
@@ -126,8 +127,7 @@ class PrivateEvolution(Method):
     ) -> np.ndarray:
         """Alg. 2 with lookahead (§4): noisy, thresholded votes, float64 [N]."""
         points = self.look_ahead(population, api, embedding, t, advance)
-        assert run.noise_multiplier is not None
-        mechanism, purpose = self.noise.mechanism(run.noise_multiplier), f"pe.votes/round={t}"
+        mechanism, purpose = self._mechanism(run), f"pe.votes/round={t}"
         images = private.spend(purpose, mechanism)
         private_labels = images.labels if self.conditional else np.zeros(len(images), np.int64)
         votes = count_votes(embedding.embed(images.images), private_labels, points, population.labels, self.neighbours)
@@ -178,6 +178,10 @@ class PrivateEvolution(Method):
         copies = 1 + self.expansions
         labels, public_labels = np.tile(population.labels, copies), np.tile(_public(population), copies)
         return SampleSet(np.concatenate(images), labels, population.num_classes, public_labels)
+
+    def _mechanism(self, run: Run) -> Gaussian | DiscreteGaussian:
+        assert run.noise_multiplier is not None
+        return self.noise.mechanism(run.noise_multiplier)
 
     def _degree(self, t: int) -> tuple[float, str | None]:
         return self.variation_degrees[t - 1], self.respacings[t - 1] if self.respacings else None

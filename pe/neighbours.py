@@ -1,4 +1,5 @@
-"""Exact nearest neighbours in L2, in blocks, so that memory does not grow with the number of pairs."""
+"""Exact nearest neighbours in L2, in blocks of one size: memory does not grow with the number of pairs, and with `torch` the
+nearest point of a query does not depend on the other queries."""
 
 from __future__ import annotations
 
@@ -25,6 +26,10 @@ def nearest(queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend =
         return index.search(np.ascontiguousarray(queries), 1)[1][:, 0]
     z = torch.from_numpy(points)
     half_norms = z.square().sum(1) / 2
-    rows = max(1, BLOCK // len(points))
-    found = [(half_norms - x @ z.T).argmin(1) for x in torch.from_numpy(queries).split(rows)]
-    return torch.cat(found).numpy() if found else np.empty(0, np.int64)
+    found = np.empty(len(queries), np.int64)
+    block = torch.zeros(max(1, min(512, BLOCK // len(points))), points.shape[1])
+    for start in range(0, len(queries), len(block)):
+        rows = min(len(block), len(queries) - start)
+        block[:rows] = torch.from_numpy(queries[start : start + rows])  # always as many: rounding depends on it
+        found[start : start + rows] = (half_norms - block @ z.T).argmin(1)[:rows].numpy()
+    return found

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -56,16 +57,21 @@ def calibrate(
     Raises ValueError where what does not depend on the noise multiplier already costs `epsilon` or more.
     """
 
+    @functools.cache
     def excess(log_sigma: float) -> float:
         return math.log(max(compose_epsilon(spends(math.exp(log_sigma)), delta, accountant), 1e-12) / epsilon)
 
-    low = high = 0.0
+    # the quick accountant says where to look; the tight one is slow
+    start, stride = (
+        (math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.2) if accountant is not Accountant.rdp else (0.0, 1.0)
+    )
+    low = high = start
     while excess(high) > 0:
-        high += 1.0
+        high += stride
         if high > 15:
-            raise ValueError(f"epsilon={epsilon} is spent before any noise multiplier matters")
+            raise ValueError(f"epsilon={epsilon} at delta={delta} is out of reach of any noise multiplier")
     while excess(low) < 0:
-        low -= 0.5
+        low -= stride
     root = brentq(excess, low, high, xtol=1e-7) if low < high else low
     while excess(root) > 0:
         root += 1e-7
@@ -91,30 +97,17 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
                 return pld.from_discrete_laplace_mechanism(eps, sensitivity=1, value_discretization_interval=interval)
         raise ValueError(f"privacy.accountant=pld has no curve for {mechanism}")
 
-    total, interval = None, _discretisation(spends)
-    for spend in spends:
-        each = one(spend.mechanism, interval).self_compose(spend.count)
-        total = each if total is None else total.compose(each)
-    assert total is not None
-    return float(total.get_epsilon_for_delta(delta))
+    def epsilon(interval: float) -> float:
+        each = [one(spend.mechanism, interval).self_compose(spend.count) for spend in spends]
+        return float(functools.reduce(lambda a, b: a.compose(b), each).get_epsilon_for_delta(delta))
 
-
-def _discretisation(spends: Sequence[Spend]) -> float:
-    """The grid of privacy losses, finer (to 1e-6) where losses are small: mostly it costs well under 0.1% of epsilon."""
-
-    def mu(mechanism: Mechanism) -> float:
-        match mechanism:
-            case Gaussian(sigma) | DiscreteGaussian(sigma):
-                return 1 / sigma
-            case SampledGaussian(sigma, q):
-                return q / sigma
-            case DiscreteLaplace(eps):
-                return eps
-        return 1.0
-
-    total = math.sqrt(sum(spend.count * mu(spend.mechanism) ** 2 for spend in spends))
-    sampled = any(isinstance(spend.mechanism, SampledGaussian) for spend in spends)  # whose losses range widely
-    return 10.0 ** max(-5 if sampled else -6, math.floor(math.log10(total)) - 4)
+    # losses on a grid of about 1e-5 epsilon: mostly it costs well under 0.1% of epsilon
+    rough = epsilon(1e-3)
+    if not 0 < rough < math.inf:
+        return rough
+    finest = 1e-5 if any(isinstance(spend.mechanism, SampledGaussian) for spend in spends) else 1e-6  # their losses range widely
+    grid = max(finest, 10.0 ** math.floor(math.log10(1.5 * rough) - 5))
+    return epsilon(grid) if grid < 1e-3 else rough
 
 
 def _rdp(spends: Sequence[Spend], delta: float) -> float:
@@ -139,7 +132,7 @@ def _rdp(spends: Sequence[Spend], delta: float) -> float:
     total = sum(spend.count * curve(spend.mechanism) for spend in spends)
     with warnings.catch_warnings():  # an optimum at the largest order is still an upper bound
         warnings.simplefilter("ignore")
-        return float(get_privacy_spent(orders=orders, rdp=total, delta=delta)[0])
+        return max(0.0, float(get_privacy_spent(orders=orders, rdp=total, delta=delta)[0]))  # the conversion can go below
 
 
 def _prv(spends: Sequence[Spend], delta: float) -> float:

@@ -21,10 +21,11 @@ class Privacy:
 
     def check(self) -> None:
         both = f"{shown(self.epsilon)}, privacy.noise_multiplier={shown(self.noise_multiplier)}"
-        require((self.epsilon is None) != (self.noise_multiplier is None), "privacy.epsilon", both, "set exactly one of the two")
+        one = (self.epsilon is None) != (self.noise_multiplier is None)
+        require(one, "privacy.epsilon", both, "set exactly one of the two, the other null")
         require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
         sigma = self.noise_multiplier
         require(sigma is None or 0 < sigma < 1e6, "privacy.noise_multiplier", sigma, "a finite number above 0")
         require(0 < self.delta < 1, "privacy.delta", self.delta, "between 0 and 1, both excluded")
         share = self.class_counts_epsilon
-        require(share is None or 0 < share < 1e6, "privacy.class_counts_epsilon", share, "a finite number above 0, or null")
+        require(share is None or 1e-6 <= share < 1e6, "privacy.class_counts_epsilon", share, "1e-6 or more, finite, or null")

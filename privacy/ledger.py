@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from errors import InputError
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import Mechanism, NonPrivate, Spend
+from tracking.run_dir import sync_folder
 
 
 class BudgetError(RuntimeError):
@@ -39,10 +41,11 @@ class Ledger:
                 entry = json.loads(line)
             except json.JSONDecodeError as error:
                 if number < len(lines):
-                    raise BudgetError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
+                    raise InputError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
                 break  # the last line of a killed start: its noise was never drawn
             purpose = entry.pop("purpose")
             self._entries[purpose] = Mechanism.from_dict(entry)
+        self._uses = Counter(purpose.split("/")[0] for purpose in self._entries)
         if lines:
             self._rewrite()
 
@@ -58,14 +61,17 @@ class Ledger:
             if self._entries[purpose] != mechanism:
                 raise BudgetError(f"purpose={purpose} was spent as {self._entries[purpose]}, not as {mechanism}")
             return
-        used = sum(entry.split("/")[0] == planned.purpose for entry in self._entries)
-        if used >= planned.count:
+        if self._uses[planned.purpose] >= planned.count:
             raise BudgetError(f"purpose={purpose}: all {planned.count} planned uses are spent")
         self._entries[purpose] = mechanism
+        self._uses[planned.purpose] += 1
+        first = not self._path.exists()
         with self._path.open("a") as file:
             file.write(json.dumps({"purpose": purpose, **mechanism.to_dict()}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if first:
+            sync_folder(self._path.parent)
 
     @property
     def spends(self) -> list[Spend]:
@@ -90,21 +96,26 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self._path)
+        sync_folder(self._path.parent)
 
 
 def certificate(
-    ledger: Ledger, *, noise_seed: int | None, assumptions: Sequence[str], provenance: dict[str, Any]
+    ledger: Ledger, *, size: int, noise_seed: int | None, assumptions: Sequence[str], provenance: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is written beside a release: the privacy it has, what was spent, and what that rests on."""
+    """What is written beside a release: the privacy it has, what was spent, and what that rests on. `size`: private images."""
     reasons = []
     if noise_seed is not None:
         reasons.append(f"privacy.noise_seed={noise_seed}: anyone who knows the seed can compute the noise")
     if ledger.holds_private_data:
         reasons.append("the private images were used without noise")
     epsilon = ledger.epsilon
+    if not math.isfinite(epsilon) and not ledger.holds_private_data:
+        reasons.append(f"epsilon is infinite at delta={ledger.delta:g}")
+    large = size > 0 and ledger.delta >= 1 / size
     return {
         "private": not reasons,
         **({"reason": "; ".join(reasons)} if reasons else {}),
+        **({"caution": f"delta={ledger.delta:g} is not below 1/{size}: it allows to publish an image outright"} if large else {}),
         "epsilon": epsilon if math.isfinite(epsilon) else "inf",
         "delta": ledger.delta,
         "neighbouring": "add or remove one example",

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from conf.schema import register, to_typed
 from data.digits import printed
 from data.images import to_network
+from models.diffusion import save_schedule
 from models.ema import EMA
 from models.features import PublicFeatures
 from models.schedules import linear_alpha_bar
@@ -97,6 +98,7 @@ def main() -> None:
     save_file(features.state_dict(), args.out / "features.safetensors")
     unet = train_unet(model, x, y, args.unet_steps, args.batch_size, args.seed)
     unet.half().save_pretrained(args.out / "unet")  # float16 halves the file; it is loaded as float32
+    save_schedule(model.alpha_bar(), args.out / "scheduler")
     print(f"wrote {args.out} in {time.time() - started:.0f} s")
 
 

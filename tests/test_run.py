@@ -22,6 +22,7 @@ from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
 from tests.command import SMOKE, STRONG_NOISE, Result, call, fork, fork_run, python_run, typed
 from tests.facts import FACTS, number
+from tracking.run_dir import RunDir
 
 NOISY = [*SMOKE, *STRONG_NOISE]
 SEEDED = [*NOISY, "privacy.noise_seed=1"]
@@ -44,8 +45,15 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in files(folder)}
 
 
+def published(folder: Path) -> Path:
+    """The run's samples: under internal/ where its noise is known."""
+    found = RunDir(folder).published
+    assert found is not None
+    return found
+
+
 def images(folder: Path) -> np.ndarray:
-    return SampleSet.load(folder / "release" / "samples.npz").images
+    return SampleSet.load(published(folder) / "samples.npz").images
 
 
 def finished(result: Result, folder: Path) -> Path:
@@ -183,8 +191,9 @@ def test_public_only_spends_nothing(here):
 
 def test_known_noise_repeats_the_release_and_voids_the_guarantee(seeded, tmp_path):
     again = finished(fork_run(tmp_path, *SEEDED), tmp_path)
-    assert bytes_of(again / "release") == bytes_of(seeded / "release")
-    document = read(seeded / "release" / "privacy.json")
+    assert bytes_of(published(again)) == bytes_of(published(seeded))
+    assert not (seeded / "release").exists()
+    document = read(published(seeded) / "privacy.json")
     assert document["private"] is False
     assert "privacy.noise_seed=1" in document["reason"]
 
@@ -214,7 +223,7 @@ def other_test_split() -> None:
 
 def test_another_test_split_changes_no_byte_of_the_release(seeded, tmp_path):
     other = finished(fork_run(tmp_path, *SEEDED, "eval.frechet.reference=test", patch=other_test_split), tmp_path)
-    assert bytes_of(other / "release") == bytes_of(seeded / "release")
+    assert bytes_of(published(other)) == bytes_of(published(seeded))
     assert read(other / "internal" / "metrics.json") != read(seeded / "internal" / "metrics.json")
 
 
@@ -242,11 +251,11 @@ def test_a_failed_evaluator_leaves_an_unfinished_run_that_can_be_evaluated_again
 def assert_resumes_to(seeded: Path, folder: Path) -> None:
     assert not (folder / "run" / "internal" / "metrics.json").exists()
     resumed = finished(fork_run(folder, *SEEDED), folder)
-    assert bytes_of(resumed / "release") == bytes_of(seeded / "release")
+    assert bytes_of(published(resumed)) == bytes_of(published(seeded))
     assert len(lines(resumed / "internal" / "ledger.jsonl")) == 2
     config = typed(*SEEDED)
     planned = Plan.make(config.method, config.dataset, config.privacy).epsilon
-    assert read(resumed / "release" / "privacy.json")["epsilon"] == planned
+    assert read(published(resumed) / "privacy.json")["epsilon"] == planned
 
 
 @pytest.mark.parametrize("entries", [0, 2])
@@ -254,15 +263,14 @@ def test_a_run_killed_in_its_rounds_resumes_to_the_same_release(seeded, tmp_path
     internal = tmp_path / "run" / "internal"
     saved, ledger = internal / "checkpoints" / "population.npz", internal / "ledger.jsonl"
     fork(tmp_path, *SEEDED).kill_when(lambda: saved.exists() and len(lines(ledger)) >= entries)
-    assert not (tmp_path / "run" / "release").exists()
+    assert RunDir(tmp_path / "run").published is None
     assert_resumes_to(seeded, tmp_path)
 
 
 def test_a_run_killed_in_its_evaluation_keeps_its_release_and_finishes(seeded, tmp_path):
     curves = tmp_path / "run" / "metrics.jsonl"
     fork(tmp_path, *SEEDED).kill_when(lambda: curves.exists() and "frechet" in curves.read_text())
-    released = bytes_of(tmp_path / "run" / "release")
-    assert released == bytes_of(seeded / "release")
+    assert bytes_of(published(tmp_path / "run")) == bytes_of(published(seeded))
     assert_resumes_to(seeded, tmp_path)
 
 
@@ -327,6 +335,31 @@ def fixed_noise(name: str) -> list[str]:
         f"method.variation_degrees={[10] * inputs['T']}".replace(" ", ""),
         "method.noise=gaussian",
     ]
+
+
+PAPER_ROWS = {  # experiment: the golden rows of its noise (or epsilon) under Opacus' RDP, and of its network
+    "mnist": ("epsilon", FACTS["dpd.mnist.N50000"]["computed_value"], FACTS["dpd.unet28.c10"]["computed_value"]),
+    "cifar10": (
+        "noise_multiplier",
+        FACTS["dpd.sigma.CIFAR_N50000.eps10.T200.delta1e-05"]["computed_value"]["opacus_rdp"],
+        FACTS["dpd.unet32.ss0.c10"]["computed_value"],
+    ),
+    "camelyon17": (
+        "noise_multiplier",
+        FACTS["dpd.sigma.Camelyon_N302436.eps10.T200.delta3e-06"]["computed_value"]["opacus_rdp"],
+        FACTS["dpd.unet32.ss0.c10"]["computed_value"] - 8 * 768,  # two classes, not ten, of an embedding of 768
+    ),
+}
+
+
+@pytest.mark.parametrize("experiment", PAPER_ROWS)
+def test_a_paper_s_experiment_plans_to_its_golden_noise_and_parameters(experiment, here):
+    quantity, value, parameters = PAPER_ROWS[experiment]
+    result = call(f"+experiment=dp_diffusion/{experiment}", "plan_only=true", "privacy.accountant=rdp")
+    plan = json.loads(result.out)
+    assert plan["privacy"][quantity] == pytest.approx(value, rel=1e-4)
+    assert plan["model"]["parameters"] == plan["model"]["trainable_parameters"] == parameters
+    assert plan["work"]["flops"] > 1e18
 
 
 def test_plan_only_prints_one_document_within_15_seconds_and_writes_nothing(tmp_path):

@@ -55,7 +55,7 @@ BAD = [
         "privacy.accountant=prv",
         "discrete_laplace",
     ),
-    bad("share-0", "privacy.class_counts_epsilon=0", "privacy.class_counts_epsilon=0.0", "above 0"),
+    bad("share-0", "privacy.class_counts_epsilon=0", "privacy.class_counts_epsilon=0.0", "1e-6 or more"),
     bad("class-counts", "dataset.class_counts=private", "dataset.class_counts", "private", "uniform", "public", "laplace"),
     # the method
     bad("iterations-0", "method.iterations=0", "method.iterations=0", "1 or more"),

@@ -41,7 +41,7 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_network_fits_the_samples_and_reports_every_step():
+def test_the_network_is_one_of_the_samples_kind_and_reports_every_step():
     done: list[int] = []
     network = train_wrn(samples(channels=3), seed=0, steps=1, batch_size=4, device=CPU, advance=done.append)
     assert sum(done) == 1

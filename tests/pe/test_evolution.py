@@ -300,6 +300,17 @@ def test_a_resumed_run_repeats_no_finished_round(tmp_path):
     assert [call["stream"] for call in one.api.calls] == ["pe/round=3/lookahead=0", "pe/round=3/offspring"]
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 40])
+def test_rounds_in_a_checkpoint_are_spent_whatever_became_of_the_ledger(tmp_path, kept_bytes):
+    method, ledger = evolution(**RESUMED), tmp_path / "ledger.jsonl"
+    with pytest.raises(ConnectionError):
+        run(method, TWO_CLASSES, tmp_path, api=Cloud(fail_at=5))
+    ledger.write_bytes(ledger.read_bytes()[:kept_bytes])
+    one = start(method, TWO_CLASSES, tmp_path)
+    method.run(one.private, one.model, one.run)
+    assert one.ledger.spends == [Spend("pe.votes", DiscreteGaussian(1.0), 3)]
+
+
 @pytest.mark.parametrize("kept_bytes", [0, 100])
 def test_a_damaged_checkpoint_is_started_over_to_the_same_release(tmp_path, uninterrupted, kept_bytes):
     method, checkpoint = evolution(**RESUMED), tmp_path / "population.npz"

@@ -165,7 +165,7 @@ def test_calibrated_noise_costs_at_most_the_target_and_less_noise_more():
 
 
 def test_calibration_refuses_a_target_that_is_spent_already():
-    with pytest.raises(ValueError, match=r"epsilon=1\.0 is spent before"):
+    with pytest.raises(ValueError, match=r"epsilon=1\.0 at delta=1e-05 is out of reach"):
         calibrate(lambda sigma: [Spend("counts", DiscreteLaplace(2.0)), *rounds_of_votes(sigma)], 1.0, 1e-5, Accountant.rdp)
 
 

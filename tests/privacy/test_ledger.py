@@ -35,7 +35,7 @@ def votes_ledger(path, mechanism: Mechanism = SIGMA, rounds: int = 5) -> Ledger:
 
 
 def certify(ledger: Ledger, noise_seed: int | None = None) -> dict:
-    document = certificate(ledger, noise_seed=noise_seed, assumptions=["size: 10"], provenance={"method": "pe"})
+    document = certificate(ledger, size=10, noise_seed=noise_seed, assumptions=["size: 10"], provenance={"method": "pe"})
     return json.loads(json.dumps(document, allow_nan=False))
 
 
@@ -43,7 +43,7 @@ def test_an_entry_is_on_disk_before_spend_returns(path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(path.read_text()))
     votes_ledger(path).spend("pe.votes/round=1", SIGMA)
-    assert synced == ['{"purpose": "pe.votes/round=1", "mechanism": "gaussian", "noise_multiplier": 2.0}\n']
+    assert synced == 2 * ['{"purpose": "pe.votes/round=1", "mechanism": "gaussian", "noise_multiplier": 2.0}\n']  # file, folder
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.kind)
@@ -186,3 +186,20 @@ def test_declared_public_facts_cost_nothing_but_are_certified(path):
     document = certify(ledger)
     assert (document["private"], document["epsilon"]) == (True, 0.0)
     assert document["mechanisms"] == [{"purpose": "class_counts", "count": 1, "mechanism": "declared_public"}]
+
+
+def test_an_infinite_epsilon_is_not_private(path):
+    ledger = Ledger(path, [Spend("pe.votes", DiscreteGaussian(2.0), 2)], 1e-30, Accountant.pld)
+    for t in (1, 2):
+        ledger.spend(f"pe.votes/round={t}", DiscreteGaussian(2.0))
+    document = certificate(ledger, size=10, noise_seed=None, assumptions=[], provenance={})
+    assert (document["private"], document["epsilon"]) == (False, "inf")
+    assert "infinite at delta=1e-30" in document["reason"]
+
+
+@pytest.mark.parametrize(("size", "cautious"), [(9, False), (10, True), (1000, True)])
+def test_a_delta_that_allows_to_publish_an_image_is_a_caution(path, size, cautious):
+    ledger = votes_ledger(path)
+    ledger.delta = 0.1
+    document = certificate(ledger, size=size, noise_seed=None, assumptions=[], provenance={})
+    assert ("caution" in document) is cautious

@@ -18,7 +18,7 @@ def same(stored: str) -> str | None:
 @pytest.fixture
 def folder(tmp_path):
     folder = RunDir(tmp_path / "run")
-    folder.open("seed: 0\n", same)
+    folder.open("seed: 0\n", same, {"torch": "2"})
     return folder
 
 
@@ -57,22 +57,22 @@ def test_metrics_mark_a_finished_run_which_is_refused(folder):
     write_json(folder.metrics, {"a": 1.0})
     assert folder.finished
     with pytest.raises(InputError, match="holds a finished run"):
-        folder.open("seed: 0\n", same)
+        folder.open("seed: 0\n", same, {"torch": "2"})
 
 
 def test_an_unfinished_run_goes_on_with_its_settings_alone(folder):
     stored: list[str] = []
-    folder.open("seed: 0\n", lambda text: stored.append(text))
+    folder.open("seed: 0\n", lambda text: stored.append(text), {"torch": "2"})
     assert stored == ["seed: 0\n"]
     with pytest.raises(InputError, match=r"other settings \(seed: 0 before, 1 now\)"):
-        folder.open("seed: 1\n", lambda text: "seed: 0 before, 1 now")
+        folder.open("seed: 1\n", lambda text: "seed: 0 before, 1 now", {"torch": "2"})
     assert folder.config.read_text() == "seed: 0\n"
 
 
 def test_a_folder_that_holds_other_things_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("text")
     with pytest.raises(InputError, match="is not empty and holds no run"):
-        RunDir(tmp_path).open("seed: 0\n", same)
+        RunDir(tmp_path).open("seed: 0\n", same, {"torch": "2"})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -98,3 +98,20 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     write_whole(path, "new")
     assert path.read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_run_goes_on_only_where_it_rounds_the_same(folder):
+    with pytest.raises(InputError, match="unfinished run on torch 2, here is 3"):
+        folder.open("seed: 0\n", same, {"torch": "3"})
+
+
+def test_one_process_at_a_time(folder):
+    with pytest.raises(InputError, match="another process is running there"):
+        RunDir(folder.path).open("seed: 0\n", same, {"torch": "2"})
+    folder.close()
+    RunDir(folder.path).open("seed: 0\n", same, {"torch": "2"})
+
+
+def test_a_start_that_was_killed_before_it_wrote_anything_can_be_repeated(tmp_path):
+    (tmp_path / "run" / "internal").mkdir(parents=True)
+    RunDir(tmp_path / "run").open("seed: 0\n", same, {"torch": "2"})
