@@ -15,6 +15,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
+from errors import InputError
 from models.samplers import PredictNoise, ddim, sdedit
 from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
@@ -51,8 +52,23 @@ class DiffusionModel:
         """The label of classifier-free guidance, where the U-Net has one."""
         return self.num_labels if (self.unet.config.num_class_embeds or 0) > self.num_labels else None
 
+    @classmethod
+    def load(cls, folder: Path, seed: int, device: torch.device) -> DiffusionModel:
+        """What `save` wrote; InputError where that is not in `folder`."""
+        try:
+            sampling = json.loads((folder / "sampling.json").read_text())
+            unet: Any = UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+            scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
+        except (OSError, ValueError) as error:
+            raise InputError(f"model={folder}: is no released model ({str(error).splitlines()[0]})") from error
+        alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
+        return cls(unet.to(device), alpha_bar, seed=seed, device=device, **sampling)
+
     def save(self, folder: Path) -> None:
-        """`unet/` and `scheduler/` as diffusers writes them."""
+        """`unet/` and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
+        folder.mkdir(parents=True, exist_ok=True)
+        sampling = {key: getattr(self, key) for key in ("num_labels", "respacing", "guidance", "timestep_scale")}
+        write_json(folder / "sampling.json", sampling)
         self.unet.save_pretrained(folder / "unet")
         config = folder / "unet" / "config.json"  # where the weights came from is a path of this machine
         write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
+from diffusers import UNet2DModel
 
 from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
@@ -18,6 +20,28 @@ from models.seeds import numpy_rng
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
+
+
+def tiny_unet(**changes: Any) -> Any:
+    """A diffusers U-Net with convolutions of stride 1 and 2, attention, group norms and a label embedding; weights are fixed."""
+    settings = dict(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=8,
+        num_class_embeds=11,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet: Any = UNet2DModel(**{**settings, **changes})
+        for p in unet.parameters():
+            p.data.add_(0.05 * torch.randn_like(p))  # zero-initialised layers would hide mistakes
+    return unet
 
 
 class Cloud:

@@ -4,36 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from torch import nn
 
 import dp_finetune.per_example as per_example
 from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Views
 from errors import InputError
+from tests.toy import tiny_unet
 
 EXAMPLES, AUGMULT = 4, 3
-
-
-def network(**changes: Any) -> Any:
-    """A U-Net with convolutions of stride 1 and 2, attention, group norms and a label embedding."""
-    settings = dict(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        attention_head_dim=8,
-        num_class_embeds=11,
-    )
-    torch.manual_seed(0)
-    unet: Any = UNet2DModel(**{**settings, **changes})
-    for p in unet.parameters():
-        p.data.add_(0.05 * torch.randn_like(p))  # zero-initialised layers would hide mistakes
-    return unet
 
 
 def some_views(dtype: torch.dtype = torch.float64) -> Views:
@@ -88,7 +67,7 @@ ENGINES = [
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_engines_equal_a_float64_loop(engine, views_per_pass, unfold, channels_last, monkeypatch):
     monkeypatch.setattr(per_example, "_UNFOLD_BELOW", 1 << 20 if unfold else 0)
-    unet, views = network().double(), some_views()
+    unet, views = tiny_unet().double(), some_views()
     expected = by_loop(unet, views)
     if channels_last:
         unet = unet.to(memory_format=torch.channels_last)
@@ -99,8 +78,8 @@ def test_engines_equal_a_float64_loop(engine, views_per_pass, unfold, channels_l
 
 @pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
 def test_engines_are_close_in_float32(engine):
-    expected = by_loop(network().double(), some_views())
-    assert relative(by_engine(engine(network(), 1000, AUGMULT), some_views(torch.float32)).double(), expected) < 1e-5
+    expected = by_loop(tiny_unet().double(), some_views())
+    assert relative(by_engine(engine(tiny_unet(), 1000, AUGMULT), some_views(torch.float32)).double(), expected) < 1e-5
 
 
 def _losses(unet: Any, views: Views) -> torch.Tensor:
@@ -109,7 +88,7 @@ def _losses(unet: Any, views: Views) -> torch.Tensor:
 
 
 def test_frozen_parameters_get_no_gradient():
-    unet = network()
+    unet = tiny_unet()
     unet.requires_grad_(False)
     unet.mid_block.requires_grad_(True)
     for engine in (ViewsEngine(unet, 1000, AUGMULT), BatchedEngine(unet, 1000, AUGMULT)):
@@ -119,13 +98,13 @@ def test_frozen_parameters_get_no_gradient():
 
 
 def test_layers_are_their_own_again_after_a_pass():
-    unet = network()
+    unet = tiny_unet()
     by_engine(BatchedEngine(unet, 1000, AUGMULT), some_views(torch.float32))
     assert not any("forward" in vars(module) for module in unet.modules())
 
 
 def test_an_unused_parameter_gets_zeros():
-    unet, views = network(), some_views(torch.float32)
+    unet, views = tiny_unet(), some_views(torch.float32)
     unet.unused = nn.Linear(2, 2)
     for engine in (ViewsEngine(unet, 1000, AUGMULT), BatchedEngine(unet, 1000, AUGMULT)):
         gradients = by_engine(engine, views)
@@ -134,14 +113,14 @@ def test_an_unused_parameter_gets_zeros():
 
 
 def test_batch_norm_is_refused_by_name():
-    unet = network()
+    unet = tiny_unet()
     unet.mid_block.extra = nn.BatchNorm2d(4)
     with pytest.raises(InputError, match=r"mid_block\.extra is BatchNorm2d"):
         refuse_batch_norm(unet)
 
 
 def test_a_layer_without_a_rule_is_refused_by_the_batched_engine_and_left_to_views_by_auto():
-    unet = network()
+    unet = tiny_unet()
     unet.extra = nn.ConvTranspose2d(1, 1, 3)
     with pytest.raises(InputError, match="extra"):
         BatchedEngine(unet, 1000, AUGMULT)
@@ -149,11 +128,11 @@ def test_a_layer_without_a_rule_is_refused_by_the_batched_engine_and_left_to_vie
 
 
 def test_auto_chooses_and_leaves_no_gradient_behind():
-    unet = network()
+    unet = tiny_unet()
     assert choose(unet, 2, 8) in (EngineName.views, EngineName.batched)
     assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in unet.parameters())
 
 
 def test_more_memory_holds_more_views():
-    unet = network()
+    unet = tiny_unet()
     assert 1 <= views_that_fit(unet, 0.01) < views_that_fit(unet, 0.1)

@@ -14,19 +14,7 @@ import models.diffusion
 from data.images import to_uint8
 from models.diffusion import DiffusionModel, unet_facts
 from models.schedules import cosine_alpha_bar, linear_alpha_bar
-
-ARCHITECTURE: dict[str, Any] = dict(
-    sample_size=8,
-    in_channels=1,
-    out_channels=1,
-    layers_per_block=1,
-    block_out_channels=(32, 64),
-    down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-    up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    norm_num_groups=16,
-    attention_head_dim=8,
-    num_class_embeds=11,
-)
+from tests.toy import tiny_unet
 
 
 class Stub:
@@ -51,9 +39,7 @@ def stubbed(**settings: Any) -> DiffusionModel:
 
 @pytest.fixture(scope="module")
 def unet():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return UNet2DModel(**ARCHITECTURE)
+    return tiny_unet()
 
 
 def float_images(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, labels: np.ndarray, variation: bool) -> torch.Tensor:
@@ -167,7 +153,7 @@ def test_no_labels_make_no_images():
 
 
 def test_facts_are_counted_without_weights(unet):
-    facts = unet_facts(ARCHITECTURE)
+    facts = unet_facts(dict(unet.config))
     assert facts["parameters"] == sum(p.numel() for p in unet.parameters())
     assert facts["flops"] > 2 * facts["parameters"]
 

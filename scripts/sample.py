@@ -1,0 +1,116 @@
+"""Any number of images, later, from a released model: post-processing, so no further privacy is spent.
+
+    python -m scripts.sample model=runs/…/release/model num_samples=1000000
+    python -m scripts.sample model=… num_samples=5000 out=more seed=1 respacing=50 guidance=1.0
+
+Writes shards of `shard` images under `out` (default: `more_samples` beside the model's release), each an npz like the
+release's own; classes take turns, so every shard is balanced. A killed run goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING, OmegaConf
+
+from conf.help import one_line
+from data.samples import SampleFileError, SampleSet
+from errors import InputError, require
+from models.diffusion import DiffusionModel
+from models.schedules import respaced_timesteps
+from tracking.progress import progress
+from tracking.run_dir import write_json
+
+
+@dataclass
+class Sampling:
+    model: str = MISSING  # release/model of a run
+    num_samples: int = MISSING
+    out: str | None = None
+    shard: int = 10_000
+    seed: int = 0
+    respacing: str | None = None  # default: that of the run
+    guidance: float | None = None
+    device: str = "auto"
+
+
+def main(arguments: list[str]) -> None:
+    settings = _settings(arguments)
+    model = _model(settings)
+    release = Path(settings.model).resolve().parent
+    out = Path(settings.out) if settings.out else release.parent / "more_samples"
+    _prepare(out, settings, release / "privacy.json")
+
+    with progress("sampling", settings.num_samples) as advance:
+        for number, start in enumerate(range(0, settings.num_samples, settings.shard)):
+            size = min(settings.shard, settings.num_samples - start)
+            path = out / f"samples_{number:05d}.npz"
+            if _complete(path, size):
+                advance(size)
+                continue
+            labels = np.arange(start, start + size, dtype=np.int64) % model.num_labels
+            images = model.random(labels, stream=f"sample/{number}", advance=advance)
+            SampleSet(images, labels, model.num_labels, labels, {"model": "release/model"}).save(path)
+    print(f"{settings.num_samples} images in {out}")
+
+
+def _settings(arguments: list[str]) -> Sampling:
+    settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Sampling), OmegaConf.from_cli(arguments)))
+    for key in ("num_samples", "shard"):
+        require(getattr(settings, key) >= 1, key, getattr(settings, key), "1 or more")
+    require(settings.seed >= 0, "seed", settings.seed, "0 or more")
+    return settings
+
+
+def _model(settings: Sampling) -> DiffusionModel:
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(automatic if settings.device == "auto" else settings.device)
+    model = DiffusionModel.load(Path(settings.model), settings.seed, device)
+    model.respacing = settings.respacing or model.respacing
+    model.guidance = model.guidance if settings.guidance is None else settings.guidance
+    require(not model.guidance or model.null_label is not None, "guidance", model.guidance, "0, as the model has no null label")
+    try:
+        respaced_timesteps(len(model.alpha_bar), model.respacing)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return model
+
+
+def _prepare(out: Path, settings: Sampling, certificate: Path) -> None:
+    """A fresh folder with the settings and the model's certificate, or one with the same settings to go on in."""
+    same = {key: value for key, value in vars(settings).items() if key not in ("out", "device", "num_samples")}
+    stored = out / "sampling.json"
+    if stored.exists():
+        before = json.loads(stored.read_text())
+        differing = [key for key, value in same.items() if before.get(key) != value]
+        require(not differing, "out", out, f"holds samples with another {', '.join(differing)}; give another folder")
+    else:
+        require(not out.exists() or not any(out.iterdir()), "out", out, "is not empty; give another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        if certificate.exists():
+            shutil.copy(certificate, out / "privacy.json")
+        write_json(stored, same)
+
+
+def _complete(path: Path, size: int) -> bool:
+    try:
+        return path.exists() and len(SampleSet.load(path)) == size
+    except SampleFileError:
+        return False
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,74 @@
+"""Sampling from a released model: shards, resume, refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from data.samples import SampleSet
+from models.diffusion import DiffusionModel
+from models.schedules import linear_alpha_bar
+from scripts import sample
+from tests.command import ROOT
+from tests.toy import tiny_unet
+
+
+@pytest.fixture
+def released(tmp_path):
+    model = DiffusionModel(tiny_unet(num_class_embeds=4), linear_alpha_bar(100), 3, "4", guidance=0.5)
+    model.save(tmp_path / "release" / "model")
+    (tmp_path / "release" / "privacy.json").write_text('{"epsilon": 1}')
+    return tmp_path / "release" / "model"
+
+
+def shards(folder) -> list[SampleSet]:
+    return [SampleSet.load(path) for path in sorted(folder.glob("*.npz"))]
+
+
+def test_a_saved_model_is_loaded_as_it_was(released):
+    model = DiffusionModel.load(released, seed=3, device=torch.device("cpu"))
+    assert (model.num_labels, model.respacing, model.guidance, model.null_label, model.seed) == (3, "4", 0.5, 3, 3)
+    assert np.allclose(model.alpha_bar, linear_alpha_bar(100), rtol=1e-9)
+
+
+def test_shards_hold_as_many_images_as_asked_for_in_balanced_classes(released, tmp_path):
+    sample.main([f"model={released}", "num_samples=25", "shard=10"])
+    parts = shards(tmp_path / "more_samples")
+    assert [len(part) for part in parts] == [10, 10, 5]
+    assert np.bincount(np.concatenate([part.labels for part in parts])).tolist() == [9, 8, 8]
+    assert len(np.unique(np.concatenate([part.images for part in parts]).reshape(25, -1), axis=0)) == 25
+    assert json.loads((tmp_path / "more_samples" / "privacy.json").read_text()) == {"epsilon": 1}
+
+
+def test_a_killed_run_goes_on_and_a_larger_one_extends_it(released, tmp_path):
+    sample.main([f"model={released}", "num_samples=25", "shard=10", f"out={tmp_path}/whole"])
+    sample.main([f"model={released}", "num_samples=15", "shard=10", f"out={tmp_path}/parts"])
+    (tmp_path / "parts" / "samples_00000.npz").write_bytes(b"torn")
+    kept = (tmp_path / "parts" / "samples_00001.npz").stat().st_mtime_ns
+    sample.main([f"model={released}", "num_samples=25", "shard=10", f"out={tmp_path}/parts"])
+    assert (tmp_path / "parts" / "samples_00001.npz").stat().st_mtime_ns != kept  # held 5 of its 10
+    for one, two in zip(shards(tmp_path / "parts"), shards(tmp_path / "whole"), strict=True):
+        assert np.array_equal(one.images, two.images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["num_samples=0"], "num_samples=0: 1 or more"),
+        (["num_samples=3", "respacing=ddim99"], "no integer stride"),
+        (["num_samples=3", "sead=1"], "sead"),
+        (["num_samples=3", "out=."], "is not empty"),
+        (["num_samples=3", "model=nowhere"], "is no released model"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(released, arguments, message):
+    command = [sys.executable, "-m", "scripts.sample", f"model={released}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
