@@ -29,8 +29,8 @@ class EngineName(Enum):
 class Engine:
     """Fills `p.grad_sample` of the trainable parameters for `views.examples` examples, at most `examples_per_pass`."""
 
-    def __init__(self, unet: Any, views_per_pass: int, augmult: int):
-        self.unet, self.views_per_pass = unet, max(1, views_per_pass)
+    def __init__(self, unet: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
+        self.unet, self.views_per_pass, self.bfloat16 = unet, max(1, views_per_pass), bfloat16
         self.examples_per_pass = 1
         self.parameters: list[nn.Parameter] = [p for p in unet.parameters() if p.requires_grad]
 
@@ -45,7 +45,7 @@ class ViewsEngine(Engine):
         assert views.examples == 1
         for start in range(0, views.augmult, self.views_per_pass):
             part = views.part(slice(start, start + self.views_per_pass))
-            (view_losses(self.unet, part).sum() / views.augmult).backward()
+            (view_losses(self.unet, part, self.bfloat16).sum() / views.augmult).backward()
         for p in self.parameters:
             p.grad_sample = torch.zeros_like(p)[None] if p.grad is None else p.grad[None]  # type: ignore[attr-defined]
             p.grad = None
@@ -54,15 +54,15 @@ class ViewsEngine(Engine):
 class BatchedEngine(Engine):
     """Several examples at a time, as many as their views fit in one pass."""
 
-    def __init__(self, unet: Any, views_per_pass: int, augmult: int):
-        super().__init__(unet, views_per_pass, augmult)
+    def __init__(self, unet: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
+        super().__init__(unet, views_per_pass, augmult, bfloat16)
         if missing := unsupported_layers(unet):
             raise InputError(f"method.gradient_engine=batched: has no rule for {missing[0]}; use views")
         self.examples_per_pass = max(1, views_per_pass // augmult)
 
     def __call__(self, views: Views) -> None:
         with per_example_gradients(self.unet, views.examples):
-            (view_losses(self.unet, views).sum() / views.augmult).backward()
+            (view_losses(self.unet, views, self.bfloat16).sum() / views.augmult).backward()
         for p in self.parameters:
             if getattr(p, "grad_sample", None) is None:
                 p.grad_sample = p.new_zeros(views.examples, *p.shape)  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def refuse_batch_norm(unet: nn.Module) -> None:
             raise InputError(f"model: layer {name} is {type(module).__name__}, which mixes examples; use GroupNorm")
 
 
-def choose(unet: Any, augmult: int, views_per_pass: int) -> EngineName:
+def choose(unet: Any, augmult: int, views_per_pass: int, bfloat16: bool = False) -> EngineName:
     """The faster engine by a short timing on random images; `views` where the batched one has no rule for a layer."""
     if unsupported_layers(unet):
         return EngineName.views
@@ -90,8 +90,8 @@ def choose(unet: Any, augmult: int, views_per_pass: int) -> EngineName:
     x = torch.randn(rows, config.in_channels, config.sample_size, config.sample_size, device=device)
     t, y = torch.zeros(rows, dtype=torch.int64, device=device), torch.zeros(rows, dtype=torch.int64, device=device)
     for name, engine_class in ENGINES.items():
-        engine = engine_class(unet, views_per_pass, augmult)
-        step = engine.examples_per_pass if name is EngineName.batched else 1
+        engine = engine_class(unet, views_per_pass, augmult, bfloat16)
+        step = engine.examples_per_pass
         times = []
         for _ in range(3):
             started = time.perf_counter()

@@ -36,6 +36,12 @@ class OptimizerName(Enum):
     sgd = "sgd"
 
 
+class Precision(Enum):
+    auto = "auto"  # bfloat16 on a CUDA GPU, float32 elsewhere
+    float32 = "float32"
+    bfloat16 = "bfloat16"  # the network's products; weights, per-example gradients, norms and sums stay float32
+
+
 @dataclass(kw_only=True)
 class DPDiffusion(Method):
     """Batches are Poisson samples with rate `batch_size` / N; a step costs one subsampled Gaussian mechanism."""
@@ -53,7 +59,8 @@ class DPDiffusion(Method):
     ema_decay: float = 0.9999
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
     gradient_engine: EngineName = EngineName.auto
-    memory_gib: float = 0.25  # for the activations of one pass; fixes how many views that holds
+    precision: Precision = Precision.auto
+    memory_gib: float = 0.5  # for the activations of one pass; fixes how many views that holds
     max_minutes: float | None = None  # stop training then, and release at what is spent by then
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
@@ -107,6 +114,9 @@ class DPDiffusion(Method):
         generator = model.generator
         assert run.noise_multiplier is not None
         refuse_batch_norm(generator.unet)
+        if generator.device.type == "cuda":
+            generator.unet.to(memory_format=torch.channels_last)
+            torch.backends.cuda.matmul.allow_tf32 = False  # it would round the clipped gradients after their norm was taken
         engine = self._engine(generator.unet, run.checkpoints)
         ema = EMA(generator.unet, self.ema_decay)
         trainer = Trainer(
@@ -160,10 +170,12 @@ class DPDiffusion(Method):
         """The configured engine; `auto` is timed once and remembered, so that a resumed run sums in the same order."""
         path = checkpoints / "engine.json"
         views = views_that_fit(unet, self.memory_gib)
+        cuda = next(unet.parameters()).device.type == "cuda"
+        bfloat16 = self.precision is Precision.bfloat16 or (self.precision is Precision.auto and cuda)
         if path.exists():
             chosen = EngineName(json.loads(path.read_text())["engine"])
         else:
             auto = self.gradient_engine is EngineName.auto
-            chosen = ranks.agreed(choose(unet, self.augmult, views)) if auto else self.gradient_engine
+            chosen = ranks.agreed(choose(unet, self.augmult, views, bfloat16)) if auto else self.gradient_engine
             write_json(path, {"engine": chosen.value})
-        return ENGINES[chosen](unet, views, self.augmult)
+        return ENGINES[chosen](unet, views, self.augmult, bfloat16)

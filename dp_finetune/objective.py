@@ -117,9 +117,10 @@ class Objective:
         return low + (torch.rand(count, generator=rng, device=device) * width).long().clamp(max=width - 1)
 
 
-def view_losses(unet: Any, views: Views) -> torch.Tensor:
-    """Mean squared error of the predicted noise, [B·K]."""
-    predicted = unet(views.x_t, views.t, views.labels if unet.config.num_class_embeds else None).sample
+def view_losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor:
+    """Mean squared error of the predicted noise, [B·K]; the network may compute in bfloat16, weights and losses are float32."""
+    with torch.autocast(views.x_t.device.type, torch.bfloat16, enabled=bfloat16):
+        predicted = unet(views.x_t, views.t, views.labels if unet.config.num_class_embeds else None).sample
     return F.mse_loss(predicted[:, : views.noise.shape[1]].float(), views.noise, reduction="none").flatten(1).mean(1)
 
 

@@ -7,9 +7,10 @@ and their weight gradients separately for each example: the rows of a batch are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class _Forward:
 
     def __init__(self, module: nn.Module, examples: int):
         self.module, self.examples = module, examples
-        self.run, self.weight_gradients = _RULES[next(cls for cls in SUPPORTED if isinstance(module, cls))]
+        self.rule = _RULES[next(cls for cls in SUPPORTED if isinstance(module, cls))]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self.module.weight, getattr(self.module, "bias", None)
@@ -55,7 +56,7 @@ class _Forward:
 
     def store(self, x: torch.Tensor, grad: torch.Tensor) -> None:
         """Add this use's weight gradients [B, *shape] to the parameters' `grad_sample`."""
-        gradients = self.weight_gradients(self.module, x, grad, self.examples)
+        gradients = self.rule.weight_gradients(self.module, x, grad, self.examples)
         for parameter, gradient in zip((self.module.weight, getattr(self.module, "bias", None)), gradients, strict=True):
             if parameter is not None and parameter.requires_grad and gradient is not None:
                 gradient = gradient.to(parameter.dtype)
@@ -70,14 +71,14 @@ class _Layer(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, layer: _Forward) -> torch.Tensor:
         ctx.layer = layer
         ctx.save_for_backward(x)
-        return layer.run(layer.module, x)
+        return layer.rule.run(layer.module, x)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         (x,) = ctx.saved_tensors
         ctx.layer.store(x, grad)
-        input_gradient = _INPUT_GRADIENTS[next(cls for cls in SUPPORTED if isinstance(ctx.layer.module, cls))]
-        return input_gradient(ctx.layer.module, x, grad) if ctx.needs_input_grad[0] else None, None, None, None
+        layer = ctx.layer
+        return layer.rule.input_gradient(layer.module, x, grad) if ctx.needs_input_grad[0] else None, None, None, None
 
 
 def _conv_backward(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, mask: tuple[bool, bool, bool]) -> Any:
@@ -90,18 +91,36 @@ def _conv_weights(
     module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, examples: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
-    rows, positions = len(x) // examples, grad.shape[2] * grad.shape[3]
-    if module.groups == 1 and rows * positions <= _UNFOLD_BELOW:  # small images: one batched product beats many small calls
-        shape = (module.kernel_size, module.dilation, cast(Any, module.padding), module.stride)
-        patches = F.unfold(x.to(grad.dtype), *shape)  # [B·K, C·k·k, P]
-        patches = patches.reshape(examples, rows, -1, positions).transpose(1, 2).reshape(examples, -1, rows * positions)
-        errors = grad.reshape(examples, rows, -1, positions).transpose(1, 2).reshape(examples, -1, rows * positions)
-        return torch.bmm(errors, patches.transpose(1, 2)).reshape(examples, *module.weight.shape), bias
+    work = module.weight.numel() * grad.numel() // (examples * grad.shape[1])  # products of one example
+    same_size = module.stride == (1, 1) and module.dilation == (1, 1) and x.shape[2:] == grad.shape[2:]
+    if same_size and module.groups == 1 and work <= _SHIFT_BELOW:
+        return _shifted_products(x.to(grad.dtype), grad, examples, module.kernel_size), bias
     parts = [
         _conv_backward(module, x_i, grad_i, (False, True, False))[1]
         for x_i, grad_i in zip(x.chunk(examples), grad.chunk(examples), strict=True)
     ]
     return torch.stack(parts), bias
+
+
+def _shifted_products(x: torch.Tensor, grad: torch.Tensor, examples: int, kernel: tuple[int, ...]) -> torch.Tensor:
+    """Where one example is too small for a kernel call of its own: one batched product for each tap of the kernel.
+
+    All images of an example lie padded in one row. A tap is then a shift of that row, and shifted rows are views.
+    """
+    rows, height, width, (k, m) = len(x) // examples, *x.shape[2:], kernel
+    padded = (rows, height + k - 1, width + m - 1)
+    length, slack = math.prod(padded), (k - 1) * padded[2] + m - 1
+    inputs = x.new_zeros(examples, x.shape[1], length + slack)
+    top, left = (k - 1) // 2, (m - 1) // 2
+    inside = inputs[:, :, :length].view(examples, -1, *padded)[..., top : top + height, left : left + width]
+    inside.copy_(x.reshape(examples, rows, -1, height, width).transpose(1, 2))
+    errors = grad.new_zeros(examples, grad.shape[1], *padded)
+    errors[..., :height, :width] = grad.reshape(examples, rows, -1, height, width).transpose(1, 2)
+    errors = errors.flatten(2)
+    taps = [
+        torch.bmm(errors, inputs[:, :, i * padded[2] + j :][:, :, :length].transpose(1, 2)) for i in range(k) for j in range(m)
+    ]
+    return torch.stack(taps, -1).unflatten(-1, (k, m))
 
 
 def _linear_weights(
@@ -150,19 +169,25 @@ def _run_layer_norm(module: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
 
 
-_UNFOLD_BELOW = 1 << 10  # rows × positions of one example
+_SHIFT_BELOW = 1 << 23  # measured: below, a kernel call for each example costs more than it computes
 
-_RULES: dict[type, tuple[Callable, Callable]] = {
-    nn.Conv2d: (lambda m, x: F.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups), _conv_weights),
-    nn.Linear: (lambda m, x: F.linear(x, m.weight, m.bias), _linear_weights),
-    nn.GroupNorm: (_run_group_norm, _group_norm_weights),
-    nn.LayerNorm: (_run_layer_norm, _layer_norm_weights),
-    nn.Embedding: (lambda m, x: F.embedding(x, m.weight), _embedding_weights),
-}
-_INPUT_GRADIENTS: dict[type, Callable] = {
-    nn.Conv2d: lambda m, x, grad: _conv_backward(m, x, grad, (True, False, False))[0],
-    nn.Linear: lambda m, x, grad: grad @ m.weight.to(grad.dtype),
-    nn.GroupNorm: _norm_input(_run_group_norm),
-    nn.LayerNorm: _norm_input(_run_layer_norm),
-    nn.Embedding: lambda m, x, grad: None,
+
+class _Rule(NamedTuple):
+    run: Callable  # (module, x) -> output
+    weight_gradients: Callable  # (module, x, grad, examples) -> ([B, *weight], [B, *bias] or None)
+    input_gradient: Callable  # (module, x, grad) -> like x
+
+
+_RULES: dict[type, _Rule] = {
+    nn.Conv2d: _Rule(
+        lambda m, x: F.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups),
+        _conv_weights,
+        lambda m, x, grad: _conv_backward(m, x, grad, (True, False, False))[0],
+    ),
+    nn.Linear: _Rule(
+        lambda m, x: F.linear(x, m.weight, m.bias), _linear_weights, lambda m, x, grad: grad @ m.weight.to(grad.dtype)
+    ),
+    nn.GroupNorm: _Rule(_run_group_norm, _group_norm_weights, _norm_input(_run_group_norm)),
+    nn.LayerNorm: _Rule(_run_layer_norm, _layer_norm_weights, _norm_input(_run_layer_norm)),
+    nn.Embedding: _Rule(lambda m, x: F.embedding(x, m.weight), _embedding_weights, lambda m, x, grad: None),
 }

@@ -63,10 +63,10 @@ ENGINES = [
 
 
 @pytest.mark.parametrize(("engine", "views_per_pass"), ENGINES)
-@pytest.mark.parametrize("unfold", [True, False])
+@pytest.mark.parametrize("shift", [True, False])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_engines_equal_a_float64_loop(engine, views_per_pass, unfold, channels_last, monkeypatch):
-    monkeypatch.setattr(per_example, "_UNFOLD_BELOW", 1 << 20 if unfold else 0)
+def test_engines_equal_a_float64_loop(engine, views_per_pass, shift, channels_last, monkeypatch):
+    monkeypatch.setattr(per_example, "_SHIFT_BELOW", 1 << 30 if shift else 0)
     unet, views = tiny_unet().double(), some_views()
     expected = by_loop(unet, views)
     if channels_last:
@@ -82,7 +82,15 @@ def test_engines_are_close_in_float32(engine):
     assert relative(by_engine(engine(tiny_unet(), 1000, AUGMULT), some_views(torch.float32)).double(), expected) < 1e-5
 
 
-def _losses(unet: Any, views: Views) -> torch.Tensor:
+@pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
+def test_engines_in_bfloat16_give_float32_gradients_near_the_float64_ones(engine):
+    made = engine(tiny_unet(), 1000, AUGMULT, bfloat16=True)
+    gradients = by_engine(made, some_views(torch.float32))
+    assert gradients.dtype == torch.float32
+    assert 1e-5 < relative(gradients.double(), by_loop(tiny_unet().double(), some_views())) < 5e-2
+
+
+def _losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor:
     """As `view_losses`, without its cast to float32."""
     return (unet(views.x_t, views.t, views.labels).sample - views.noise).square().flatten(1).mean(1)
 
