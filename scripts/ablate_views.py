@@ -18,7 +18,7 @@ from typing import Any
 
 from tracking.run_dir import write_json
 
-AUGMULTS = (1, 4, 8)
+AUGMULTS = (1, 2, 4)
 MIXTURES = {"biased": [], "uniform": ["method.timestep_mixture=[{weight: 1.0, low: 0, high: 1000}]"]}
 DOCS = Path("docs")
 
