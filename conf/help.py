@@ -34,8 +34,9 @@ Main keys (every group's keys: --cfg job):
                                                 privacy.epsilon=null privacy.noise_multiplier=2.0
   privacy.delta, privacy.accountant             accountant: pld, prv, rdp
   method.num_samples                            size of the synthetic set (pe: of the population)
-  method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each
+  method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each (1: nearly the same image)
   method.lookahead, method.threshold            pe: k and H
+  method.steps, method.batch_size, method.augmult, method.learning_rate    dp_diffusion: K = augmult views an image
   eval.downstream.seeds                         classifiers trained, for a spread
   seed, device, tracker.project
 """

@@ -1,6 +1,6 @@
 """Measure the floor (public_only) and the ceiling (real_data) that every report shows beside a run.
 
-python -m scripts.reference [dataset=digits]      # about 7 minutes on 2 CPU cores; writes eval/references/digits.json
+python -m scripts.reference [dataset=digits]      # about 17 minutes on 2 CPU cores; writes eval/references/digits.json
 """
 
 from __future__ import annotations
