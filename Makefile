@@ -18,7 +18,7 @@ setup: .venv/installed   ## install everything into .venv, at the versions of co
 	@rm -rf build *.egg-info && touch $@
 
 demo: setup      ## Private Evolution on the embedded digits, end to end, in minutes
-	@echo "Private Evolution on the embedded digits: about 3 minutes on two cores …"
+	@echo "Private Evolution on the embedded digits: about 4 minutes on two cores …"
 	@$(BIN)/python run.py
 
 test: setup lint ## what must pass before a change: linting, types, tests
