@@ -16,6 +16,7 @@ import gc
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ AUGMULTS = (1, 4, 16, 64)
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore")  # of the rivals' slow paths: that is what is measured
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="dpd_mnist", help="a model of conf/model")
     parser.add_argument("--views", type=int, default=64, help="B·K, the same for every K")

@@ -100,7 +100,12 @@ BAD = [
     bad("respacing-stride", "model.respacing=ddim999", "model.respacing=ddim999", "stride"),
     bad("respacing-large", "model.respacing='1001'", "model.respacing=1001", "1000"),
     bad("weights-of-no-model", "method.noise=gaussian model.pretrained=null", "model.pretrained=null", "public weights"),
-    bad("features-of-no-model", "method.noise=gaussian model.features=null", "method.embedding=public_features", "pixels"),
+    bad(
+        "features-of-no-model",
+        "method.embedding=public_features model.features=null",
+        "method.embedding=public_features",
+        "pixels",
+    ),
     bad("features-to-evaluate", "method=public_only model.features=null", "eval.frechet.embedding=public_features", "pixels"),
     bad("few-labels", "method=dp_diffusion model.pretrained=null model.labels=5 eval=none", "model.labels=5", "10"),
     bad("pretrained-folder", "model.pretrained=/nowhere", "model.pretrained=/nowhere", "unet/"),
