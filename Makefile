@@ -36,7 +36,7 @@ reference: setup ## measure the floor and the ceiling that every report shows (a
 pretrain: setup  ## train the embedded public model again, from printed digits alone (about 25 minutes)
 	@$(BIN)/python -m scripts.pretrain_public
 
-bench: setup     ## what DP gradients cost beside ordinary training (about 10 minutes)
+bench: setup     ## what DP gradients cost beside ordinary training (about 5 minutes)
 	@$(BIN)/python -m scripts.bench_dp_step
 
 ablation: setup  ## views and timestep bias of dp_diffusion on the digits (about 25 minutes)

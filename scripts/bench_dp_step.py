@@ -1,7 +1,7 @@
 """What DP gradients cost, as ratios to ordinary training on the same images in the same process.
 
-    python -m scripts.bench_dp_step                          # the 4.2M-parameter MNIST network; about 10 minutes on 2 cores
-    python -m scripts.bench_dp_step --model digits_unet --views 64 --repetitions 5
+    python -m scripts.bench_dp_step                          # the 4.2M-parameter MNIST network; about 5 minutes on 2 cores
+    python -m scripts.bench_dp_step --model digits_unet --views 64 --repetitions 6
 
 For each (examples B, views K): forward and backward of the non-private step, then the gradient phase of engine `views`,
 engine `batched`, Opacus' hooks and vmap(grad), alternating on the same images, timesteps and noise; the first repetition
@@ -41,9 +41,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")  # of the rivals' slow paths: that is what is measured
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="dpd_mnist", help="a model of conf/model")
-    parser.add_argument("--views", type=int, default=64, help="B·K, the same for every K")
-    parser.add_argument("--step-examples", type=int, default=64, help="examples of the whole step")
-    parser.add_argument("--repetitions", type=int, default=6, help="the first is dropped")
+    parser.add_argument("--views", type=int, default=32, help="B·K, the same for every K")
+    parser.add_argument("--step-examples", type=int, default=16, help="examples of the whole step")
+    parser.add_argument("--repetitions", type=int, default=4, help="the first is dropped")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     device = torch.device(args.device)
