@@ -134,7 +134,7 @@ def test_a_run_out_of_time_releases_at_what_it_has_spent(here):
 
 def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
         [*command, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
