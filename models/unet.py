@@ -61,8 +61,8 @@ class UNet(Model):
             self.name,
             f"makes {_shape(makes)}, dataset={dataset.name} has {_shape(dataset.shape)}",
         )
-        self._check_schedule()
         self._check_architecture()
+        self._check_schedule()
         self.check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")

@@ -9,6 +9,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 
 from scipy.optimize import brentq
@@ -61,10 +62,10 @@ def calibrate(
     def excess(log_sigma: float) -> float:
         return math.log(max(compose_epsilon(spends(math.exp(log_sigma)), delta, accountant), 1e-12) / epsilon)
 
-    # the quick accountant says where to look; the tight one is slow
-    start, stride = (
-        (math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.2) if accountant is not Accountant.rdp else (0.0, 1.0)
-    )
+    start, stride = 0.0, 1.0
+    if accountant is not Accountant.rdp:  # the quick accountant says where to look; the tight one is slow
+        with suppress(ValueError):  # a looser one may not reach what a tight one does
+            start, stride = math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.2
     low = high = start
     while excess(high) > 0:
         high += stride

@@ -169,6 +169,16 @@ def test_calibration_refuses_a_target_that_is_spent_already():
         calibrate(lambda sigma: [Spend("counts", DiscreteLaplace(2.0)), *rounds_of_votes(sigma)], 1.0, 1e-5, Accountant.rdp)
 
 
+def test_a_target_that_only_the_tight_accountant_reaches_is_reached():
+    def spends(sigma: float) -> list[Spend]:
+        return [Spend("counts", DiscreteLaplace(0.25), 16), *rounds_of_votes(sigma)]
+
+    with pytest.raises(ValueError, match="out of reach"):
+        calibrate(spends, 3.2, 1e-3, Accountant.rdp)  # 3.5 for the counts alone
+    sigma = calibrate(spends, 3.2, 1e-3)  # 2.9
+    assert 3.19 < compose_epsilon(spends(sigma), 1e-3) <= 3.2
+
+
 @pytest.mark.parametrize("module", [privacy.accounting, privacy.gaussian], ids=lambda module: module.__name__)
 def test_the_worked_examples_hold(module):
     assert doctest.testmod(module).failed == 0
