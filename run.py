@@ -134,7 +134,12 @@ def release(
         size=config.dataset.num_private,
         noise_seed=config.privacy.noise_seed,
         assumptions=assumptions,
-        provenance={"epsilon_target": config.privacy.epsilon, **origin, "num_samples": len(samples)},
+        provenance={
+            "epsilon_target": config.privacy.epsilon,
+            **origin,
+            "num_samples": len(samples),
+            "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
+        },
     )
 
     def write(target: Path) -> None:

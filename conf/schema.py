@@ -13,6 +13,7 @@ from baselines.methods import PublicOnly, RealData
 from data.dataset import Dataset
 from data.digits import Digits
 from data.published import Camelyon17, Published
+from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
 from errors import InputError, require
 from eval.config import Evaluation
@@ -25,7 +26,13 @@ from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
     "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17},
-    "method": {"pe": PrivateEvolution, "dp_diffusion": DPDiffusion, "public_only": PublicOnly, "real_data": RealData},
+    "method": {
+        "pe": PrivateEvolution,
+        "dp_diffusion": DPDiffusion,
+        "dp_loda": DPLoDA,
+        "public_only": PublicOnly,
+        "real_data": RealData,
+    },
     "model": {"unet": UNet},
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},

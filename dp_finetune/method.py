@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
+from dp_finetune.adapters import trainable
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Augmentation, Interval, Objective, check_mixture
 from dp_finetune.optimizer import PrivateOptimizer
@@ -22,6 +24,7 @@ from dp_finetune.training import Trainer
 from errors import require
 from method.base import Method, Run, require_matching_labels
 from models.config import Model, PublicModel
+from models.diffusion import flops
 from models.ema import EMA
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
@@ -58,6 +61,7 @@ class DPDiffusion(Method):
     weight_decay: float = 0.0
     ema_decay: float = 0.9999
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
+    guidance: float | None = None  # weight of classifier-free guidance when sampling; null: the model's
     gradient_engine: EngineName = EngineName.auto
     precision: Precision = Precision.auto
     memory_gib: float = 0.5  # for the activations of one pass; fixes how many views that holds
@@ -78,6 +82,9 @@ class DPDiffusion(Method):
         require(
             not self.label_dropout or model.null_label, "method.label_dropout", self.label_dropout, "0, as model.null_label=false"
         )
+        guidance = self.guidance
+        require(guidance is None or 0 <= guidance <= 100, "method.guidance", guidance, "0 (off) to 100, or null for the model's")
+        require(not guidance or model.null_label, "method.guidance", guidance, "0 or null, as model.null_label=false")
         require(self.max_minutes is None or self.max_minutes > 0, "method.max_minutes", self.max_minutes, "above 0, or null")
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
 
@@ -89,25 +96,34 @@ class DPDiffusion(Method):
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
         trained = self.steps * self.batch_size * self.augmult
-        return {"steps": self.steps, "network_calls": trained + self.num_samples * model.calls(), "backward_calls": trained}
+        sampled = self.num_samples * model.calls(guidance=self.guidance)
+        return {"steps": self.steps, "network_calls": trained + sampled, "backward_calls": trained}
 
-    def trainable_parameters(self, model: Model) -> int:
-        return model.facts()["parameters"]
+    def training_facts(self, model: Model) -> dict[str, int]:
+        unet = model.skeleton()
+        self.prepare(unet, seed=0)
+        parameters = sum(p.numel() for p in trainable(unet).values())
+        return {"trainable_parameters": parameters, "backward_flops": flops(unet)["backward"]}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
-        unet = model.generator.unet
-        self.freeze(unet)
+        run.save_model = self.saver(model)
+        self.prepare(model.generator.unet, run.seed)
         self.fit(private, model, run)
-        run.save_model = lambda folder: model.generator.save(folder)
+        if self.guidance is not None:
+            model.generator.guidance = self.guidance
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
         with progress("sampling", len(labels)) as advance:
             images = model.generator.random(labels, stream=f"{self.name}/samples", advance=advance)
         return SampleSet(images, labels, len(sizes))
 
-    def freeze(self, unet: Any) -> None:
-        """Choose what is trained: here everything."""
+    def prepare(self, unet: Any, seed: int) -> None:
+        """Choose what is trained, or add it: here all there is."""
         unet.requires_grad_(True)
+
+    def saver(self, model: PublicModel) -> Callable[[Path], None]:
+        """What writes release/model once `model`, untrained yet, is trained: here the whole of it."""
+        return model.generator.save
 
     def fit(self, private: PrivateDataset, model: PublicModel, run: Run) -> None:
         """Train in place; the network ends with its averaged weights."""

@@ -24,16 +24,20 @@ def unsupported_layers(network: nn.Module) -> list[str]:
     return [
         f"{name or 'the network'} ({type(module).__name__})"
         for name, module in network.named_modules()
-        if not isinstance(module, SUPPORTED) and any(p.requires_grad for p in module.parameters(recurse=False))
+        if not _supported(module) and any(p.requires_grad for p in module.parameters(recurse=False))
     ]
+
+
+def _supported(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return isinstance(module, SUPPORTED)
 
 
 @contextmanager
 def per_example_gradients(network: nn.Module, examples: int) -> Iterator[None]:
     """While inside, a backward pass through `network` fills `p.grad_sample` instead of `p.grad`."""
-    patched = [
-        m for m in network.modules() if isinstance(m, SUPPORTED) and any(p.requires_grad for p in m.parameters(recurse=False))
-    ]
+    patched = [m for m in network.modules() if _supported(m) and any(p.requires_grad for p in m.parameters(recurse=False))]
     for module in patched:
         module.forward = _Forward(module, examples)  # type: ignore[method-assign, assignment]
     try:
@@ -89,8 +93,10 @@ def _conv_backward(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, mask:
 
 def _conv_weights(
     module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, examples: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
+    if not module.weight.requires_grad:
+        return None, bias
     work = module.weight.numel() * grad.numel() // (examples * grad.shape[1])  # products of one example
     same_size = module.stride == (1, 1) and module.dilation == (1, 1) and x.shape[2:] == grad.shape[2:]
     if same_size and module.groups == 1 and work <= _SHIFT_BELOW:
@@ -125,9 +131,10 @@ def _shifted_products(x: torch.Tensor, grad: torch.Tensor, examples: int, kernel
 
 def _linear_weights(
     module: nn.Linear, x: torch.Tensor, grad: torch.Tensor, examples: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     inputs, errors = x.to(grad.dtype).reshape(examples, -1, x.shape[-1]), grad.reshape(examples, -1, grad.shape[-1])
-    return torch.bmm(errors.transpose(1, 2), inputs), errors.sum(1) if module.bias is not None else None
+    weight = torch.bmm(errors.transpose(1, 2), inputs) if module.weight.requires_grad else None
+    return weight, errors.sum(1) if module.bias is not None else None
 
 
 def _group_norm_weights(

@@ -66,8 +66,9 @@ class Method:
         """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`."""
         raise NotImplementedError
 
-    def trainable_parameters(self, model: Model) -> int:
-        return 0
+    def training_facts(self, model: Model) -> dict[str, int]:
+        """`trainable_parameters`, and `backward_flops` of one image."""
+        return {"trainable_parameters": 0, "backward_flops": 0}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         raise NotImplementedError

@@ -10,6 +10,7 @@ from data.dataset import Dataset
 from errors import InputError, require
 from method.base import Method
 from models.config import Model
+from models.diffusion import flops
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
@@ -54,7 +55,8 @@ class Plan:
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
         """The `plan_only` document."""
-        facts, work = model.facts(), method.work(dataset, model)
+        network, work, training = model.skeleton(), method.work(dataset, model), method.training_facts(model)
+        forward = work["network_calls"] * flops(network)["forward"]
         return {
             "method": method.name,
             "dataset": dataset.facts(),
@@ -68,9 +70,8 @@ class Plan:
             },
             "model": {
                 "name": model.name,
-                "parameters": facts["parameters"],
-                "trainable_parameters": method.trainable_parameters(model),
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "trainable_parameters": training["trainable_parameters"],
             },
-            # a backward pass costs about two forward passes
-            "work": {**work, "flops": (work["network_calls"] + 2 * work.get("backward_calls", 0)) * facts["flops"]},
+            "work": {**work, "flops": forward + work.get("backward_calls", 0) * training["backward_flops"]},
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ class PublicModel:
     name: str
     generator: DiffusionModel
     embeddings: dict[EmbeddingName, Embedding]
+    weights: str | None = None  # the name of the folder that they are from
 
 
 @dataclass(kw_only=True)
@@ -56,12 +58,12 @@ class Model:
         """The embeddings that `build` will offer."""
         raise NotImplementedError
 
-    def facts(self) -> dict[str, int]:
-        """`parameters`, and `flops` of one forward pass of one image."""
+    def skeleton(self) -> Any:
+        """The network on the meta device: shapes without weights."""
         raise NotImplementedError
 
-    def calls(self, degree: float | None = None, respacing: str | None = None) -> int:
-        """Network calls for one image: from noise, or a variation at `degree`."""
+    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
+        """Network calls for one image: from noise, or a variation at `degree`; null is the model's own setting."""
         raise NotImplementedError
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:

@@ -53,25 +53,32 @@ class DiffusionModel:
         return self.num_labels if (self.unet.config.num_class_embeds or 0) > self.num_labels else None
 
     @classmethod
-    def load(cls, folder: Path, seed: int, device: torch.device) -> DiffusionModel:
-        """What `save` wrote; InputError where that is not in `folder`."""
+    def load(cls, folder: Path, seed: int, device: torch.device, unet_folder: Path | None = None) -> DiffusionModel:
+        """What `save` wrote; InputError where that is not in `folder`. `unet_folder`: where the U-Net is, if not with it."""
         try:
             sampling = json.loads((folder / "sampling.json").read_text())
-            unet: Any = UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+            unet: Any = UNet2DModel.from_pretrained(
+                unet_folder or folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
+            )
             scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError) as error:
-            raise InputError(f"model={folder}: is no released model ({str(error).splitlines()[0]})") from error
+            where = folder if unet_folder is None else f"{folder} on {unet_folder}"
+            raise InputError(f"model={where}: is no released model ({str(error).splitlines()[0]})") from error
         alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
         return cls(unet.to(device), alpha_bar, seed=seed, device=device, **sampling)
 
     def save(self, folder: Path) -> None:
         """`unet/` and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
-        folder.mkdir(parents=True, exist_ok=True)
-        sampling = {key: getattr(self, key) for key in ("num_labels", "respacing", "guidance", "timestep_scale")}
-        write_json(folder / "sampling.json", sampling)
+        self.save_sampling(folder)
         self.unet.save_pretrained(folder / "unet")
         config = folder / "unet" / "config.json"  # where the weights came from is a path of this machine
         write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
+
+    def save_sampling(self, folder: Path) -> None:
+        """All but the U-Net."""
+        folder.mkdir(parents=True, exist_ok=True)
+        sampling = {key: getattr(self, key) for key in ("num_labels", "respacing", "guidance", "timestep_scale")}
+        write_json(folder / "sampling.json", sampling)
         save_schedule(self.alpha_bar, folder / "scheduler")
 
     @property
@@ -146,12 +153,21 @@ def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:
     scheduler.save_pretrained(folder)
 
 
-def unet_facts(config: dict[str, Any]) -> dict[str, int]:
-    """`parameters`, and `flops` of one forward pass of one image, counted without allocating weights."""
+def on_meta(architecture: dict[str, Any]) -> Any:
+    """A U-Net of shapes without weights."""
     with torch.device("meta"):
-        unet: Any = UNet2DModel(**config)
-        x, t = torch.empty(1, config["in_channels"], config["sample_size"], config["sample_size"]), torch.zeros(1)
-        y = torch.zeros(1, dtype=torch.int64) if config.get("num_class_embeds") else None
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            unet(x, t, y)
-    return {"parameters": sum(p.numel() for p in unet.parameters()), "flops": counter.get_total_flops()}
+        return UNet2DModel(**architecture)
+
+
+def flops(unet: Any) -> dict[str, int]:
+    """`forward` and `backward` FLOPs of one image through a U-Net on the meta device; backward for its trainable parameters."""
+    config = unet.config
+    with torch.device("meta"):
+        x, t = torch.empty(1, config.in_channels, config.sample_size, config.sample_size), torch.zeros(1)
+        y = torch.zeros(1, dtype=torch.int64) if config.num_class_embeds else None
+    with FlopCounterMode(display=False) as counter:
+        out = unet(x, t, y).sample
+        forward = counter.get_total_flops()
+        if out.requires_grad:
+            out.sum().backward()
+    return {"forward": forward, "backward": counter.get_total_flops() - forward}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from data.dataset import Dataset
 from errors import require
 from models.config import EmbeddingName, Model, PublicModel
-from models.diffusion import DiffusionModel, unet_facts
+from models.diffusion import DiffusionModel, on_meta
 from models.features import Embedding, Pixels, PublicFeatures
 from models.schedules import SCHEDULES, num_respaced, respaced_timesteps
 from models.seeds import derive
@@ -75,7 +75,7 @@ class UNet(Model):
             ),
             ("features", self.features, "features.safetensors", "a folder with features.safetensors, or null"),
         ):
-            require(name is None or (_folder(name) / file).exists(), f"model.{key}", name, allowed)
+            require(name is None or (embedded_or(name) / file).exists(), f"model.{key}", name, allowed)
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         respacing = respacing or self.respacing
@@ -86,12 +86,12 @@ class UNet(Model):
     def embeddings(self) -> set[EmbeddingName]:
         return {EmbeddingName.pixels, *([EmbeddingName.public_features] if self.features else [])}
 
-    def facts(self) -> dict[str, int]:
-        return unet_facts(self.architecture())
+    def skeleton(self) -> Any:
+        return on_meta(self.architecture())
 
-    def calls(self, degree: float | None = None, respacing: str | None = None) -> int:
+    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)
-        return steps * (2 if self.guidance else 1)
+        return steps * (2 if (self.guidance if guidance is None else guidance) else 1)
 
     def architecture(self) -> dict[str, Any]:
         """The arguments of `UNet2DModel`."""
@@ -118,7 +118,7 @@ class UNet(Model):
                 unet = UNet2DModel(**self.architecture())
         else:
             unet = UNet2DModel.from_pretrained(
-                _folder(self.pretrained) / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
+                embedded_or(self.pretrained) / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
             )
         generator = DiffusionModel(
             unet.to(device),
@@ -129,13 +129,14 @@ class UNet(Model):
             seed=seed,
             device=device,
         )
-        return PublicModel(self.name, generator, self._embeddings(device))
+        weights = self.pretrained and embedded_or(self.pretrained).name
+        return PublicModel(self.name, generator, self._embeddings(device), weights)
 
     def _embeddings(self, device: torch.device) -> dict[EmbeddingName, Embedding]:
         embeddings: dict[EmbeddingName, Embedding] = {EmbeddingName.pixels: Pixels()}
         if self.features is not None:
             features = PublicFeatures(self.image_channels)
-            features.load_state_dict(load_file(_folder(self.features) / "features.safetensors"))
+            features.load_state_dict(load_file(embedded_or(self.features) / "features.safetensors"))
             embeddings[EmbeddingName.public_features] = features.to(device)
         return embeddings
 
@@ -155,8 +156,8 @@ class UNet(Model):
         require(divides, "model.head_channels", self.head_channels, f"a number that divides the attending channels {attending}")
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
-        if self.pretrained is not None and (_folder(self.pretrained) / "unet" / "config.json").exists():
-            stored = json.loads((_folder(self.pretrained) / "unet" / "config.json").read_text())
+        if self.pretrained is not None and (embedded_or(self.pretrained) / "unet" / "config.json").exists():
+            stored = json.loads((embedded_or(self.pretrained) / "unet" / "config.json").read_text())
             for key, value in self.architecture().items():
                 same = json.loads(json.dumps(value)) == stored.get(key)
                 require(
@@ -170,9 +171,9 @@ class UNet(Model):
         alpha_bar = self.alpha_bar()
         inside = alpha_bar[-1] > 0 and bool((np.diff(alpha_bar) < 0).all())
         require(inside, "model.schedule_steps", self.schedule_steps, f"enough for the {self.schedule.value} schedule")
-        if self.pretrained is None or not (_folder(self.pretrained) / "scheduler").is_dir():
+        if self.pretrained is None or not (embedded_or(self.pretrained) / "scheduler").is_dir():
             return
-        trained: Any = DDIMScheduler.from_pretrained(_folder(self.pretrained) / "scheduler")
+        trained: Any = DDIMScheduler.from_pretrained(embedded_or(self.pretrained) / "scheduler")
         same = len(alpha_bar) == len(trained.alphas_cumprod) and np.allclose(alpha_bar, trained.alphas_cumprod, atol=1e-5)
         allowed = f"the schedule that model.pretrained={self.pretrained} was trained with"
         require(bool(same), "model.schedule", f"{self.schedule.value} with {self.schedule_steps} steps", allowed)
@@ -187,7 +188,8 @@ class UNet(Model):
             require(False, key, respacing, str(error))
 
 
-def _folder(name: str) -> Path:
+def embedded_or(name: str) -> Path:
+    """The folder of weights that ships under this name, or the folder of this path."""
     return EMBEDDED / name if (EMBEDDED / name).is_dir() else Path(name)
 
 

@@ -2,11 +2,14 @@
 
     python -m scripts.bench_dp_step                          # the 4.2M-parameter MNIST network; about 5 minutes on 2 cores
     python -m scripts.bench_dp_step --model digits_unet --views 64 --repetitions 6
+    python -m scripts.bench_dp_step --adapter loda           # DP on adapters, beside DP on the whole network
 
 For each (examples B, views K): forward and backward of the non-private step, then the gradient phase of engine `views`,
 engine `batched`, Opacus' hooks and vmap(grad), alternating on the same images, timesteps and noise; the first repetition
-is dropped; median (range) of the paired ratios. `whole step`: the faster engine with clipping, noise and Adam against the
+is dropped; median (range) of the paired ratios. `whole step`: each engine with clipping, noise and Adam against the
 non-private step with Adam. Memory: the peak above what weights hold before the step. Prints Markdown.
+
+With an adapter, the non-private step is the adapter's own; the columns `full` train the whole network on the same images.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import UNet2DModel
 from hydra import compose, initialize_config_dir
 from opacus import GradSampleModule
 from torch.func import functional_call, grad, vmap
 
 from conf.schema import register
+from dp_finetune.adapters import Adapter, AdapterName, trainable
 from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.objective import Views, view_losses
 from dp_finetune.optimizer import PrivateOptimizer
@@ -34,32 +39,44 @@ from models.unet import UNet
 from privacy.noise import NoiseSource
 
 Step = Callable[[], None]
+Network = Callable[[Adapter], Any]
 AUGMULTS = (1, 4, 16, 64)
+FULL = Adapter(kind=AdapterName.full)
 
 
 def main() -> None:
     warnings.filterwarnings("ignore")  # of the rivals' slow paths: that is what is measured
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="dpd_mnist", help="a model of conf/model")
+    names = [name.value for name in AdapterName]
+    parser.add_argument("--adapter", default="full", choices=names, help="what is trained, with conf/method/dp_loda.yaml's rank")
     parser.add_argument("--views", type=int, default=32, help="B·K, the same for every K")
     parser.add_argument("--step-examples", type=int, default=16, help="examples of the whole step")
     parser.add_argument("--repetitions", type=int, default=4, help="the first is dropped")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    device = torch.device(args.device)
-    config = model_settings(args.model)
+    device, config, adapter = torch.device(args.device), model_settings(args.model), Adapter(kind=AdapterName(args.adapter))
 
-    print(f"{args.model}: {config.facts()['parameters']:,} parameters; {hardware(device)}; torch {torch.__version__}, float32\n")
-    columns = ["non-private", *(name.value for name in ENGINES), "Opacus hooks", "vmap(grad)"]
-    print(f"| B, K | images/s | {' | '.join(columns[1:])} | peak MiB: {', '.join(columns)} |")
+    def network(what: Adapter) -> Any:
+        return adapted(config, what, device)
+
+    print(f"{args.model}: {count(network(FULL)):,} parameters; {hardware(device)}; torch {torch.__version__}, float32")
+    if adapter.kind is not AdapterName.full:
+        print(f"{args.adapter} trains {count(network(adapter)):,} of them")
+    columns = list(gradient_steps(network, adapter, some_views(config, 1, 1, device)))
+    print(f"\n| B, K | images/s | {' | '.join(columns[1:])} | peak MiB: {', '.join(columns)} |")
     print("| --- | ---: |" + " --- |" * len(columns))
     for augmult in AUGMULTS:
-        examples = max(1, args.views // augmult)
-        print(gradient_row(config, examples, augmult, args.repetitions, device), flush=True)
-    print(f"\n| B, K | images/s | whole step ({', '.join(name.value for name in ENGINES)}) |")
-    print("| --- | ---: | --- |")
+        views = some_views(config, max(1, args.views // augmult), augmult, device)
+        steps = gradient_steps(network, adapter, views)
+        cells, peaks = compared(steps, views, args.repetitions, device), (peak_mebibytes(step, device) for step in steps.values())
+        print(f"{cells} {', '.join(f'{peak:.0f}' for peak in peaks)} |", flush=True)
+    columns = list(whole_steps(network, adapter, some_views(config, 1, 1, device)))
+    print(f"\n| B, K | images/s | {' | '.join(f'whole step, {name}' for name in columns[1:])} |")
+    print("| --- | ---: |" + " --- |" * (len(columns) - 1))
     for augmult in AUGMULTS[1:]:
-        print(whole_step_row(config, args.step_examples, augmult, max(3, args.repetitions // 2), device), flush=True)
+        views = some_views(config, args.step_examples, augmult, device)
+        print(compared(whole_steps(network, adapter, views), views, max(3, args.repetitions // 2), device), flush=True)
 
 
 def model_settings(name: str) -> UNet:
@@ -72,50 +89,64 @@ def model_settings(name: str) -> UNet:
     return settings
 
 
-def gradient_row(config: UNet, examples: int, augmult: int, repetitions: int, device: torch.device) -> str:
-    unet, views = setting(config, examples, augmult, device)
+def gradient_steps(network: Network, adapter: Adapter, views: Views) -> dict[str, Step]:
+    unet = network(adapter)
     steps = {
         "non-private": non_private(unet, views),
         **{name.value: by_engine(name, unet, views) for name in ENGINES},
         "Opacus hooks": by_hooks(unet, views),
         "vmap(grad)": by_vmap(unet, views),
     }
-    seconds = alternate(steps, repetitions, device)
-    memory = [f"{peak_mebibytes(step, device):.0f}" for step in steps.values()]
-    floor = seconds.pop("non-private")
-    ratios = [ratio(times, floor) for times in seconds.values()]
-    speed = examples * augmult / statistics.median(floor)
-    return f"| {examples}, {augmult} | {speed:.0f} | {' | '.join(ratios)} | {', '.join(memory)} |"
+    if adapter.kind is not AdapterName.full:
+        whole = network(FULL)
+        steps["full, non-private"] = non_private(whole, views)
+        steps |= {f"full, {name.value}": by_engine(name, whole, views) for name in ENGINES}
+    return steps
 
 
-def whole_step_row(config: UNet, examples: int, augmult: int, repetitions: int, device: torch.device) -> str:
-    unet, views = setting(config, examples, augmult, device)
-    steps = {"non-private": with_adam(unet, views)} | {name.value: whole_private_step(name, unet, views) for name in ENGINES}
-    seconds = alternate(steps, repetitions, device)
-    floor = seconds.pop("non-private")
-    speed = examples * augmult / statistics.median(floor)
-    return f"| {examples}, {augmult} | {speed:.0f} | {', '.join(ratio(times, floor) for times in seconds.values())} |"
+def whole_steps(network: Network, adapter: Adapter, views: Views) -> dict[str, Step]:
+    unet = network(adapter)
+    steps = {"non-private": non_private(unet, views, adam(unet))}
+    steps |= {name.value: whole_private_step(name, unet, views) for name in ENGINES}
+    if adapter.kind is not AdapterName.full:
+        whole = network(FULL)
+        steps["full, non-private"] = non_private(whole, views, adam(whole))
+        steps |= {f"full, {name.value}": whole_private_step(name, whole, views) for name in ENGINES}
+    return steps
 
 
-def setting(config: UNet, examples: int, augmult: int, device: torch.device) -> tuple[Any, Views]:
-    from diffusers import UNet2DModel
-
+def adapted(config: UNet, adapter: Adapter, device: torch.device) -> Any:
     torch.manual_seed(0)
     unet: Any = UNet2DModel(**config.architecture())
-    unet.to(device)
+    adapter.apply(unet)
+    return unet.to(device)
+
+
+def some_views(config: UNet, examples: int, augmult: int, device: torch.device) -> Views:
+    torch.manual_seed(0)
     rows = examples * augmult
     shape = (rows, config.image_channels, config.image_size, config.image_size)
     labels = torch.randint(0, config.labels, (examples,)).repeat_interleave(augmult)
     x, noise, t = torch.randn(shape), torch.randn(shape), torch.randint(0, config.num_steps, (rows,))
-    return unet, Views(x.to(device), t.to(device), labels.to(device), noise.to(device), examples)
+    return Views(x.to(device), t.to(device), labels.to(device), noise.to(device), examples)
 
 
-def non_private(unet: Any, views: Views, chunk: int = 64) -> Step:
+def count(unet: Any) -> int:
+    return sum(p.numel() for p in trainable(unet).values())
+
+
+def adam(unet: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(trainable(unet).values(), lr=0.0)
+
+
+def non_private(unet: Any, views: Views, optimizer: torch.optim.Optimizer | None = None, chunk: int = 64) -> Step:
     """Ordinary training on the same images, in passes of its own best size among those that fit a laptop."""
 
     def step() -> None:
         for start in range(0, len(views.t), chunk):
             (view_losses(unet, views.part(slice(start, start + chunk))).sum() / len(views.t)).backward()
+        if optimizer:
+            optimizer.step()
         unet.zero_grad(set_to_none=True)
 
     return step
@@ -138,8 +169,8 @@ def by_hooks(unet: Any, views: Views) -> Step:
     def step() -> None:
         hooked = GradSampleModule(unet, loss_reduction="sum", strict=False)
         view_losses(unet, views).sum().backward()
-        for p in unet.parameters():
-            p.grad_sample = p.grad_sample.unflatten(0, (views.examples, views.augmult)).mean(1)
+        for p in trainable(unet).values():
+            p.grad_sample = p.grad_sample.unflatten(0, (views.examples, views.augmult)).mean(1)  # type: ignore[attr-defined]
         hooked.to_standard_module()
         forget(list(unet.parameters()))
 
@@ -147,7 +178,7 @@ def by_hooks(unet: Any, views: Views) -> Step:
 
 
 def by_vmap(unet: Any, views: Views) -> Step:
-    parameters = {name: p.detach() for name, p in unet.named_parameters()}
+    parameters = {name: p.detach() for name, p in trainable(unet).items()}
 
     def loss(weights: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         labels = y if unet.config.num_class_embeds else None
@@ -157,22 +188,10 @@ def by_vmap(unet: Any, views: Views) -> Step:
     return lambda: vmap(grad(loss), (None, 0, 0, 0, 0))(parameters, *batch) and None
 
 
-def with_adam(unet: Any, views: Views) -> Step:
-    optimizer = torch.optim.Adam(unet.parameters(), lr=0.0)
-
-    def step() -> None:
-        for start in range(0, len(views.t), 64):
-            (view_losses(unet, views.part(slice(start, start + 64))).sum() / len(views.t)).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
 def whole_private_step(name: EngineName, unet: Any, views: Views) -> Step:
     engine = ENGINES[name](unet, max(64, views.augmult), views.augmult)
-    adam, noise = torch.optim.Adam(engine.parameters, lr=0.0), NoiseSource(bytes(32))
-    optimizer = PrivateOptimizer(adam, noise_multiplier=1.0, max_grad_norm=1e-3, expected_batch_size=views.examples)
+    noise = NoiseSource(bytes(32))
+    optimizer = PrivateOptimizer(adam(unet), noise_multiplier=1.0, max_grad_norm=1e-3, expected_batch_size=views.examples)
 
     def step() -> None:
         for part in passes(views, engine.examples_per_pass):
@@ -202,6 +221,14 @@ def passes(views: Views, examples_per_pass: int) -> list[Views]:
 def forget(parameters: list[Any]) -> None:
     for p in parameters:
         p.grad = p.grad_sample = None
+
+
+def compared(steps: dict[str, Step], views: Views, repetitions: int, device: torch.device) -> str:
+    """A row of the table: ratios to the first of the steps."""
+    seconds = alternate(steps, repetitions, device)
+    floor = seconds.pop("non-private")
+    cells = [ratio(times, floor) for times in seconds.values()]
+    return f"| {views.examples}, {views.augmult} | {len(views.t) / statistics.median(floor):.0f} | {' | '.join(cells)} |"
 
 
 def alternate(steps: dict[str, Step], repetitions: int, device: torch.device) -> dict[str, list[float]]:

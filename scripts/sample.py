@@ -2,6 +2,7 @@
 
     python -m scripts.sample model=runs/…/release/model num_samples=1000000
     python -m scripts.sample model=… num_samples=5000 out=more seed=1 respacing=50 guidance=1.0
+    python -m scripts.sample model=… num_samples=5000 base=…      # adapters whose base is not embedded: its folder
 
 Writes shards of `shard` images under `out` (default: `more_samples` beside the model's release), each an npz like the
 release's own; classes take turns, so every shard is balanced. A killed run goes on with the same command.
@@ -22,9 +23,11 @@ from omegaconf import MISSING, OmegaConf
 
 from conf.help import one_line
 from data.samples import SampleFileError, SampleSet
+from dp_finetune import adapters
 from errors import InputError, require
 from models.diffusion import DiffusionModel
 from models.schedules import respaced_timesteps
+from models.unet import embedded_or
 from tracking.progress import progress
 from tracking.run_dir import write_json
 
@@ -33,6 +36,7 @@ from tracking.run_dir import write_json
 class Sampling:
     model: str = MISSING  # release/model of a run
     num_samples: int = MISSING
+    base: str | None = None  # of released adapters: the folder of the public model; default: the embedded one of that name
     out: str | None = None
     shard: int = 10_000
     seed: int = 0
@@ -72,7 +76,11 @@ def _settings(arguments: list[str]) -> Sampling:
 def _model(settings: Sampling) -> DiffusionModel:
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(automatic if settings.device == "auto" else settings.device)
-    model = DiffusionModel.load(Path(settings.model), settings.seed, device)
+    folder = Path(settings.model)
+    if (folder / "adapter.json").exists():
+        model = adapters.load(folder, lambda name: embedded_or(settings.base or name), settings.seed, device)
+    else:
+        model = DiffusionModel.load(folder, settings.seed, device)
     model.respacing = settings.respacing or model.respacing
     model.guidance = model.guidance if settings.guidance is None else settings.guidance
     require(not model.guidance or model.null_label is not None, "guidance", model.guidance, "0, as the model has no null label")

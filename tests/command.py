@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import subprocess
@@ -22,6 +23,7 @@ from omegaconf import DictConfig
 
 import run
 from conf.schema import Config, register, to_typed
+from tracking.run_dir import RunDir
 
 ROOT = Path(run.__file__).parent
 SMOKE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.batch_size=8", "device=cpu"]
@@ -118,6 +120,23 @@ def fork(folder: Path, *overrides: str, patch: Callable[[], None] | None = None)
 
 def fork_run(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Result:
     return fork(folder, *overrides, patch=patch).result()
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def published(folder: Path) -> Path:
+    """What a run directory releases, or would: under internal/ where its noise is known."""
+    found = RunDir(folder).published
+    assert found is not None
+    return found
+
+
+def ledger(folder: Path) -> list[str]:
+    """The purposes in the ledger of a run directory."""
+    path = folder / "internal" / "ledger.jsonl"
+    return [json.loads(line)["purpose"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None) -> None:

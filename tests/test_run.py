@@ -20,7 +20,7 @@ from eval.config import Frechet
 from method.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
-from tests.command import SMOKE, STRONG_NOISE, Result, call, fork, fork_run, python_run, typed
+from tests.command import SMOKE, STRONG_NOISE, Result, bytes_of, call, fork, fork_run, published, python_run, typed
 from tests.facts import FACTS, number
 from tracking.run_dir import RunDir
 
@@ -39,17 +39,6 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in files(folder)}
-
-
-def published(folder: Path) -> Path:
-    """The run's samples: under internal/ where its noise is known."""
-    found = RunDir(folder).published
-    assert found is not None
-    return found
 
 
 def images(folder: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ from dp_finetune.training import poisson_batch
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
-from tests.command import ROOT, Result, call, fork, fork_run, typed
+from tests.command import ROOT, Result, bytes_of, call, fork, fork_run, ledger, published, typed
 from tracking.run_dir import RunDir
 
 STEPS = 4
@@ -40,18 +40,7 @@ WEIGHTS = "model/unet/diffusion_pytorch_model.safetensors"
 
 def finished(result: Result, folder: Path) -> Path:
     assert result.code == 0, result.err
-    published = RunDir(folder / "run").published
-    assert published is not None
-    return published
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def ledger(folder: Path) -> list[str]:
-    path = folder / "run" / "internal" / "ledger.jsonl"
-    return [json.loads(line)["purpose"] for line in path.read_text().splitlines()] if path.exists() else []
+    return published(folder / "run")
 
 
 def save_every_step() -> None:
@@ -66,34 +55,32 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_every_step_is_in_the_ledger_and_the_certificate_composes_them(trained):
-    assert ledger(trained) == [f"dp_sgd/step={step}" for step in range(1, STEPS + 1)]
-    published = RunDir(trained / "run").published
-    assert published is not None
-    document = json.loads((published / "privacy.json").read_text())
+    assert ledger(trained / "run") == [f"dp_sgd/step={step}" for step in range(1, STEPS + 1)]
+    release = published(trained / "run")
+    document = json.loads((release / "privacy.json").read_text())
     spends = [Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), STEPS)]
     assert document["epsilon"] == compose_epsilon(spends, document["delta"])
     assert [(entry["purpose"], entry["count"]) for entry in document["mechanisms"]] == [("dp_sgd", STEPS)]
 
 
 def test_training_moves_the_weights_and_the_released_model_names_no_path(trained):
-    published = RunDir(trained / "run").published
-    assert published is not None
+    release = published(trained / "run")
     before = load_file(ROOT / "models" / "weights" / "digits" / "unet" / "diffusion_pytorch_model.safetensors")
-    after = load_file(published / WEIGHTS)
+    after = load_file(release / WEIGHTS)
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name].float(), weight) for name, weight in after.items() if weight.numel() > 1)
-    for path in (published / "model").rglob("*.json"):
+    for path in (release / "model").rglob("*.json"):
         assert "/" not in path.read_text()
 
 
 def test_the_released_model_is_a_diffusers_model_that_makes_what_was_released(trained):
     from diffusers import UNet2DModel
 
-    published = RunDir(trained / "run").published
-    config = typed(*SEEDED, f"model.pretrained={published}/model")
+    release = published(trained / "run")
+    config = typed(*SEEDED, f"model.pretrained={release}/model")
     model = config.model.build(config.dataset, torch.device("cpu"), config.seed)
     assert isinstance(model.generator.unet, UNet2DModel)
-    with np.load(published / "samples.npz") as arrays:  # type: ignore[operator]
+    with np.load(release / "samples.npz") as arrays:  # type: ignore[operator]
         images, labels = arrays["images"], arrays["labels"]
     again = model.generator.random(labels, stream="dp_diffusion/samples")
     assert np.array_equal(images, again)
@@ -103,13 +90,12 @@ def test_the_released_model_is_a_diffusers_model_that_makes_what_was_released(tr
 def test_a_killed_training_resumes_to_bitwise_the_same_release(trained, tmp_path, entries):
     saved = tmp_path / "run" / "internal" / "checkpoints" / "training.pt"
     going = fork(tmp_path, *SEEDED, patch=save_every_step)
-    going.kill_when(lambda: len(ledger(tmp_path)) >= entries and (saved.exists() or not entries))
+    going.kill_when(lambda: len(ledger(tmp_path / "run")) >= entries and (saved.exists() or not entries))
     assert RunDir(tmp_path / "run").published is None
-    published = finished(fork_run(tmp_path, *SEEDED), tmp_path)
-    expected = RunDir(trained / "run").published
-    assert expected is not None
-    assert bytes_of(published) == bytes_of(expected)
-    assert ledger(tmp_path) == ledger(trained)
+    release = finished(fork_run(tmp_path, *SEEDED), tmp_path)
+    expected = published(trained / "run")
+    assert bytes_of(release) == bytes_of(expected)
+    assert ledger(tmp_path / "run") == ledger(trained / "run")
 
 
 def test_a_lost_ledger_is_written_again_from_the_checkpoint(trained, tmp_path):
@@ -117,15 +103,14 @@ def test_a_lost_ledger_is_written_again_from_the_checkpoint(trained, tmp_path):
     fork(tmp_path, *SEEDED, patch=save_every_step).kill_when(saved.exists)
     (tmp_path / "run" / "internal" / "ledger.jsonl").unlink()
     finished(fork_run(tmp_path, *SEEDED), tmp_path)
-    assert ledger(tmp_path) == ledger(trained)
+    assert ledger(tmp_path / "run") == ledger(trained / "run")
 
 
 def test_a_run_out_of_time_releases_at_what_it_has_spent(here):
     result = call(*SEEDED, "method.max_minutes=1e-9")
     assert result.code == 0, result.err
-    published = RunDir(here / "run").published
-    assert published is not None
-    document = json.loads((published / "privacy.json").read_text())
+    release = published(here / "run")
+    document = json.loads((release / "privacy.json").read_text())
     assert document["mechanisms"][0]["count"] == 1
     assert document["epsilon"] == compose_epsilon([Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 1)], document["delta"])
     state = torch.load(here / "run" / "internal" / "checkpoints" / "training.pt", weights_only=True)
@@ -139,12 +124,10 @@ def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):
         [*command, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    published, alone = RunDir(tmp_path / "run").published, RunDir(trained / "run").published
-    assert published is not None
-    assert alone is not None
-    assert ledger(tmp_path) == ledger(trained)
-    assert (published / "privacy.json").read_bytes() == (alone / "privacy.json").read_bytes()
-    one, two = load_file(alone / WEIGHTS), load_file(published / WEIGHTS)
+    both, alone = published(tmp_path / "run"), published(trained / "run")
+    assert ledger(tmp_path / "run") == ledger(trained / "run")
+    assert (both / "privacy.json").read_bytes() == (alone / "privacy.json").read_bytes()
+    one, two = load_file(alone / WEIGHTS), load_file(both / WEIGHTS)
     difference = sum((one[name] - two[name]).square().sum() for name in one) / sum(w.square().sum() for w in one.values())
     assert float(difference) ** 0.5 < 1e-4
     assert done.stdout.count("run directory") == 1
@@ -178,4 +161,4 @@ def test_steps_without_a_single_example_are_steps(here):
     assert call(*TRAIN, "privacy.noise_seed=2", "method.batch_size=1", "method.steps=3").code == 0
     noise = NoiseSource.for_run(here / "run" / "internal" / "noise.key", 2)
     assert [len(poisson_batch(1437, 1 / 1437, noise, f"dp_sgd/step={step}")) for step in (1, 2, 3)] == [1, 0, 0]
-    assert len(ledger(here)) == 3
+    assert len(ledger(here / "run")) == 3

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 import models.diffusion
 from data.images import to_uint8
-from models.diffusion import DiffusionModel, unet_facts
+from models.diffusion import DiffusionModel, flops, on_meta
 from models.schedules import cosine_alpha_bar, linear_alpha_bar
 from tests.toy import tiny_unet
 
@@ -152,10 +152,13 @@ def test_no_labels_make_no_images():
     assert stubbed().random(np.zeros(0, np.int64), stream="a").shape == (0, 4, 4, 1)
 
 
-def test_facts_are_counted_without_weights(unet):
-    facts = unet_facts(dict(unet.config))
-    assert facts["parameters"] == sum(p.numel() for p in unet.parameters())
-    assert facts["flops"] > 2 * facts["parameters"]
+def test_flops_are_counted_without_weights(unet):
+    shapes = on_meta({key: value for key, value in unet.config.items() if not key.startswith("_")})
+    assert sum(p.numel() for p in shapes.parameters()) == sum(p.numel() for p in unet.parameters())
+    counted = flops(shapes)
+    assert counted["forward"] > 2 * sum(p.numel() for p in unet.parameters())
+    assert 1.8 < counted["backward"] / counted["forward"] < 2.1
+    assert flops(shapes.requires_grad_(False)) == {"forward": counted["forward"], "backward": 0}
 
 
 @pytest.mark.parametrize("alpha_bar", [linear_alpha_bar(), cosine_alpha_bar()], ids=["linear", "cosine"])

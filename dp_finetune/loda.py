@@ -1,0 +1,46 @@
+"""`method=dp_loda` (Liu et al. 2024): DP-SGD on low-dimensional adapters of a frozen public U-Net, sampled with guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.dataset import Dataset
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, fingerprint
+from dp_finetune.method import DPDiffusion
+from method.base import require_public_weights
+from models.config import Model, PublicModel
+from privacy.config import Privacy
+
+
+@dataclass(kw_only=True)
+class DPLoDA(DPDiffusion):
+    """The loop, batches and budget of `dp_diffusion`; what differs is what is trained, and that it alone is released."""
+
+    name: str = "dp_loda"
+    adapter: AdapterName = AdapterName.loda
+    rank: int = 4
+    layers: list[Layers] = field(default_factory=lambda: [Layers.conv, Layers.attention])
+    pattern: str | None = None
+    up_kernel: UpKernel = UpKernel.one
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        super().check(dataset, model, privacy)
+        require_public_weights(self, model)
+        self._adapter.check("method")
+        self.prepare(model.skeleton(), seed=0)
+
+    @property
+    def _adapter(self) -> Adapter:
+        return Adapter(kind=self.adapter, rank=self.rank, layers=self.layers, pattern=self.pattern, up_kernel=self.up_kernel)
+
+    def prepare(self, unet: Any, seed: int) -> None:
+        self._adapter.apply(unet, seed)
+
+    def saver(self, model: PublicModel) -> Callable[[Path], None]:
+        if self.adapter is AdapterName.full:
+            return super().saver(model)
+        base = {"name": model.weights or model.name, "sha256": fingerprint(model.generator.unet)}
+        return lambda folder: self._adapter.save(model.generator, base, folder)
