@@ -86,7 +86,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     model = config.model.build(config.dataset, device, config.seed)
 
     if folder.published is None:
-        ledger = Ledger(own.ledger, plan.spends, config.privacy.delta, config.privacy.accountant)
+        ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
         private = PrivateDataset(config.dataset.private, config.dataset.num_private, len(config.dataset.classes), ledger)
         started = time.time()
         run = Run(
@@ -111,7 +111,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
 def open_folder(folder: RunDir, cfg: DictConfig, config: Config, plan: Plan) -> None:
     """A fresh run directory with a noise key, or the same run's; InputError where it is neither."""
     folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg), _computes_with(config))
-    ledger = Ledger(folder.ledger, plan.spends, config.privacy.delta, config.privacy.accountant)
+    ledger = Ledger(folder.ledger, plan.spends, config.delta, config.privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:
         raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
     NoiseSource.for_run(folder.noise_key, config.privacy.noise_seed)

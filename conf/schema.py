@@ -68,6 +68,10 @@ class Config:
         self.tracker.check()
 
     @property
+    def delta(self) -> float:
+        return self.privacy.delta_for(self.dataset.num_private)
+
+    @property
     def torch_device(self) -> torch.device:
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(automatic if self.device == "auto" else self.device)

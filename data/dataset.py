@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
 from omegaconf import MISSING
 
 from data.samples import SampleSet
 from errors import require
+
+_SUBSET_SEED = 20_240_607  # fixed: the subsets are part of the datasets' definition
 
 
 class ClassCounts(Enum):
@@ -25,10 +28,16 @@ class Dataset:
 
     name: str = MISSING
     class_counts: ClassCounts = MISSING
+    fraction: float = 1.0  # of the training images are the private dataset: always the same ones
+    stratified: bool = False  # with `fraction`: classes keep their shares; False: drawn whatever the label
 
     # Public facts. The number of private images is taken as public, and the certificate says so.
     @property
     def num_private(self) -> int:
+        return max(1, round(self.fraction * self.num_train))
+
+    @property
+    def num_train(self) -> int:
         raise NotImplementedError
 
     @property
@@ -48,6 +57,11 @@ class Dataset:
         """Before a run opens anything: files are there, or are downloaded where that was asked for; InputError otherwise."""
 
     def private(self) -> SampleSet:
+        samples = self.train()
+        return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private, self.stratified)]
+
+    def train(self) -> SampleSet:
+        """All training images, which `private` are some of."""
         raise NotImplementedError
 
     def public(self) -> SampleSet:
@@ -60,6 +74,7 @@ class Dataset:
     def check(self) -> None:
         """Raise InputError for settings that cannot be used; opens no private image."""
         require(self.class_counts in ClassCounts, "dataset.class_counts", self.class_counts, "one of uniform, public, laplace")
+        require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0, to 1")
 
     def facts(self) -> dict:
         return {
@@ -70,3 +85,19 @@ class Dataset:
             "shape": list(self.shape),
             "classes": self.classes,
         }
+
+
+def subset(labels: np.ndarray, size: int, stratified: bool) -> np.ndarray:
+    """`size` row numbers, ascending, of int64 labels [N]: the same for the same labels, and each smaller set in every larger one.
+
+    Stratified: each class gets its share up to one image. It is how a smaller dataset is made up, not a step of a method:
+    the subset is the private dataset, and its neighbours are those with one image more or less.
+    """
+    order = np.random.default_rng(_SUBSET_SEED).permutation(len(labels))
+    if stratified:
+        place = np.empty(len(labels))
+        for label in np.unique(labels):
+            mine = order[labels[order] == label]
+            place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+        order = order[np.argsort(place[order], kind="stable")]
+    return np.sort(order[:size])

@@ -91,7 +91,7 @@ class Digits(Dataset):
     name: str = "digits"
 
     @property
-    def num_private(self) -> int:
+    def num_train(self) -> int:
         return NUM_PRIVATE
 
     @property
@@ -106,7 +106,7 @@ class Digits(Dataset):
     def classes(self) -> list[str]:
         return [str(digit) for digit in range(10)]
 
-    def private(self) -> SampleSet:
+    def train(self) -> SampleSet:
         return SampleSet(*handwritten("private"), num_classes=10)
 
     def public(self) -> SampleSet:

@@ -52,7 +52,7 @@ class Published(Dataset):
     held_out: int = 0
 
     @property
-    def num_private(self) -> int:
+    def num_train(self) -> int:
         return FACTS[self.name].num_train - self.held_out
 
     @property
@@ -80,8 +80,8 @@ class Published(Dataset):
         missing = Path(self.path, FACTS[self.name].train_file)
         require(missing.exists(), "dataset.path", self.path, f"has no {missing.relative_to(self.path)}; or dataset.download=true")
 
-    def private(self) -> SampleSet:
-        return self._split(train=True)[: self.num_private]
+    def train(self) -> SampleSet:
+        return self._split(train=True)[: self.num_train]
 
     def test(self) -> SampleSet:
         return self._split(train=False)
@@ -114,7 +114,7 @@ class Camelyon17(Dataset):
     image_size: int = 64
 
     @property
-    def num_private(self) -> int:
+    def num_train(self) -> int:
         return 302_436
 
     @property
@@ -138,7 +138,7 @@ class Camelyon17(Dataset):
             Path(self.path, "metadata.csv").exists(), "dataset.path", self.path, "has no metadata.csv of WILDS' camelyon17_v1.0"
         )
 
-    def private(self) -> SampleSet:
+    def train(self) -> SampleSet:
         return self._read(lambda row: row["split"] == "0" and row["center"] in "034")
 
     def test(self) -> SampleSet:

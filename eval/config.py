@@ -47,7 +47,7 @@ class Frechet:
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         embed = subject.model.embeddings[self.embedding].embed
-        real = subject.dataset.private() if self.reference is Reference.train else subject.dataset.test()
+        real = subject.dataset.train() if self.reference is Reference.train else subject.dataset.test()
         distance = frechet_distance(embed(subject.samples.images), embed(real.images))
         yield f"frechet/{self.embedding.value}_{self.reference.value}", distance
 

@@ -25,13 +25,14 @@ class Plan:
     @classmethod
     def make(cls, method: Method, dataset: Dataset, privacy: Privacy) -> Plan:
         """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier."""
+        delta = privacy.delta_for(dataset.num_private)
         try:
             fixed = [
                 spend
                 for spend in method.spends(1.0, dataset, privacy)
                 if not method.needs_noise or spend.purpose == "class_counts"
             ]
-            spent = compose_epsilon(fixed, privacy.delta, privacy.accountant)
+            spent = compose_epsilon(fixed, delta, privacy.accountant)
             if privacy.epsilon is not None and math.isfinite(spent):
                 allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
                 require(spent == 0 or spent < privacy.epsilon, "privacy.epsilon", privacy.epsilon, allowed)
@@ -41,12 +42,12 @@ class Plan:
             if sigma is None:
                 assert privacy.epsilon is not None
                 sigma = calibrate(
-                    lambda sigma: method.spends(sigma, dataset, privacy), privacy.epsilon, privacy.delta, privacy.accountant
+                    lambda sigma: method.spends(sigma, dataset, privacy), privacy.epsilon, delta, privacy.accountant
                 )
             spends = method.spends(sigma, dataset, privacy)
-            epsilon = compose_epsilon(spends, privacy.delta, privacy.accountant)
+            epsilon = compose_epsilon(spends, delta, privacy.accountant)
             allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
-            require(math.isfinite(epsilon), "privacy.delta", privacy.delta, allowed)
+            require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
             return cls(spends, sigma, epsilon)
         except InputError:
             raise
@@ -62,7 +63,7 @@ class Plan:
             "dataset": dataset.facts(),
             "privacy": {
                 "epsilon": self.epsilon if math.isfinite(self.epsilon) else "inf",
-                "delta": privacy.delta,
+                "delta": privacy.delta_for(dataset.num_private),
                 "noise_multiplier": self.noise_multiplier,
                 "accountant": privacy.accountant.value,
                 "neighbouring": "add or remove one example",

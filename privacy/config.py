@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context
 
 from errors import require, shown
 from privacy.accounting import Accountant
@@ -14,7 +15,7 @@ class Privacy:
 
     epsilon: float | None = None
     noise_multiplier: float | None = None
-    delta: float = 1e-5
+    delta: float | None = None  # None: half of 1 / the number of private images, see `delta_for`
     accountant: Accountant = Accountant.pld
     noise_seed: int | None = None  # None: from the operating system's entropy. A number voids the guarantee.
     class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
@@ -26,6 +27,13 @@ class Privacy:
         require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
         sigma = self.noise_multiplier
         require(sigma is None or 0 < sigma < 1e6, "privacy.noise_multiplier", sigma, "a finite number above 0")
-        require(0 < self.delta < 1, "privacy.delta", self.delta, "between 0 and 1, both excluded")
+        inside = self.delta is None or 0 < self.delta < 1
+        require(inside, "privacy.delta", self.delta, "between 0 and 1, both excluded, or null")
         share = self.class_counts_epsilon
         require(share is None or 1e-6 <= share < 1e6, "privacy.class_counts_epsilon", share, "1e-6 or more, finite, or null")
+
+    def delta_for(self, num_private: int) -> float:
+        """The δ that is stated, or 1 / (2 N) rounded down to two digits: at δ = 1/N publishing one image outright is allowed."""
+        if self.delta is not None:
+            return self.delta
+        return float(Context(prec=2, rounding=ROUND_FLOOR).divide(1, 2 * num_private))

@@ -99,7 +99,7 @@ def test_the_certificate_states_what_was_spent_and_its_composition(smoke):
     document, config = read(smoke / "release" / "privacy.json"), typed(*SMOKE)
     assert document["private"] is True
     assert "reason" not in document
-    assert (document["delta"], document["accountant"]) == (config.privacy.delta, "pld")
+    assert (document["delta"], document["accountant"]) == (config.delta, "pld")
     assert document["neighbouring"] == "add or remove one example"
     assert any("1437" in assumption for assumption in document["public_by_assumption"])
     (votes,) = document["mechanisms"]

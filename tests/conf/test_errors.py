@@ -28,6 +28,9 @@ BAD = [
     bad("delta-1", "privacy.delta=1", "privacy.delta=1.0", "between 0 and 1"),
     bad("delta-2", "privacy.delta=2", "privacy.delta=2.0", "between 0 and 1"),
     bad("delta-nan", "privacy.delta=nan", "privacy.delta=nan", "between 0 and 1"),
+    bad("fraction-0", "dataset.fraction=0", "dataset.fraction=0.0", "above 0, to 1"),
+    bad("fraction-2", "dataset.fraction=2", "dataset.fraction=2.0", "above 0, to 1"),
+    bad("fraction-of-a-batch", "method=dp_diffusion dataset.fraction=0.1", "method.batch_size=256", "at most the 144"),
     bad("epsilon-negative", "privacy.epsilon=-1", "privacy.epsilon=-1.0", "above 0"),
     bad("epsilon-0", "privacy.epsilon=0", "privacy.epsilon=0.0", "above 0"),
     bad("epsilon-nan", "privacy.epsilon=nan", "privacy.epsilon=nan", "above 0"),
@@ -238,7 +241,7 @@ def unfinished(here, broken_run) -> Path:
     ("changed", "words"),
     [
         bad("sigma", "privacy.noise_multiplier=3", "privacy.noise_multiplier", "2.0 before", "3.0 now"),
-        bad("delta", "privacy.delta=1e-6", "privacy.delta", "0.00034 before", "1e-06 now"),
+        bad("delta", "privacy.delta=1e-6", "privacy.delta", "null before", "1e-06 now"),
         bad("target", "privacy.epsilon=5 privacy.noise_multiplier=null", "privacy.epsilon", "null before", "5.0 now"),
         bad("noise-seed", "privacy.noise_seed=1", "privacy.noise_seed", "null before", "1 now"),
         bad("rounds", "method.iterations=1 method.variation_degrees=[2]", "method.iterations", "2 before", "1 now"),

@@ -29,7 +29,7 @@ def test_the_defaults_are_private_evolution_on_the_embedded_digits():
     assert (config.method.name, config.dataset.name, config.eval.frechet.enabled) == ("pe", "digits", True)
     assert config.privacy.noise_seed is None
     assert config.privacy.accountant.value == "pld"
-    assert config.privacy.delta < 1 / config.dataset.num_private
+    assert config.delta < 1 / config.dataset.num_private
 
 
 def component(group: str, option: str) -> tuple[Any, Config]:

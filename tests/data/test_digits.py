@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from data.dataset import ClassCounts
+from data.dataset import ClassCounts, subset
 from data.digits import NUM_PRIVATE, NUM_TEST, Digits, handwritten, printed
 
 
@@ -75,3 +76,31 @@ def test_public_facts_open_no_image(monkeypatch):
     dataset = Digits(class_counts=ClassCounts.uniform)
     dataset.check()
     assert dataset.facts()["classes"] == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_fraction_is_a_fixed_part_of_public_size(stratified):
+    whole = Digits(class_counts=ClassCounts.uniform).private()
+    sets = []
+    for fraction in (0.01, 0.1, 0.5, 1.0):
+        dataset = Digits(class_counts=ClassCounts.uniform, fraction=fraction, stratified=stratified)
+        part = dataset.private()
+        assert len(part) == dataset.num_private == round(fraction * 1437)
+        assert np.array_equal(part.images, dataset.private().images)
+        sets.append({image.tobytes() for image in part.images})
+        if stratified:
+            counts, expected = (np.bincount(samples.labels, minlength=10) for samples in (part, whole))
+            assert abs(counts - expected * len(part) / 1437).max() <= 1
+    assert all(small <= large for small, large in pairwise(sets))
+    assert len(Digits(class_counts=ClassCounts.uniform, fraction=1e-9).private()) == 1
+    assert len(Digits(class_counts=ClassCounts.uniform, fraction=0.01).test()) == 360
+
+
+def test_a_fraction_is_not_the_first_rows():
+    labels = np.arange(1000) // 100
+    rows = subset(labels, 100, stratified=False)
+    assert (np.diff(rows) > 0).all()
+    counts = np.bincount(labels[rows], minlength=10)
+    assert counts.max() < 25
+    assert counts.min() != counts.max()
+    assert np.bincount(labels[subset(labels, 100, stratified=True)]).tolist() == [10] * 10
