@@ -139,12 +139,8 @@ def start(
     method: Method, dataset: Dataset, folder: Path, sigma: float = 1.0, privacy: Privacy | None = None, api: Cloud | None = None
 ) -> Start:
     privacy = privacy or Privacy(noise_multiplier=sigma)
-    ledger = Ledger(
-        folder / "ledger.jsonl",
-        method.spends(sigma, dataset, privacy),
-        privacy.delta_for(dataset.num_private),
-        privacy.accountant,
-    )
+    delta = privacy.delta_for(dataset.num_private)
+    ledger = Ledger(folder / "ledger.jsonl", method.spends(sigma, dataset, privacy), delta, privacy.accountant)
     api, tracker = api or Cloud(), Recorder()
     run = Run(
         dataset=dataset,

@@ -276,7 +276,9 @@ def test_a_run_that_lost_any_call_resumes_to_the_same_release_and_spends_nothing
     assert equal(method.run(one.private, one.model, one.run), uninterrupted)
     assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 3
     assert one.ledger.spends == [Spend("pe.votes", DiscreteGaussian(1.0), 3)]
-    assert one.ledger.epsilon == compose_epsilon(method.spends(1.0, TWO_CLASSES, Privacy()), 1e-5)
+    assert one.ledger.epsilon == compose_epsilon(
+        method.spends(1.0, TWO_CLASSES, Privacy()), Privacy().delta_for(TWO_CLASSES.num_private)
+    )
 
 
 def test_a_run_may_be_interrupted_again_and_again(tmp_path, uninterrupted):
