@@ -70,6 +70,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             print(json.dumps(plan.describe(config.method, config.dataset, config.model, config.privacy), indent=2))
             return
         config.dataset.prepare()
+        config.model.prepare()
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:

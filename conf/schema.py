@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from baselines.methods import PublicOnly, RealData
 from data.dataset import Dataset
 from data.digits import Digits
+from data.imagenet import ImageNet
 from data.published import Camelyon17, Published
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
@@ -25,7 +26,7 @@ from privacy.config import Privacy
 from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
-    "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17},
+    "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17, "imagenet": ImageNet},
     "method": {
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,
@@ -89,16 +90,16 @@ def to_typed(cfg: DictConfig) -> Config:
     """The composed configuration as objects, checked."""
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
-    _refuse_added_keys(config, "")
+    added_keys_refused(config)
     config.check()
     return config
 
 
-def _refuse_added_keys(component: Any, prefix: str) -> None:
+def added_keys_refused(component: Any, prefix: str = "") -> None:
     """`+method.iteratons=3` adds a key that nothing would read."""
     names = [field.name for field in fields(component)]
     for name, value in vars(component).items():
         if name not in names:
             raise InputError(f"{prefix}{name}={value}: is no key; allowed: {', '.join(names)}")
         if is_dataclass(value):
-            _refuse_added_keys(value, f"{prefix}{name}.")
+            added_keys_refused(value, f"{prefix}{name}.")

@@ -65,8 +65,13 @@ class Dataset:
         raise NotImplementedError
 
     def public(self) -> SampleSet:
-        """Public images like the private ones, where `num_public` is not 0."""
+        """Public images of the private ones' shape, where `num_public` is not 0."""
         raise NotImplementedError
+
+    @property
+    def public_classes(self) -> list[str]:
+        """The names of their labels, which need not be the private ones'."""
+        return self.classes
 
     def test(self) -> SampleSet:
         raise NotImplementedError

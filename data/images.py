@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 
 def to_network(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -17,6 +18,19 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
     """Float [N, C, H, W] in [-1, 1] (clipped) to uint8 [N, H, W, C], rounded to nearest: the inverse of `to_network`."""
     pixels = x.detach().clamp(-1, 1).add(1.0).mul(127.5).round()
     return pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # [N, H, W, C]
+
+
+def conform(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [N, H, W, C] to uint8 [N, *shape]: grey by ITU-R 601 luma, or repeated; resized by PIL's antialiased bicubic."""
+    height, width, channels = shape
+    if images.shape[1:] == shape:
+        return images
+    out = np.empty((len(images), *shape), np.uint8)
+    mode = {1: "L", 3: "RGB"}
+    for i, pixels in enumerate(images):
+        image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert(mode[channels])
+        out[i] = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(shape)
+    return out
 
 
 def random_shift(x: torch.Tensor, pad: int, rng: torch.Generator) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""Datasets of the papers, from their official files. Nothing is downloaded unless `dataset.download=true`.
+"""Datasets of the papers, from their official files, and their public counterparts. Nothing is downloaded unless
+`dataset.download=true`.
 
 MNIST, Fashion-MNIST, CIFAR-10 and SVHN are read by torchvision; Camelyon17 is the patch version of WILDS (Koh et al. 2021).
 """
@@ -9,6 +10,7 @@ import csv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 from PIL import Image
 
 from data.dataset import Dataset
+from data.imagenet import ImageNet
+from data.images import conform
 from data.samples import SampleSet
 from errors import InputError, require
 
@@ -43,6 +47,14 @@ FACTS = {
 }
 
 
+class PublicName(Enum):
+    """The public counterpart: images that a public model is trained on."""
+
+    none = "none"
+    svhn = "svhn"
+    imagenet32 = "imagenet32"
+
+
 @dataclass(kw_only=True)
 class Published(Dataset):
     """Private: the training split, in its order, without the last `held_out` images; test: the test split."""
@@ -50,6 +62,8 @@ class Published(Dataset):
     path: str = "datasets"  # the folder that torchvision calls root
     download: bool = False
     held_out: int = 0
+    public_name: PublicName = PublicName.none
+    public_path: str = "datasets"
 
     @property
     def num_train(self) -> int:
@@ -57,11 +71,30 @@ class Published(Dataset):
 
     @property
     def num_public(self) -> int:
-        return 0
+        return self._counterpart.num_train if self._counterpart else 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return FACTS[self.name].shape
+
+    @property
+    def public_classes(self) -> list[str]:
+        return self._counterpart.classes if self._counterpart else []
+
+    def public(self) -> SampleSet:
+        assert self._counterpart is not None
+        self._counterpart.prepare()
+        samples = self._counterpart.train()
+        return SampleSet(conform(samples.images, self.shape), samples.labels, samples.num_classes)
+
+    @property
+    def _counterpart(self) -> Dataset | None:
+        place: dict[str, Any] = {"path": self.public_path, "class_counts": self.class_counts}
+        if self.public_name is PublicName.imagenet32:
+            return ImageNet(**place)
+        return (
+            Published(name=self.public_name.value, download=self.download, **place) if self.public_name.value in FACTS else None
+        )
 
     @property
     def classes(self) -> list[str]:

@@ -18,7 +18,7 @@ from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.adapters import trainable
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
-from dp_finetune.objective import Augmentation, Interval, Objective, check_mixture
+from dp_finetune.objective import Augmentation, Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer
 from errors import require
@@ -26,6 +26,7 @@ from method.base import Method, Run, require_matching_labels
 from models.config import Model, PublicModel
 from models.diffusion import flops
 from models.ema import EMA
+from models.timesteps import Interval, check_mixture
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
 from tracking import ranks

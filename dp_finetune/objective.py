@@ -11,44 +11,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from data.images import random_shift
-from errors import require
 from models.seeds import derive
-
-
-@dataclass(kw_only=True)
-class Interval:
-    """Timesteps low … high - 1, drawn with this weight."""
-
-    weight: float
-    low: int
-    high: int
+from models.timesteps import Interval, draw_timesteps
 
 
 class Augmentation(Enum):
     flip = "flip"  # left to right, with probability 1/2
     crop = "crop"  # shifted by up to 1/8 of the side either way, the border filled by its edge
     colour = "colour"  # brightness and contrast scaled by 0.8 … 1.2
-
-
-def check_mixture(key: str, mixture: Sequence[Interval], num_steps: int) -> None:
-    """Raise InputError unless the weights sum to 1 and the half-open intervals are ordered inside 0 … num_steps."""
-    require(len(mixture) > 0, key, mixture, "at least one interval")
-    total = sum(interval.weight for interval in mixture)
-    require(
-        all(i.weight > 0 for i in mixture) and abs(total - 1) < 1e-9, key, f"weights {total:g}", "weights above 0 that sum to 1"
-    )
-    edge = 0
-    for interval in mixture:
-        shown = f"[{interval.low}, {interval.high})"
-        require(
-            edge <= interval.low < interval.high <= num_steps, key, shown, f"ordered intervals low < high within 0 … {num_steps}"
-        )
-        edge = interval.high
 
 
 @dataclass
@@ -99,22 +73,13 @@ class Objective:
         x_0 = x.expand(k, *x.shape)  # [K, C, H, W]
         for augmentation in self.augmentations:
             x_0 = _AUGMENT[augmentation](x_0, rng)
-        t = self._timesteps(k, rng, device)
+        t = draw_timesteps(self.mixture, k, rng)
         noise = torch.randn(x_0.shape, generator=rng, device=device)
         labels = torch.full((k,), label, device=device)
         if self.label_dropout and self.null_label is not None:
             dropped = torch.rand(k, generator=rng, device=device) < self.label_dropout
             labels = torch.where(dropped, self.null_label, labels)
         return x_0, noise, t, labels
-
-    def _timesteps(self, count: int, rng: torch.Generator, device: torch.device) -> torch.Tensor:
-        """The mixture of uniforms, int64 [count], by inverting its distribution function."""
-        weights = np.array([interval.weight for interval in self.mixture])
-        edges = torch.tensor(np.cumsum(weights)[:-1], dtype=torch.float32, device=device)
-        which = torch.bucketize(torch.rand(count, generator=rng, device=device), edges, right=True)
-        low = torch.tensor([interval.low for interval in self.mixture], device=device)[which]
-        width = torch.tensor([interval.high - interval.low for interval in self.mixture], device=device)[which]
-        return low + (torch.rand(count, generator=rng, device=device) * width).long().clamp(max=width - 1)
 
 
 def view_losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor:

@@ -46,6 +46,9 @@ class Model:
         """Raise InputError where the model does not fit the dataset."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Before a run opens anything: public weights are there; InputError otherwise."""
+
     def check_respacing(self, key: str, respacing: str | None) -> None:
         """Raise InputError for a respacing that the schedule does not have; null is the model's own."""
         raise NotImplementedError

@@ -66,12 +66,14 @@ class UNet(Model):
         self.check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
+
+    def prepare(self) -> None:
         for key, name, file, allowed in (
             (
                 "pretrained",
                 self.pretrained,
                 "unet/config.json",
-                "a folder with unet/ in diffusers' format, or null for random weights",
+                "a folder with diffusers' unet/, or null for random ones",
             ),
             ("features", self.features, "features.safetensors", "a folder with features.safetensors, or null"),
         ):

@@ -1,106 +1,131 @@
-"""Train what `model=digits_unet` ships: a diffusion U-Net and a feature extractor, on printed digits alone.
+"""Train a public model on the public counterpart of a dataset. No private image is opened.
 
-    python -m scripts.pretrain_public                # about 25 minutes on 2 CPU cores; writes models/weights/digits
+    python -m scripts.pretrain_public                                  # what `model=digits_unet` ships; 25 minutes on 2 cores
+    python -m scripts.pretrain_public +pretraining=loda_cifar10_step1  # a recipe of conf/pretraining; --help lists them
+    python -m scripts.pretrain_public … model.pretrained=FOLDER        # go on from an earlier step's weights
+    python -m scripts.pretrain_public … out=FOLDER recipe.steps=100    # any key=value
 
-No private image is opened. Each image is a new random distortion of a glyph.
+Writes `unet/` and `scheduler/` as diffusers has them (and `features.safetensors`, where `features_steps` is not 0) under `out`,
+which `model.pretrained=` then names. A killed run goes on with the same command.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
+import shutil
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from diffusers import UNet2DModel
 from hydra import compose, initialize_config_dir
-from rich.progress import track
+from omegaconf import MISSING, OmegaConf
 from safetensors.torch import save_file
 
-from conf.schema import register, to_typed
-from data.digits import printed
-from data.images import to_network
+from conf.help import one_line
+from conf.schema import added_keys_refused, register
+from data.dataset import Dataset
+from errors import InputError, require
+from models.config import Model
 from models.diffusion import save_schedule
-from models.ema import EMA
-from models.features import PublicFeatures
-from models.schedules import linear_alpha_bar
-from models.seeds import torch_rng
-from models.unet import EMBEDDED, UNet
+from models.pretraining import Recipe, pretrain, stand_ins, train_features
+from models.unet import UNet
+from tracking.progress import progress
+
+CONF = Path(__file__).parent.parent / "conf"
 
 
-def train_unet(model: UNet, x: torch.Tensor, y: torch.Tensor, steps: int, batch_size: int, seed: int) -> Any:
-    """Noise prediction with label dropout 0.1, so that the model also serves classifier-free guidance."""
-    torch.manual_seed(seed)
-    unet: Any = UNet2DModel(**model.architecture())
-    rng = torch_rng(seed, "pretrain/unet")
-    alpha_bar = torch.from_numpy(linear_alpha_bar()).float()
-    ema = EMA(unet, decay=0.999)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.05)
-    for _ in track(range(steps), description="U-Net on printed digits"):
-        rows = torch.randint(len(x), (batch_size,), generator=rng)
-        t = torch.randint(len(alpha_bar), (batch_size,), generator=rng)
-        noise = torch.randn(x[rows].shape, generator=rng)
-        dropped = torch.rand(batch_size, generator=rng) < 0.1
-        labels = torch.where(dropped, model.labels, y[rows])
-        a = alpha_bar[t].reshape(-1, 1, 1, 1)
-        x_t = a.sqrt() * x[rows] + (1 - a).sqrt() * noise
-        loss = F.mse_loss(unet(x_t, t, labels).sample, noise)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        ema.update(unet)
-    ema.copy_to(unet)
-    return unet
+@dataclass(kw_only=True)
+class Pretraining:
+    dataset: Dataset = MISSING
+    model: Model = MISSING
+    recipe: Recipe = field(default_factory=Recipe)
+    out: str = MISSING
+    half: bool = False  # float16 halves the file; it is loaded as float32
+    features_steps: int = 0  # of a feature extractor beside the U-Net
+    seed: int = 0
+    device: str = "auto"
 
 
-def train_features(x: torch.Tensor, y: torch.Tensor, steps: int, batch_size: int, seed: int) -> PublicFeatures:
-    """Classification with shifts and pixel noise."""
-    torch.manual_seed(seed)
-    network, rng = PublicFeatures(), torch_rng(seed, "pretrain/features")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in track(range(steps), description="features on printed digits"):
-        rows = torch.randint(len(x), (batch_size,), generator=rng)
-        noisy = x[rows] + 0.2 * torch.randn(x[rows].shape, generator=rng)
-        shift = int(torch.randint(-1, 2, (1,), generator=rng))
-        loss = F.cross_entropy(network(torch.roll(noisy, shift, dims=3)), y[rows], label_smoothing=0.1)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-    return network
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=300_000, help="printed digits to render")
-    parser.add_argument("--unet-steps", type=int, default=6000)
-    parser.add_argument("--feature-steps", type=int, default=1500)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=EMBEDDED / "digits")
-    args = parser.parse_args()
-    register()
-    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
-        model = to_typed(compose("config", ["model=digits_unet"])).model
+def main(overrides: list[str]) -> None:
+    # Setup
+    settings = _settings(overrides)
+    dataset, model, recipe, out = settings.dataset, settings.model, settings.recipe, Path(settings.out)
     assert isinstance(model, UNet)
+    model.prepare()
+    samples = dataset.public()
+    features_on = samples
+    if recipe.classes is not None:
+        samples = stand_ins(samples, dataset.public_classes, recipe.classes, model.labels)
+    elif recipe.conditional:
+        require(
+            samples.num_classes <= model.labels, "model.labels", model.labels, f"at least {samples.num_classes} public classes"
+        )
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(automatic if settings.device == "auto" else settings.device)
+    generator = model.build(dataset, device, settings.seed).generator
+    work = out / "unfinished"
+    _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
 
-    images, labels = printed(args.images, seed=args.seed)
-    x, y = to_network(images), torch.from_numpy(labels)
-    started = time.time()
-    features = train_features(x, y, args.feature_steps, args.batch_size, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file(features.state_dict(), args.out / "features.safetensors")
-    unet = train_unet(model, x, y, args.unet_steps, args.batch_size, args.seed)
-    unet.half().save_pretrained(args.out / "unet")  # float16 halves the file; it is loaded as float32
-    save_schedule(model.alpha_bar(), args.out / "scheduler")
-    print(f"wrote {args.out} in {time.time() - started:.0f} s")
+    # Run
+    if settings.features_steps:
+        with progress("feature extractor", settings.features_steps) as advance:
+            network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance)
+        save_file(network.state_dict(), out / "features.safetensors")
+    with progress("U-Net on public images", recipe.steps) as advance:
+        done = 0
+        where = generator.unet, generator.alpha_bar
+        for step in pretrain(*where, samples, generator.null_label, recipe, settings.seed, work / "training.pt"):
+            advance(step - done)
+            done = step
+
+    # Report
+    unet: Any = generator.unet.half() if settings.half else generator.unet
+    unet.save_pretrained(out / "unet")
+    save_schedule(generator.alpha_bar, out / "scheduler")
+    shutil.rmtree(work)
+    print(f"{recipe.steps} steps on {len(samples):,} public images: {out}")
+
+
+def _settings(overrides: list[str]) -> Pretraining:
+    register()
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="pretraining_schema", node=Pretraining)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        settings: Any = OmegaConf.to_object(compose("pretrain", overrides))
+    assert isinstance(settings, Pretraining)
+    added_keys_refused(settings)
+    settings.dataset.check()
+    settings.model.check(settings.dataset)
+    settings.recipe.check(settings.model.null_label, settings.model.num_steps)
+    require(settings.features_steps >= 0, "features_steps", settings.features_steps, "0 or more")
+    require(settings.dataset.num_public > 0, "dataset", settings.dataset.name, "one with public images")
+    out = Path(settings.out)
+    require(not (out / "unet").exists(), "out", settings.out, "a folder that holds no U-Net yet")
+    return settings
+
+
+def _same_settings(work: Path, settings: str) -> None:
+    stored = work / "settings.yaml"
+    if stored.exists() and stored.read_text() != settings:
+        raise InputError(
+            f"out={work.parent}: holds an unfinished training with other settings; give another folder, or remove {work}"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    stored.write_text(settings)
 
 
 if __name__ == "__main__":
-    main()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(__doc__)
+        for path in sorted((CONF / "pretraining").glob("*.yaml")):
+            print(f"  +pretraining={path.stem:<24} {path.read_text().splitlines()[1].lstrip('# ')}")
+        sys.exit(0)
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(2)

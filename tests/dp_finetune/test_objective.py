@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from dp_finetune.objective import Augmentation, Interval, Objective, check_mixture
+from dp_finetune.objective import Augmentation, Objective
 from errors import InputError
 from models.schedules import linear_alpha_bar
+from models.timesteps import Interval, check_mixture
 
 CIFAR = [
     Interval(weight=0.015, low=0, high=30),

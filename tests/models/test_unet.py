@@ -79,7 +79,6 @@ REFUSED = {
     "model.respacing=2000": dict(respacing="2000"),
     "model.guidance=-1": dict(guidance=-1),
     "model.guidance=1": dict(guidance=1, null_label=False),
-    "model.pretrained=nowhere": dict(pretrained="nowhere"),
 }
 
 
@@ -87,6 +86,14 @@ REFUSED = {
 def test_settings_that_cannot_run_are_refused_by_key(message, settings):
     with pytest.raises(InputError, match=f"^{message}"):
         digits_unet(**settings).check(DIGITS)
+
+
+def test_missing_weights_are_refused_before_a_run_and_not_needed_for_a_plan():
+    for key in ("pretrained", "features"):
+        settings = digits_unet(**{key: "nowhere"})
+        settings.check(DIGITS)
+        with pytest.raises(InputError, match=f"^model.{key}=nowhere"):
+            settings.prepare()
 
 
 @pytest.mark.parametrize(

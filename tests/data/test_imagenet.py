@@ -1,0 +1,111 @@
+"""Downsampled ImageNet and public counterparts, from small files of the true formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision.datasets
+from scipy.io import savemat
+
+from data.dataset import ClassCounts
+from data.imagenet import ImageNet
+from data.images import conform
+from data.published import PublicName, Published
+from errors import InputError
+
+RNG = np.random.default_rng(0)
+PER_BATCH = 3
+
+
+def write_imagenet(root: Path, size: int = 32) -> np.ndarray:
+    root.mkdir(parents=True, exist_ok=True)
+    images = RNG.integers(0, 256, (11 * PER_BATCH, size, size, 3)).astype(np.uint8)
+    data = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    for i, file in enumerate([*(f"train_data_batch_{n}" for n in range(1, 11)), "val_data"]):
+        rows = slice(i * PER_BATCH, (i + 1) * PER_BATCH)
+        labels = np.array([1, 1000, 7 + i])
+        np.savez(root / f"{file}.npz", data=data[rows], labels=labels, mean=np.zeros(data.shape[1]))
+    (root / "map_clsloc.txt").write_text("".join(f"n{90_000_000 - i:08d} {i + 1} thing_{i + 1}\n" for i in range(1000)))
+    return images
+
+
+def imagenet(path: Path, **changes) -> ImageNet:
+    return ImageNet(**{**dict(path=str(path), class_counts=ClassCounts.uniform), **changes})
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_archives_are_read_in_order_with_labels_from_0(size, tmp_path):
+    images = write_imagenet(tmp_path, size)
+    dataset = imagenet(tmp_path, image_size=size)
+    dataset.check()
+    dataset.prepare()
+    train, test = dataset.train(), dataset.test()
+    assert np.array_equal(train.images, images[:30])
+    assert np.array_equal(test.images, images[30:])
+    assert train.labels[:4].tolist() == [0, 999, 6, 0]
+    assert train.images.shape[1:] == dataset.shape
+    assert dataset.classes[0] == "n90000000"
+    assert dataset.classes[999] == "n89999001"
+
+
+def test_plans_need_no_file():
+    assert len(imagenet(Path("/nowhere")).facts()["classes"]) == 1000
+
+
+@pytest.mark.parametrize("harm", ["missing", "torn", "labels", "size", "list"])
+def test_wrong_files_are_named(harm, tmp_path):
+    write_imagenet(tmp_path, 64 if harm == "size" else 32)
+    batch = tmp_path / "train_data_batch_3.npz"
+    if harm == "missing":
+        batch.unlink()
+    if harm == "torn":
+        batch.write_bytes(batch.read_bytes()[:100])
+    if harm == "labels":
+        np.savez(batch, data=np.zeros((2, 3072), np.uint8), labels=np.array([0, 5]))
+    if harm == "list":
+        (tmp_path / "map_clsloc.txt").write_text("n02119789 1 kit_fox\n")
+        with pytest.raises(InputError, match=r"map_clsloc\.txt"):
+            imagenet(tmp_path).classes  # noqa: B018
+        return
+    with pytest.raises(InputError, match=r"train_data_batch_[13]\.npz"):
+        imagenet(tmp_path).train()
+
+
+def test_a_folder_without_the_archives_is_refused_before_work(tmp_path):
+    with pytest.raises(InputError, match=r"has no train_data_batch_1\.npz"):
+        imagenet(tmp_path).prepare()
+
+
+def test_the_public_counterpart_of_cifar10_is_imagenet(tmp_path):
+    images = write_imagenet(tmp_path)
+    place = {"public_name": PublicName.imagenet32, "public_path": str(tmp_path)}
+    dataset = Published(name="cifar10", class_counts=ClassCounts.uniform, **place)  # type: ignore[arg-type]
+    assert np.array_equal(dataset.public().images, images[:30])
+    assert dataset.num_public == 1_281_167
+    assert dataset.public_classes[999] == "n89999001"
+
+
+def test_the_public_counterpart_of_mnist_is_svhn_grey_and_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda self: True)
+    labels = np.arange(12) % 10
+    images = np.broadcast_to(RNG.integers(0, 256, (12, 1, 1, 3)), (12, 32, 32, 3)).astype(np.uint8)
+    from_1_to_10 = np.where(labels == 0, 10, labels)[:, None]
+    savemat(tmp_path / "train_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": from_1_to_10})
+    place = {"public_name": PublicName.svhn, "public_path": str(tmp_path)}
+    public = Published(name="mnist", class_counts=ClassCounts.uniform, **place).public()  # type: ignore[arg-type]
+    assert public.images.shape == (12, 28, 28, 1)
+    assert public.labels.tolist() == labels.tolist()
+    luma = images[:, 0, 0].astype(float) @ [0.299, 0.587, 0.114]
+    assert np.abs(public.images.astype(float) - luma.reshape(-1, 1, 1, 1)).max() <= 1.01
+
+
+def test_images_conform_to_a_shape():
+    grey = RNG.integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
+    assert conform(grey, (8, 8, 1)) is grey
+    rgb = conform(grey, (8, 8, 3))
+    assert np.array_equal(rgb, np.repeat(grey, 3, axis=3))
+    half = conform(np.full((1, 8, 8, 3), 77, np.uint8), (4, 6, 3))
+    assert half.shape == (1, 4, 6, 3)
+    assert np.unique(half).tolist() == [77]

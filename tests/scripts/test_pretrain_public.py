@@ -1,0 +1,98 @@
+"""The command that makes public models: two steps, resumed, and what they are good for afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data.digits import Digits, printed
+from data.samples import SampleSet
+from errors import InputError
+from models import pretraining
+from scripts import pretrain_public
+from tests.command import ROOT, typed
+
+FAST = ["recipe.steps=3", "recipe.batch_size=8", "recipe.checkpoint_steps=1", "device=cpu"]
+RECIPES = sorted(path.stem for path in (ROOT / "conf" / "pretraining").glob("*.yaml"))
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    monkeypatch.setattr(Digits, "public", lambda self: SampleSet(*printed(100), num_classes=10))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_checked_and_tells_purpose_cost_and_command(name, tmp_path):
+    settings = pretrain_public._settings([f"+pretraining={name}", f"out={tmp_path}"])
+    assert settings.recipe.steps > 0
+    text = (ROOT / "conf" / "pretraining" / f"{name}.yaml").read_text()
+    for word in ("Purpose:", "Cost:", f"python -m scripts.pretrain_public +pretraining={name}"):
+        assert word in text
+
+
+def test_two_steps_make_a_model_that_a_run_starts_from(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain_public.main(["+pretraining=digits_step1", *FAST, f"out={one}"])
+    pretrain_public.main(["+pretraining=digits_step2", *FAST, f"model.pretrained={one}", f"out={two}"])
+    first, second = (load_file(folder / WEIGHTS) for folder in (one, two))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert not (two / "unfinished").exists()
+    config = typed(f"model.pretrained={two}", "method=dp_loda")
+    config.model.prepare()
+    model = config.model.build(config.dataset, torch.device("cpu"), 0)
+    assert model.weights == "two"
+    assert all(torch.equal(p, second[name]) for name, p in model.generator.unet.state_dict().items())
+
+
+def test_features_and_half_precision_are_written_where_asked_for(tmp_path):
+    pretrain_public.main([*FAST, "features_steps=2", f"out={tmp_path}/out"])
+    assert load_file(tmp_path / "out" / WEIGHTS)["conv_in.weight"].dtype == torch.float16
+    config = typed(f"model.pretrained={tmp_path}/out", f"model.features={tmp_path}/out")
+    config.model.prepare()
+    config.model.build(config.dataset, torch.device("cpu"), 0)
+
+
+def test_a_killed_training_goes_on_and_other_settings_are_refused(tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    pretrain_public.main(["+pretraining=digits_step1", *FAST, f"out={whole}"])
+    save = pretraining._save
+
+    def save_and_die(path: Path, step: int, *rest: Any) -> None:
+        save(path, step, *rest)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    parts = ["+pretraining=digits_step1", *FAST, f"out={tmp_path}/parts"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "_save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_public.main(parts)
+    assert not (tmp_path / "parts" / "unet").exists()
+    with pytest.raises(InputError, match="unfinished training with other settings"):
+        pretrain_public.main([*parts, "seed=1"])
+    pretrain_public.main(parts)
+    assert (tmp_path / "parts" / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    with pytest.raises(InputError, match="holds no U-Net yet"):
+        pretrain_public.main(parts)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["recipe.steps=0"], "recipe.steps=0"),
+        (["+recipe.stepps=1"], "recipe.stepps"),
+        (["model.pretrained=/nowhere"], "model.pretrained=/nowhere"),
+        (["recipe.classes=[eleven]"], "recipe.classes"),
+        (["dataset=svhn", "model=loda_unet"], "one with public images"),
+        (["model.labels=5"], "model.labels=5"),
+    ],
+)
+def test_bad_settings_are_refused(overrides, message, tmp_path):
+    with pytest.raises(Exception, match=message):
+        pretrain_public.main([*FAST, f"out={tmp_path}/out", *overrides])
+    assert not (tmp_path / "out" / "unet").exists()
