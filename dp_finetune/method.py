@@ -48,11 +48,12 @@ class Precision(Enum):
 
 @dataclass(kw_only=True)
 class DPDiffusion(Method):
-    """Batches are Poisson samples with rate `batch_size` / N; a step costs one subsampled Gaussian mechanism."""
+    """Batches are Poisson samples: every example with probability q. A step costs one subsampled Gaussian mechanism."""
 
     name: str = "dp_diffusion"
     steps: int = 100
-    batch_size: int = 256  # expected
+    batch_size: int | None = 256  # expected: q = batch_size / N
+    sample_rate: float | None = None  # q itself, with batch_size=null
     augmult: int = 8
     augmentations: list[Augmentation] = field(default_factory=list)
     timestep_mixture: list[Interval] = field(default_factory=list)
@@ -71,10 +72,14 @@ class DPDiffusion(Method):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require_matching_labels(self, dataset, model)
-        for key in ("steps", "batch_size", "augmult"):
+        for key in ("steps", "augmult"):
             require(getattr(self, key) >= 1, f"method.{key}", getattr(self, key), "1 or more")
-        allowed = f"at most the {dataset.num_private} private images"
-        require(self.batch_size <= dataset.num_private, "method.batch_size", self.batch_size, allowed)
+        if self.sample_rate is None:
+            size, allowed = self.batch_size, f"1 to the {dataset.num_private} private images, or null and method.sample_rate"
+            require(size is not None and 1 <= size <= dataset.num_private, "method.batch_size", size, allowed)
+        else:
+            require(0 < self.sample_rate <= 1, "method.sample_rate", self.sample_rate, "above 0, to 1")
+            require(self.batch_size is None, "method.batch_size", self.batch_size, "null, as method.sample_rate is set")
         for key in ("max_grad_norm", "learning_rate", "memory_gib"):
             require(0 < getattr(self, key) < float("inf"), f"method.{key}", getattr(self, key), "a finite number above 0")
         require(0 <= self.weight_decay < float("inf"), "method.weight_decay", self.weight_decay, "0 or more")
@@ -96,7 +101,7 @@ class DPDiffusion(Method):
         ]
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        trained = self.steps * self.batch_size * self.augmult
+        trained = round(self.steps * self._expected_batch(dataset) * self.augmult)
         sampled = self.num_samples * model.calls(guidance=self.guidance)
         return {"steps": self.steps, "network_calls": trained + sampled, "backward_calls": trained}
 
@@ -167,7 +172,12 @@ class DPDiffusion(Method):
         ema.copy_to(generator.unet)
 
     def _mechanism(self, noise_multiplier: float, dataset: Dataset) -> SampledGaussian:
-        return SampledGaussian(noise_multiplier, self.batch_size / dataset.num_private)
+        rate = self.sample_rate or self._expected_batch(dataset) / dataset.num_private
+        return SampledGaussian(noise_multiplier, rate)
+
+    def _expected_batch(self, dataset: Dataset) -> float:
+        """q·N"""
+        return self.batch_size or (self.sample_rate or 0.0) * dataset.num_private
 
     def _optimizer(self, parameters: list[torch.nn.Parameter], run: Run) -> PrivateOptimizer:
         kinds: dict[OptimizerName, Any] = {
@@ -180,7 +190,7 @@ class DPDiffusion(Method):
             plain,
             noise_multiplier=run.noise_multiplier,
             max_grad_norm=self.max_grad_norm,
-            expected_batch_size=self.batch_size,  # q·N, never the realised size
+            expected_batch_size=self._expected_batch(run.dataset),  # type: ignore[arg-type]  # a divisor, whole or not
         )
 
     def _engine(self, unet: Any, checkpoints: Path) -> Any:

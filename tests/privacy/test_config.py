@@ -21,3 +21,7 @@ def test_a_smaller_dataset_changes_delta_and_sample_rate():
     assert one.delta == 6.9e-4
     (spend,) = one.method.spends(1.0, one.dataset, one.privacy)
     assert spend.mechanism.sample_rate == 256 / 718  # type: ignore[attr-defined]
+    two = typed("method=dp_diffusion", "method.batch_size=null", "method.sample_rate=0.25", "dataset.fraction=0.01")
+    (spend,) = two.method.spends(1.0, two.dataset, two.privacy)
+    assert spend.mechanism.sample_rate == 0.25  # type: ignore[attr-defined]
+    assert two.method.work(two.dataset, two.model)["backward_calls"] == round(100 * 0.25 * 14 * 4)
