@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-slow lint reference pretrain bench ablation lock clean
+.PHONY: help setup demo test test-slow lint reference pretrain bench studies lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,8 +39,9 @@ pretrain: setup  ## train the embedded public model again, from printed digits a
 bench: setup     ## what DP gradients cost beside ordinary training (about 5 minutes)
 	@$(BIN)/python -m scripts.bench_dp_step
 
-ablation: setup  ## views and timestep bias of dp_diffusion on the digits (about 25 minutes)
-	@$(BIN)/python -m scripts.ablate_views
+studies: setup   ## the sweeps behind docs/digits.md: views, adapters, shrinking private data (about two hours)
+	@for study in dp_diffusion/views dp_loda/adapters dp_loda/fractions; do \
+	    $(BIN)/python run.py +experiment=$$study hydra.sweep.dir=runs/studies/$$study || exit 1; done
 
 lock: setup      ## write the installed versions to constraints.txt
 	@{ echo "# Versions that were tested together; made by 'make lock'."; $(BIN)/python -m pip freeze --exclude dp-image-synthesis; } > constraints.txt

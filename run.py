@@ -24,6 +24,7 @@ import hydra
 import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf.help import one_line, print_help
@@ -48,7 +49,12 @@ CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
 def main(cfg: DictConfig) -> None:
-    folder = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    hydra_config = HydraConfig.get()
+    folder = RunDir(Path(hydra_config.runtime.output_dir))
+    sweeping = hydra_config.mode is RunMode.MULTIRUN
+    if sweeping and folder.finished and _difference(folder.config.read_text(), cfg) is None:
+        console.print(f"{folder.path}: finished before, kept", highlight=False)
+        return
     try:
         synthesise(cfg, folder)
     except Exception as error:  # here, before Hydra adds lines of its own
@@ -88,7 +94,8 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
 
     if folder.published is None:
         ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
-        private = PrivateDataset(config.dataset.private, config.dataset.num_private, len(config.dataset.classes), ledger)
+        data = config.dataset
+        private = PrivateDataset(data.private, data.num_private, len(data.classes), ledger, data.may_be_fewer)
         started = time.time()
         run = Run(
             dataset=config.dataset,

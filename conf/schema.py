@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from baselines.methods import PublicOnly, RealData
 from data.dataset import Dataset
 from data.digits import Digits
+from data.folder import Folder
 from data.imagenet import ImageNet
 from data.published import Camelyon17, Published
 from dp_finetune.loda import DPLoDA
@@ -26,7 +27,7 @@ from privacy.config import Privacy
 from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
-    "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17, "imagenet": ImageNet},
+    "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17, "imagenet": ImageNet, "folder": Folder},
     "method": {
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,

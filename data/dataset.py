@@ -76,6 +76,11 @@ class Dataset:
     def test(self) -> SampleSet:
         raise NotImplementedError
 
+    @property
+    def may_be_fewer(self) -> bool:
+        """Whether some of `num_private` images may turn out unreadable and be left out: to the mechanisms they are absent."""
+        return False
+
     def check(self) -> None:
         """Raise InputError for settings that cannot be used; opens no private image."""
         require(self.class_counts in ClassCounts, "dataset.class_counts", self.class_counts, "one of uniform, public, laplace")

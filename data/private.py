@@ -13,10 +13,13 @@ from privacy.mechanisms import Mechanism
 
 
 class PrivateDataset:
-    """Private images behind a ledger. `size`, `num_classes` are public; the images are loaded at the first spend."""
+    """Private images behind a ledger. `size`, `num_classes` are public; the images are loaded at the first spend.
 
-    def __init__(self, load: Callable[[], SampleSet], size: int, num_classes: int, ledger: Ledger):
-        self.size, self.num_classes, self._ledger = size, num_classes, ledger
+    `fewer`: there may be less than `size` of them; nobody is told how many, and rates and divisors stay those of `size`.
+    """
+
+    def __init__(self, load: Callable[[], SampleSet], size: int, num_classes: int, ledger: Ledger, fewer: bool = False):
+        self.size, self.num_classes, self._ledger, self._fewer = size, num_classes, ledger, fewer
         self._load = load
         self._samples: SampleSet | None = None
 
@@ -28,7 +31,8 @@ class PrivateDataset:
         self._ledger.spend(purpose, mechanism)
         if self._samples is None:
             samples = self._load()
-            if len(samples) != self.size or samples.num_classes != self.num_classes:  # the true numbers stay unsaid
+            wrong_size = len(samples) > self.size or (len(samples) < self.size and not self._fewer)
+            if wrong_size or samples.num_classes != self.num_classes:  # the true numbers stay unsaid
                 raise InputError(f"dataset: is declared as {self.size} images of {self.num_classes} classes, and is not that")
             self._samples = samples
         return self._samples

@@ -1,0 +1,111 @@
+"""The user's own images: `dataset=folder dataset.path=… dataset.image_size=…`. See `data.files` for what may be there."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import MISSING
+
+from data.dataset import Dataset
+from data.files import Listing, OnBad, decode, list_images
+from data.samples import SampleSet
+from errors import require
+from tracking.progress import console
+
+
+@dataclass(kw_only=True)
+class Folder(Dataset):
+    """Private: the images at `path`, but for the share `test_fraction` where there is no `test_path`.
+
+    A plan lists files and opens none. A run decodes every image once, before anything is spent, and keeps uint8 pixels.
+    """
+
+    name: str = "folder"
+    path: str = MISSING
+    test_path: str | None = None
+    test_fraction: float = 0.2  # without test_path: which images is decided by the hash of their names
+    public_path: str | None = None  # public images of the same kind, for pre-training
+    image_size: int = MISSING
+    image_channels: int = 3
+    on_bad: OnBad = OnBad.error
+
+    @property
+    def num_train(self) -> int:
+        return len(self._lists[0])
+
+    @property
+    def num_public(self) -> int:
+        return len(self._public_list) if self._public_list else 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, self.image_channels)
+
+    @property
+    def classes(self) -> list[str]:
+        return self._lists[0].classes
+
+    @property
+    def public_classes(self) -> list[str]:
+        return self._public_list.classes if self._public_list else []
+
+    @property
+    def may_be_fewer(self) -> bool:
+        return self.on_bad is OnBad.skip
+
+    def check(self) -> None:
+        super().check()
+        require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "1 to 4096")
+        require(self.image_channels in (1, 3), "dataset.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
+        require(0 < self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
+        for key in ("path", "test_path", "public_path"):
+            value = getattr(self, key)
+            require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
+        if self.test_path is not None:
+            same = self._lists[1].classes == self.classes
+            require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.classes)}")
+        for part, listing in zip(("private", "test"), self._lists, strict=True):
+            counts = np.bincount(listing.labels, minlength=len(self.classes))
+            empty = self.classes[int(np.argmin(counts))]
+            require(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"a {part} image of class {empty}")
+
+    def prepare(self) -> None:
+        for part, (_, bad) in zip(("private", "test"), self._decoded, strict=True):
+            if bad:
+                console.print(f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}", highlight=False)
+
+    def train(self) -> SampleSet:
+        return self._decoded[0][0]
+
+    def test(self) -> SampleSet:
+        return self._decoded[1][0]
+
+    def public(self) -> SampleSet:
+        assert self._public_list is not None
+        return decode(self._public_list, self.shape, self.on_bad)[0]
+
+    @functools.cached_property
+    def _lists(self) -> tuple[Listing, Listing]:
+        """Private and test."""
+        everything = list_images(Path(self.path))
+        if self.test_path is not None:
+            return everything, list_images(Path(self.test_path))
+        held_out = np.array([_uniform(name) < self.test_fraction for name in everything.names])
+        return everything[np.flatnonzero(~held_out)], everything[np.flatnonzero(held_out)]
+
+    @functools.cached_property
+    def _public_list(self) -> Listing | None:
+        return None if self.public_path is None else list_images(Path(self.public_path))
+
+    @functools.cached_property
+    def _decoded(self) -> list[tuple[SampleSet, list[str]]]:
+        return [decode(listing, self.shape, self.on_bad) for listing in self._lists]
+
+
+def _uniform(name: str) -> float:
+    """In [0, 1), from the name alone: one image more or less moves no other between private and test."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64

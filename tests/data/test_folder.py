@@ -1,0 +1,280 @@
+"""The user's own images: every layout, every bad file, and that adding one image moves no other."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.dataset import ClassCounts
+from data.files import MAX_PIXELS, OnBad, decode, list_images
+from data.folder import Folder
+from data.samples import SampleSet
+from errors import InputError
+from tests.command import call, published
+
+RNG = np.random.default_rng(0)
+
+
+def png(pixels: np.ndarray, format: str = "PNG", mode: str | None = None) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels, mode).save(file, format)
+    return file.getvalue()
+
+
+def picture(side: int = 8, channels: int = 3) -> np.ndarray:
+    return RNG.integers(0, 256, (side, side, channels) if channels == 3 else (side, side)).astype(np.uint8)
+
+
+def class_folders(root: Path, count: int = 20, side: int = 8) -> Path:
+    for i in range(count):
+        folder = root / ("cat" if i % 2 else "ant")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i:03d}.png").write_bytes(png(picture(side)))
+    return root
+
+
+def zipped(root: Path, files: dict[str, bytes]) -> Path:
+    path = root / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def folder(path: Path, **changes) -> Folder:
+    settings = dict(path=str(path), image_size=8, class_counts=ClassCounts.uniform)
+    return Folder(**{**settings, **changes})
+
+
+def with_json(labels, names=("00000/a.png", "00000/b.png", "00001/c.png")) -> dict[str, bytes]:
+    return {**{name: png(picture()) for name in names}, "dataset.json": json.dumps({"labels": labels}).encode()}
+
+
+LABELS = [["00000/a.png", 0], ["00000/b.png", 1], ["00001/c.png", 0]]
+
+
+def test_class_folders_are_split_by_name_and_complete(tmp_path):
+    dataset = folder(class_folders(tmp_path, 60))
+    dataset.check()
+    dataset.prepare()
+    private, test = dataset.private(), dataset.test()
+    assert dataset.classes == ["ant", "cat"]
+    assert (len(private), len(private) + len(test)) == (dataset.num_private, 60)
+    assert 3 <= len(test) <= 24
+    assert private.images.shape[1:] == dataset.shape == (8, 8, 3)
+    everything = {np.asarray(Image.open(path)).tobytes(): path.parent.name for path in tmp_path.rglob("*.png")}
+    for part in (private, test):
+        assert all(
+            everything.pop(image.tobytes()) == dataset.classes[label]
+            for image, label in zip(part.images, part.labels, strict=True)
+        )
+    assert not everything
+
+
+def test_one_more_image_moves_no_other(tmp_path):
+    class_folders(tmp_path, 40)
+    before = folder(tmp_path)
+    sets = {image.tobytes() for image in before.test().images}
+    (tmp_path / "ant" / "new.png").write_bytes(png(picture()))
+    after = folder(tmp_path)
+    assert sets <= {image.tobytes() for image in after.test().images}
+    assert len(after.test()) + len(after.private()) == 41
+
+
+def test_a_test_folder_of_its_own_leaves_all_images_private(tmp_path):
+    dataset = folder(class_folders(tmp_path / "a", 10), test_path=str(class_folders(tmp_path / "b", 4)))
+    dataset.check()
+    assert (len(dataset.private()), len(dataset.test())) == (10, 4)
+    (tmp_path / "b" / "dog").mkdir()
+    (tmp_path / "b" / "dog" / "x.png").write_bytes(png(picture()))
+    with pytest.raises(InputError, match=r"dataset\.test_path=.*the classes of dataset\.path: ant, cat"):
+        folder(tmp_path / "a", test_path=str(shutil.copytree(tmp_path / "b", tmp_path / "c"))).check()
+
+
+def test_edm_archives_and_folders_are_read_alike(tmp_path):
+    files = with_json(LABELS)
+    for name, content in files.items():
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(content)
+    one, two = (list_images(path) for path in (zipped(tmp_path, files), tmp_path / "folder"))
+    assert one.classes == two.classes == ["0", "1"]
+    assert one.labels.tolist() == two.labels.tolist() == [0, 1, 0]
+    first, second = (decode(listing, (8, 8, 3))[0] for listing in (one, two))
+    assert np.array_equal(first.images, second.images)
+
+
+def test_a_release_is_a_dataset(tmp_path):
+    samples = SampleSet(np.stack([picture() for _ in range(90)]), np.arange(90) % 3, 3)
+    samples.save(tmp_path / "samples.npz")
+    dataset = folder(tmp_path / "samples.npz")
+    dataset.check()
+    assert len(dataset.private()) + len(dataset.test()) == 90
+
+
+def test_every_image_gets_the_shape_of_the_model(tmp_path):
+    class_folders(tmp_path, 20)
+    (tmp_path / "ant" / "wide.jpg").write_bytes(png(np.full((20, 40, 3), 9, np.uint8), "JPEG"))
+    (tmp_path / "ant" / "grey.png").write_bytes(png(np.full((3, 3), 200, np.uint8)))
+    palette = Image.new("P", (5, 5), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.save(tmp_path / "cat" / "palette.png")
+    listing = list_images(tmp_path)
+    samples, bad = decode(listing, (8, 8, 3))
+    of = dict(zip(listing.names, samples.images, strict=True))
+    assert not bad
+    assert np.abs(of["ant/wide.jpg"].astype(int) - 9).max() <= 2
+    assert (of["ant/grey.png"] == 200).all()
+    assert (of["cat/palette.png"] == [255, 0, 0]).all()
+    assert decode(listing, (4, 4, 1))[0].images.shape == (23, 4, 4, 1)
+
+
+def test_a_central_square_is_kept(tmp_path):
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, 4:12] = 255
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(png(pixels))
+    assert (decode(list_images(tmp_path), (8, 8, 3))[0].images == 255).all()
+
+
+BAD = {
+    "zero bytes": b"",
+    "truncated": png(picture(64))[:200],
+    "no image": b"hello",
+    "transparency": png(RNG.integers(0, 256, (8, 8, 4)).astype(np.uint8)),
+    "16 bits": png(RNG.integers(0, 60000, (8, 8)).astype(np.uint16)),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_image_is_named_or_skipped_and_counted(kind, tmp_path, capsys):
+    class_folders(tmp_path, 30)
+    (tmp_path / "ant" / "000.png").write_bytes(BAD[kind])
+    dataset = folder(tmp_path, test_path=str(class_folders(tmp_path.parent / f"{tmp_path.name}-test", 4)))
+    dataset.check()
+    with pytest.raises(InputError, match=r"ant/000\.png is no readable image"):
+        dataset.prepare()
+    skipping = folder(tmp_path, test_path=dataset.test_path, on_bad=OnBad.skip)
+    skipping.prepare()
+    assert len(skipping.private()) == skipping.num_private - 1 == 29
+    assert "1 private images are left out" in capsys.readouterr().err
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.files.MAX_PIXELS", 100)
+    class_folders(tmp_path, 2, side=11)
+    with pytest.raises(InputError, match="11×11 pixels"):
+        decode(list_images(tmp_path), (8, 8, 3))
+    assert MAX_PIXELS < Image.MAX_IMAGE_PIXELS  # type: ignore[operator]
+
+
+def in_root(root: Path) -> Path:
+    class_folders(root)
+    (root / "loose.png").write_bytes(png(picture()))
+    return root
+
+
+def empty_class(root: Path) -> Path:
+    class_folders(root)
+    (root / "dog").mkdir()
+    return root
+
+
+def twice(root: Path) -> Path:
+    path = zipped(root, {"a/x.png": png(picture())})
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/x.png", png(picture()))
+    return path
+
+
+WRONG = {
+    "in-no-class": (in_root, "loose.png is not in a class folder"),
+    "empty-class": (empty_class, "class dog has no image"),
+    "empty": (lambda root: root, "holds no images"),
+    "climbs": (lambda root: zipped(root, {"../x.png": png(picture())}), "outside the archive"),
+    "absolute": (lambda root: zipped(root, {"/etc/x.png": png(picture())}), "outside the archive"),
+    "twice": (twice, "holds a/x.png twice"),
+    "no-label": (lambda root: zipped(root, with_json(LABELS[:2])), "00001/c.png has no label"),
+    "two-labels": (lambda root: zipped(root, with_json([*LABELS, LABELS[0]])), "00000/a.png has two labels"),
+    "negative": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", -1]])), "no class number: 00001/c.png: -1"),
+    "float": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", 0.5]])), "no class number"),
+    "gap": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", 3]])), "class 2 has no image"),
+    "null-labels": (lambda root: zipped(root, with_json(None)), "has no labels"),
+    "lost-file": (lambda root: zipped(root, with_json([*LABELS, ["d.png", 0]])), "d.png is in dataset.json, and not among"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_layout_is_named(make, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        list_images(make(tmp_path))
+
+
+@pytest.mark.parametrize("harm", ["torn", "no labels", "text"])
+def test_a_wrong_npz_is_named(harm, tmp_path):
+    path = tmp_path / "x.npz"
+    if harm == "torn":
+        SampleSet(np.stack([picture()]), np.zeros(1, np.int64), 1).save(path)
+        path.write_bytes(path.read_bytes()[:-60])
+    elif harm == "text":
+        path.write_text("hello")
+    else:
+        np.savez(path, images=np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"x\.npz"):
+        list_images(path)
+
+
+def test_a_plan_opens_no_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was opened"))
+    dataset = folder(class_folders(tmp_path, 60))
+    dataset.check()
+    assert dataset.facts()["classes"] == ["ant", "cat"]
+
+
+@pytest.mark.usefixtures("here")
+def test_from_a_folder_of_images_to_a_release(tmp_path):
+    class_folders(tmp_path / "mine", 40)
+    settings = ["dataset=folder", f"dataset.path={tmp_path}/mine", "dataset.image_size=8", "dataset.image_channels=1"]
+    settings += [
+        "+experiment=dp_diffusion/smoke",
+        "method.steps=1",
+        "method.num_samples=4",
+        "model.respacing=4",
+        "eval=none",
+        "device=cpu",
+    ]
+    result = call(*settings)
+    assert result.code == 0, result.err
+    assert SampleSet.load(published(Path("run")) / "samples.npz").images.shape == (4, 8, 8, 1)
+    (tmp_path / "mine" / "ant" / "bad.png").write_bytes(b"")
+    result = call(*settings, "hydra.run.dir=second")
+    assert result.code == 2
+    assert "ant/bad.png" in result.err
+    assert result.err.count("\n") == 1
+    assert not Path("second").exists()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("dataset.path=/nowhere", "dataset.path=/nowhere"),
+        ("dataset.image_size=0", "dataset.image_size=0"),
+        ("dataset.image_channels=2", "dataset.image_channels=2"),
+        ("dataset.test_fraction=1", "dataset.test_fraction=1"),
+        ("dataset.public_path=/nowhere", "dataset.public_path=/nowhere"),
+    ],
+)
+def test_wrong_settings_are_one_line(override, word, tmp_path):
+    class_folders(tmp_path / "mine", 40)
+    settings = ["dataset=folder", f"dataset.path={tmp_path}/mine", "dataset.image_size=8", "dataset.image_channels=1"]
+    result = call(*settings, override)
+    assert result.code == 2
+    assert word in result.err
+    assert result.err.count("\n") == 1
