@@ -10,11 +10,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from baselines.methods import PublicOnly, RealData
+from data.celeba import CelebA
 from data.dataset import Dataset
 from data.digits import Digits
 from data.folder import Folder
 from data.imagenet import ImageNet
-from data.published import Camelyon17, Published
+from data.medical import Camelyon17
+from data.published import Published
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
 from errors import InputError, require
@@ -27,7 +29,14 @@ from privacy.config import Privacy
 from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
-    "dataset": {"digits": Digits, "published": Published, "camelyon17": Camelyon17, "imagenet": ImageNet, "folder": Folder},
+    "dataset": {
+        "digits": Digits,
+        "published": Published,
+        "camelyon17": Camelyon17,
+        "celeba": CelebA,
+        "imagenet": ImageNet,
+        "folder": Folder,
+    },
     "method": {
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,

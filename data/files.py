@@ -27,7 +27,7 @@ from errors import InputError
 
 T = TypeVar("T")
 MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memory
-MODES = ("1", "L", "P", "RGB")  # others carry transparency, ink or more than 8 bits, and converting them is a decision
+MODES = ("1", "L", "P", "RGB")  # besides opaque RGBA, LA; others carry transparency, ink or more bits: to convert is a decision
 
 _UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError,
@@ -99,8 +99,8 @@ def decode(listing: Listing, shape: tuple[int, int, int], on_bad: OnBad = OnBad.
         raise InputError(bad[0] + (f"; and {len(bad) - 1} more" if len(bad) > 1 else "") + "; or dataset.on_bad=skip")
     good = np.array([not error for error in errors])
     labels = listing.labels[good]
-    if (np.bincount(labels, minlength=len(listing.classes)) == 0).any():
-        raise InputError(f"{listing.where}: a class is empty without its bad images; the first: {bad[0]}")
+    if lost := set(listing.labels.tolist()) - set(labels.tolist()):
+        raise InputError(f"{listing.where}: class {listing.classes[min(lost)]} has no good image; the first bad one: {bad[0]}")
     return SampleSet(images if not bad else images[good], labels, len(listing.classes)), bad
 
 
@@ -110,9 +110,10 @@ def _pixels(found: bytes | np.ndarray, shape: tuple[int, int, int]) -> np.ndarra
     with Image.open(io.BytesIO(found)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
-        if image.mode not in MODES:
+        opaque = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255)
+        if image.mode not in MODES and not opaque:
             raise ValueError(f"mode {image.mode}; convert it to RGB or grey")
-        pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     return conform(_central_square(pixels.reshape(*pixels.shape[:2], -1))[None], shape)[0]
 
 

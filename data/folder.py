@@ -10,19 +10,15 @@ from pathlib import Path
 import numpy as np
 from omegaconf import MISSING
 
-from data.dataset import Dataset
-from data.files import Listing, OnBad, decode, list_images
+from data.files import Listing, decode, list_images
+from data.listed import Listed
 from data.samples import SampleSet
 from errors import require
-from tracking.progress import console
 
 
 @dataclass(kw_only=True)
-class Folder(Dataset):
-    """Private: the images at `path`, but for the share `test_fraction` where there is no `test_path`.
-
-    A plan lists files and opens none. A run decodes every image once, before anything is spent, and keeps uint8 pixels.
-    """
+class Folder(Listed):
+    """Private: the images at `path`, but for the share `test_fraction` where there is no `test_path`."""
 
     name: str = "folder"
     path: str = MISSING
@@ -31,11 +27,6 @@ class Folder(Dataset):
     public_path: str | None = None  # public images of the same kind, for pre-training
     image_size: int = MISSING
     image_channels: int = 3
-    on_bad: OnBad = OnBad.error
-
-    @property
-    def num_train(self) -> int:
-        return len(self._lists[0])
 
     @property
     def num_public(self) -> int:
@@ -53,10 +44,6 @@ class Folder(Dataset):
     def public_classes(self) -> list[str]:
         return self._public_list.classes if self._public_list else []
 
-    @property
-    def may_be_fewer(self) -> bool:
-        return self.on_bad is OnBad.skip
-
     def check(self) -> None:
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "1 to 4096")
@@ -73,24 +60,11 @@ class Folder(Dataset):
             empty = self.classes[int(np.argmin(counts))]
             require(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"a {part} image of class {empty}")
 
-    def prepare(self) -> None:
-        for part, (_, bad) in zip(("private", "test"), self._decoded, strict=True):
-            if bad:
-                console.print(f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}", highlight=False)
-
-    def train(self) -> SampleSet:
-        return self._decoded[0][0]
-
-    def test(self) -> SampleSet:
-        return self._decoded[1][0]
-
     def public(self) -> SampleSet:
         assert self._public_list is not None
         return decode(self._public_list, self.shape, self.on_bad)[0]
 
-    @functools.cached_property
-    def _lists(self) -> tuple[Listing, Listing]:
-        """Private and test."""
+    def lists(self) -> tuple[Listing, Listing]:
         everything = list_images(Path(self.path))
         if self.test_path is not None:
             return everything, list_images(Path(self.test_path))
@@ -100,10 +74,6 @@ class Folder(Dataset):
     @functools.cached_property
     def _public_list(self) -> Listing | None:
         return None if self.public_path is None else list_images(Path(self.public_path))
-
-    @functools.cached_property
-    def _decoded(self) -> list[tuple[SampleSet, list[str]]]:
-        return [decode(listing, self.shape, self.on_bad) for listing in self._lists]
 
 
 def _uniform(name: str) -> float:

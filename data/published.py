@@ -1,25 +1,18 @@
-"""Datasets of the papers, from their official files, and their public counterparts. Nothing is downloaded unless
-`dataset.download=true`.
+"""Datasets of the papers, from their official files. Nothing is downloaded unless `dataset.download=true`.
 
-MNIST, Fashion-MNIST, CIFAR-10 and SVHN are read by torchvision; Camelyon17 is the patch version of WILDS (Koh et al. 2021).
+MNIST, Fashion-MNIST, CIFAR-10 and SVHN, read by torchvision.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from data.dataset import Dataset
-from data.imagenet import ImageNet
-from data.images import conform
+from data.counterpart import WithCounterpart
 from data.samples import SampleSet
 from errors import InputError, require
 
@@ -47,54 +40,21 @@ FACTS = {
 }
 
 
-class PublicName(Enum):
-    """The public counterpart: images that a public model is trained on."""
-
-    none = "none"
-    svhn = "svhn"
-    imagenet32 = "imagenet32"
-
-
 @dataclass(kw_only=True)
-class Published(Dataset):
+class Published(WithCounterpart):
     """Private: the training split, in its order, without the last `held_out` images; test: the test split."""
 
     path: str = "datasets"  # the folder that torchvision calls root
     download: bool = False
     held_out: int = 0
-    public_name: PublicName = PublicName.none
-    public_path: str = "datasets"
 
     @property
     def num_train(self) -> int:
         return FACTS[self.name].num_train - self.held_out
 
     @property
-    def num_public(self) -> int:
-        return self._counterpart.num_train if self._counterpart else 0
-
-    @property
     def shape(self) -> tuple[int, int, int]:
         return FACTS[self.name].shape
-
-    @property
-    def public_classes(self) -> list[str]:
-        return self._counterpart.classes if self._counterpart else []
-
-    def public(self) -> SampleSet:
-        assert self._counterpart is not None
-        self._counterpart.prepare()
-        samples = self._counterpart.train()
-        return SampleSet(conform(samples.images, self.shape), samples.labels, samples.num_classes)
-
-    @property
-    def _counterpart(self) -> Dataset | None:
-        place: dict[str, Any] = {"path": self.public_path, "class_counts": self.class_counts}
-        if self.public_name is PublicName.imagenet32:
-            return ImageNet(**place)
-        return (
-            Published(name=self.public_name.value, download=self.download, **place) if self.public_name.value in FACTS else None
-        )
 
     @property
     def classes(self) -> list[str]:
@@ -133,62 +93,3 @@ class Published(Dataset):
             images = images.transpose(0, 2, 3, 1)
         labels = np.asarray(loaded.labels if facts.loader == "SVHN" else loaded.targets)
         return SampleSet(images.reshape(-1, *facts.shape), labels.astype(np.int64), len(facts.classes))
-
-
-@dataclass(kw_only=True)
-class Camelyon17(Dataset):
-    """Tumour or not in 96×96 patches of lymph nodes, area-averaged to `image_size`; WILDS' official splits.
-
-    Private: the training patches (hospitals 0, 3 and 4); test: hospital 2.
-    """
-
-    name: str = "camelyon17"
-    path: str = "datasets/camelyon17_v1.0"
-    image_size: int = 64
-
-    @property
-    def num_train(self) -> int:
-        return 302_436
-
-    @property
-    def num_public(self) -> int:
-        return 0
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, 3)
-
-    @property
-    def classes(self) -> list[str]:
-        return ["no tumour", "tumour"]
-
-    def check(self) -> None:
-        super().check()
-        require(self.image_size in (32, 64, 96), "dataset.image_size", self.image_size, "one of 32, 64, 96")
-
-    def prepare(self) -> None:
-        require(
-            Path(self.path, "metadata.csv").exists(), "dataset.path", self.path, "has no metadata.csv of WILDS' camelyon17_v1.0"
-        )
-
-    def train(self) -> SampleSet:
-        return self._read(lambda row: row["split"] == "0" and row["center"] in "034")
-
-    def test(self) -> SampleSet:
-        return self._read(lambda row: row["center"] == "2")
-
-    def _read(self, wanted: Any) -> SampleSet:
-        with Path(self.path, "metadata.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if wanted(row)]
-        with ThreadPoolExecutor() as pool:
-            images = np.stack(list(pool.map(self._patch, rows))) if rows else np.empty((0, *self.shape), np.uint8)
-        return SampleSet(images, np.array([int(row["tumor"]) for row in rows], np.int64), 2)
-
-    def _patch(self, row: dict[str, str]) -> np.ndarray:
-        node = f"patient_{row['patient']}_node_{row['node']}"
-        file = Path(self.path, "patches", node, f"patch_{node}_x_{row['x_coord']}_y_{row['y_coord']}.png")
-        try:
-            with Image.open(file) as image:
-                return np.asarray(image.convert("RGB").resize((self.image_size, self.image_size), Image.Resampling.BOX))
-        except OSError as error:
-            raise InputError(f"{file}: is no readable image ({error})") from error

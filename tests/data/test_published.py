@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision.datasets
-from PIL import Image
 from scipy.io import savemat
 
 import data.published
 from data.dataset import ClassCounts
-from data.published import FACTS, Camelyon17, Published
+from data.published import FACTS, Published
 from errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -98,43 +97,3 @@ def test_a_truncated_file_is_one_clear_error(tmp_path, small):
 def test_a_hold_out_leaves_something(held_out):
     with pytest.raises(InputError, match=r"dataset\.held_out="):
         Published(name="mnist", class_counts=ClassCounts.uniform, held_out=held_out).check()
-
-
-ROWS = [  # patient, node, x, y, tumour, slide, centre, split
-    (4, 4, 3328, 21792, 1, 10, 0, 0),
-    (4, 4, 3200, 22272, 0, 10, 0, 1),
-    (17, 1, 1, 2, 0, 11, 3, 0),
-    (40, 2, 5, 6, 1, 20, 2, 0),
-    (22, 0, 7, 8, 1, 30, 1, 0),
-]
-
-
-def write_camelyon(root: Path) -> dict[tuple[int, int], np.ndarray]:
-    header = ",patient,node,x_coord,y_coord,tumor,slide,center,split"
-    lines = [f"{i},{patient:03d}," + ",".join(map(str, rest)) for i, (patient, *rest) in enumerate(ROWS)]
-    (root / "metadata.csv").write_text("\n".join([header, *lines]) + "\n")
-    images = {}
-    for patient, node, x, y, *_ in ROWS:
-        folder = root / "patches" / f"patient_{patient:03d}_node_{node}"
-        folder.mkdir(parents=True, exist_ok=True)
-        images[x, y] = RNG.integers(0, 256, (96, 96, 4)).astype(np.uint8)
-        Image.fromarray(images[x, y]).save(folder / f"patch_patient_{patient:03d}_node_{node}_x_{x}_y_{y}.png")
-    return images
-
-
-def test_camelyon_splits_are_those_of_wilds_and_patches_are_area_averages(tmp_path):
-    images = write_camelyon(tmp_path)
-    dataset = Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform, image_size=32)
-    dataset.prepare()
-    private, test = dataset.private(), dataset.test()
-    assert (private.labels.tolist(), test.labels.tolist()) == ([1, 0], [1])
-    area = images[3328, 21792][..., :3].reshape(32, 3, 32, 3, 3).mean((1, 3))
-    assert np.abs(private.images[0] - area).max() <= 1
-
-
-def test_a_damaged_patch_is_named(tmp_path):
-    write_camelyon(tmp_path)
-    file = next((tmp_path / "patches").rglob("*x_1_*.png"))
-    file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"x_1_y_2\.png: is no readable image"):
-        Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform).private()

@@ -1,0 +1,64 @@
+"""CelebA (Liu et al. 2015), aligned faces from the official files; the label is the attribute `Male`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.counterpart import WithCounterpart
+from data.files import Listing
+from data.listed import Listed
+from errors import InputError, require
+
+ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
+
+
+@dataclass(kw_only=True)
+class CelebA(Listed, WithCounterpart):
+    """Private: the training partition; test: the test partition. The central 178×178 pixels, resized to `image_size`."""
+
+    name: str = "celeba"
+    path: str = "datasets/celeba"
+    image_size: int = 32
+    attribute: str = "Male"
+
+    @property
+    def num_train(self) -> int:
+        return 162_770
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    @property
+    def classes(self) -> list[str]:
+        return [f"not {self.attribute.lower()}", self.attribute.lower()]
+
+    def check(self) -> None:
+        super().check()
+        require(8 <= self.image_size <= 178, "dataset.image_size", self.image_size, "8 to 178")
+
+    def prepare(self) -> None:
+        for name in (ATTRIBUTES, PARTITION, IMAGES):
+            require(Path(self.path, name).exists(), "dataset.path", self.path, f"has no {name} of CelebA")
+        super().prepare()
+
+    def lists(self) -> tuple[Listing, Listing]:
+        lines = Path(self.path, ATTRIBUTES).read_text().splitlines()  # a count, the names of attributes, a line for each image
+        names = lines[1].split() if len(lines) > 1 else []
+        require(self.attribute in names, "dataset.attribute", self.attribute, f"one of {', '.join(names)}")
+        column = names.index(self.attribute) + 1
+        try:
+            male = {row[0]: int(row[column] == "1") for row in (line.split() for line in lines[2:] if line.strip())}
+            parts = [line.split() for line in Path(self.path, PARTITION).read_text().splitlines() if line.strip()]
+            chosen = {part: [(name, male[name]) for name, of in parts if of == part] for part in ("0", "2")}
+        except (IndexError, KeyError, ValueError) as error:
+            raise InputError(f"dataset.path={self.path}: {ATTRIBUTES} and {PARTITION} do not fit each other ({error})") from error
+        return self._listing(chosen["0"]), self._listing(chosen["2"])
+
+    def _listing(self, pairs: list[tuple[str, int]]) -> Listing:
+        folder = Path(self.path, IMAGES)
+        labels = np.array([label for _, label in pairs], np.int64)
+        return Listing(folder, self.classes, [name for name, _ in pairs], labels, lambda name: (folder / name).read_bytes())

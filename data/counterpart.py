@@ -1,0 +1,49 @@
+"""The public counterpart of a dataset: images that a public model is trained on before any private one is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from data.dataset import Dataset
+from data.images import conform
+from data.samples import SampleSet
+
+
+class PublicName(Enum):
+    none = "none"
+    svhn = "svhn"
+    imagenet32 = "imagenet32"
+    imagenet64 = "imagenet64"
+
+
+@dataclass(kw_only=True)
+class WithCounterpart(Dataset):
+    public_name: PublicName = PublicName.none
+    public_path: str = "datasets"  # where its official files are
+
+    @property
+    def num_public(self) -> int:
+        return self._counterpart.num_train if self._counterpart else 0
+
+    @property
+    def public_classes(self) -> list[str]:
+        return self._counterpart.classes if self._counterpart else []
+
+    def public(self) -> SampleSet:
+        assert self._counterpart is not None
+        self._counterpart.prepare()
+        samples = self._counterpart.train()
+        return SampleSet(conform(samples.images, self.shape), samples.labels, samples.num_classes)
+
+    @property
+    def _counterpart(self) -> Dataset | None:
+        from data.imagenet import ImageNet
+        from data.published import Published
+
+        place: dict[str, Any] = {"name": self.public_name.value, "path": self.public_path, "class_counts": self.class_counts}
+        if self.public_name is PublicName.svhn:
+            return Published(**place)
+        size = {PublicName.imagenet32: 32, PublicName.imagenet64: 64}.get(self.public_name)
+        return ImageNet(**place, image_size=size) if size else None

@@ -1,0 +1,61 @@
+"""Datasets of image files: listed for a plan, decoded once before anything is spent, kept as uint8."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from data.dataset import Dataset
+from data.files import Listing, OnBad, decode
+from data.samples import SampleSet
+from errors import require
+from tracking.progress import console
+
+
+@dataclass(kw_only=True)
+class Listed(Dataset):
+    """`lists()` names private and test images; a plan opens none of them."""
+
+    on_bad: OnBad = OnBad.error
+
+    def lists(self) -> tuple[Listing, Listing]:
+        """Private (before `fraction`) and test images, without opening one."""
+        raise NotImplementedError
+
+    @property
+    def num_train(self) -> int:
+        return len(self._lists[0])
+
+    @property
+    def may_be_fewer(self) -> bool:
+        return self.on_bad is OnBad.skip
+
+    def prepare(self) -> None:
+        require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
+        for part, (_, bad) in zip(("private", "test"), self._decoded, strict=True):
+            if bad:
+                console.print(f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}", highlight=False)
+
+    def train(self) -> SampleSet:
+        return self._decoded[0][0]
+
+    def test(self) -> SampleSet:
+        return self._decoded[1][0]
+
+    @functools.cached_property
+    def _lists(self) -> tuple[Listing, Listing]:
+        return self.lists()
+
+    @functools.cached_property
+    def _decoded(self) -> list[tuple[SampleSet, list[str]]]:
+        return [decode(listing, self.shape, self.on_bad) for listing in self._lists]
+
+
+def saturated(images: np.ndarray, factor: float) -> np.ndarray:
+    """uint8 RGB [N, H, W, 3] with the saturation scaled: 0 is grey, 1 changes nothing (PE, Fig. 30)."""
+    if factor == 1:
+        return images
+    return np.stack([np.asarray(ImageEnhance.Color(Image.fromarray(pixels)).enhance(factor)) for pixels in images])

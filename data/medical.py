@@ -1,0 +1,85 @@
+"""Camelyon17, the patch version of WILDS (Koh et al. 2021)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.counterpart import WithCounterpart
+from data.files import Listing
+from data.listed import Listed, saturated
+from data.samples import SampleSet
+from errors import InputError, require
+
+Row = dict[str, str]
+COLUMNS = ("patient", "node", "x_coord", "y_coord", "tumor", "center", "split")
+
+
+@dataclass(kw_only=True)
+class Camelyon17(Listed, WithCounterpart):
+    """Tumour or not in 96×96 patches of lymph nodes, resized to `image_size`; WILDS' official splits.
+
+    Private: the training patches (hospitals 0, 3 and 4); test: hospital 2.
+    """
+
+    name: str = "camelyon17"
+    path: str = "datasets/camelyon17_v1.0"
+    image_size: int = 64
+    saturation: float = 1.0  # of private and test images, to move them away from the public ones; 0 is grey, 1 as they are
+
+    @property
+    def num_train(self) -> int:
+        return 302_436
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    @property
+    def classes(self) -> list[str]:
+        return ["no tumour", "tumour"]
+
+    def check(self) -> None:
+        super().check()
+        require(self.image_size in (32, 64, 96), "dataset.image_size", self.image_size, "one of 32, 64, 96")
+        require(0 <= self.saturation <= 10, "dataset.saturation", self.saturation, "0 (grey) to 10; 1 changes nothing")
+
+    def prepare(self) -> None:
+        listed = Path(self.path, "metadata.csv")
+        require(listed.exists(), "dataset.path", self.path, "has no metadata.csv of WILDS' camelyon17_v1.0")
+        super().prepare()
+
+    def train(self) -> SampleSet:
+        return self._shifted(super().train())
+
+    def test(self) -> SampleSet:
+        return self._shifted(super().test())
+
+    def _shifted(self, samples: SampleSet) -> SampleSet:
+        return SampleSet(saturated(samples.images, self.saturation), samples.labels, samples.num_classes)
+
+    def lists(self) -> tuple[Listing, Listing]:
+        with Path(self.path, "metadata.csv").open() as file:
+            reader = csv.DictReader(file)
+            if missing := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
+                raise InputError(f"dataset.path={self.path}: metadata.csv has no column {missing[0]}")
+            rows = list(reader)
+        return (
+            self._listing(rows, lambda row: row["split"] == "0" and row["center"] in "034"),
+            self._listing(rows, lambda row: row["center"] == "2"),
+        )
+
+    def _listing(self, rows: list[Row], wanted: Callable[[Row], bool]) -> Listing:
+        chosen = [row for row in rows if wanted(row)]
+        labels = np.array([int(row["tumor"]) for row in chosen], np.int64)
+        names, root = [_file(row) for row in chosen], Path(self.path)
+        return Listing(root, self.classes, names, labels, lambda name: (root / name).read_bytes())
+
+
+def _file(row: Row) -> str:
+    node = f"patient_{row['patient']}_node_{row['node']}"
+    return f"patches/{node}/patch_{node}_x_{row['x_coord']}_y_{row['y_coord']}.png"

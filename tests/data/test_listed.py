@@ -1,0 +1,112 @@
+"""Datasets of image files with official lists: Camelyon17 and CelebA, from small files of the true formats."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.celeba import CelebA
+from data.dataset import ClassCounts
+from data.files import OnBad
+from data.medical import Camelyon17
+from errors import InputError
+
+RNG = np.random.default_rng(0)
+ROWS = [  # patient, node, x, y, tumour, slide, centre, split
+    (4, 4, 3328, 21792, 1, 10, 0, 0),
+    (4, 4, 3200, 22272, 0, 10, 0, 1),
+    (17, 1, 1, 2, 0, 11, 3, 0),
+    (40, 2, 5, 6, 1, 20, 2, 0),
+    (22, 0, 7, 8, 1, 30, 1, 0),
+]
+
+
+def write_camelyon(root: Path) -> dict[tuple[int, int], np.ndarray]:
+    header = ",patient,node,x_coord,y_coord,tumor,slide,center,split"
+    lines = [f"{i},{patient:03d}," + ",".join(map(str, rest)) for i, (patient, *rest) in enumerate(ROWS)]
+    (root / "metadata.csv").write_text("\n".join([header, *lines]) + "\n")
+    images = {}
+    for patient, node, x, y, *_ in ROWS:
+        folder = root / "patches" / f"patient_{patient:03d}_node_{node}"
+        folder.mkdir(parents=True, exist_ok=True)
+        images[x, y] = RNG.integers(0, 256, (96, 96, 4)).astype(np.uint8)
+        images[x, y][..., 3] = 255
+        Image.fromarray(images[x, y]).save(folder / f"patch_patient_{patient:03d}_node_{node}_x_{x}_y_{y}.png")
+    return images
+
+
+@pytest.fixture
+def camelyon(tmp_path, monkeypatch) -> Camelyon17:
+    monkeypatch.setattr(Camelyon17, "num_train", 2)
+    return Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform, image_size=32)
+
+
+def test_camelyon_splits_are_those_of_wilds(tmp_path, camelyon):
+    images = write_camelyon(tmp_path)
+    camelyon.check()
+    camelyon.prepare()
+    private, test = camelyon.private(), camelyon.test()
+    assert (private.labels.tolist(), test.labels.tolist()) == ([1, 0], [1])
+    resized = Image.fromarray(images[3328, 21792][..., :3]).resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.array_equal(private.images[0], np.asarray(resized))
+    assert camelyon.facts()["classes"] == ["no tumour", "tumour"]
+
+
+def test_saturation_moves_private_and_test_images_alike(tmp_path, camelyon):
+    write_camelyon(tmp_path)
+    as_they_are = camelyon.private().images
+    grey, vivid = (dataclasses.replace(camelyon, saturation=factor) for factor in (0.0, 2.0))
+    for part in (grey.private(), grey.test()):
+        assert np.ptp(part.images.astype(int), axis=3).max() == 0
+    assert np.ptp(vivid.private().images.astype(int), axis=3).mean() > np.ptp(as_they_are.astype(int), axis=3).mean()
+
+
+def test_another_number_of_patches_is_not_camelyon17(tmp_path, camelyon, monkeypatch):
+    write_camelyon(tmp_path)
+    monkeypatch.setattr(Camelyon17, "num_train", 302_436)
+    with pytest.raises(InputError, match="302,436 private images"):
+        camelyon.prepare()
+
+
+def test_a_damaged_patch_is_named_or_skipped(tmp_path, camelyon):
+    write_camelyon(tmp_path)
+    extra = next((tmp_path / "patches").rglob("*x_1_*.png"))
+    extra.write_bytes(extra.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"x_1_y_2\.png is no readable image"):
+        camelyon.prepare()
+    with pytest.raises(InputError, match="class no tumour has no good image"):
+        dataclasses.replace(camelyon, on_bad=OnBad.skip).prepare()
+
+
+def write_celeba(root: Path) -> dict[str, np.ndarray]:
+    (root / "img_align_celeba").mkdir(parents=True)
+    images = {f"{i:06d}.jpg": np.full((218, 178, 3), 20 * i, np.uint8) for i in range(1, 7)}
+    for name, pixels in images.items():
+        Image.fromarray(pixels).save(root / "img_align_celeba" / name, quality=100)
+    attributes = [f"{name} {-1 if i % 3 else 1}  {1 if i % 2 else -1}" for i, name in enumerate(images)]
+    (root / "list_attr_celeba.txt").write_text("\n".join(["6", "Bald Male ", *attributes]) + "\n")
+    parts = [0, 0, 0, 1, 2, 2]
+    (root / "list_eval_partition.txt").write_text("".join(f"{n} {p}\n" for n, p in zip(images, parts, strict=True)))
+    return images
+
+
+def test_celeba_is_split_as_its_authors_did_and_labelled_by_an_attribute(tmp_path, monkeypatch):
+    images = write_celeba(tmp_path)
+    monkeypatch.setattr(CelebA, "num_train", 3)
+    dataset = CelebA(path=str(tmp_path), class_counts=ClassCounts.uniform)
+    dataset.check()
+    dataset.prepare()
+    private, test = dataset.private(), dataset.test()
+    assert (private.labels.tolist(), test.labels.tolist()) == ([0, 1, 0], [0, 1])
+    assert dataset.classes == ["not male", "male"]
+    assert private.images.shape == (3, 32, 32, 3)
+    assert np.abs(private.images[1].astype(int) - images["000002.jpg"][0, 0]).max() <= 2
+    with pytest.raises(InputError, match=r"dataset\.attribute=Smiling: one of Bald, Male"):
+        dataclasses.replace(dataset, attribute="Smiling").prepare()
+    (tmp_path / "list_eval_partition.txt").write_text("000009.jpg 0\n")
+    with pytest.raises(InputError, match="do not fit each other"):
+        dataclasses.replace(dataset).prepare()
