@@ -36,7 +36,9 @@ Main keys (every group's keys: --cfg job):
   method.num_samples                            size of the synthetic set (pe: of the population)
   method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each (1: nearly the same image)
   method.lookahead, method.threshold            pe: k and H
-  method.steps, method.batch_size, method.augmult, method.learning_rate    dp_diffusion: K = augmult views an image
+  method.steps, method.batch_size, method.augmult, method.learning_rate    dp_diffusion, dp_loda: K = augmult views an image
+  method.adapter, method.rank, method.guidance  dp_loda: loda, lora, attention, norm_bias, full; r; classifier-free guidance
+  dataset.path, dataset.fraction                folder: your images; a fixed part of the private images
   eval.downstream.seeds                         classifiers trained, for a spread
   seed, device, tracker.project
 """
@@ -45,7 +47,7 @@ Main keys (every group's keys: --cfg job):
 def print_help(config_dir: str) -> None:
     """Groups and options as the configuration folder has them, each with the first comment of its file."""
     print(_USAGE)
-    for group in (*_DEFAULTS, "experiment"):
+    for group in (*_DEFAULTS, "adapter", "experiment"):
         print(f"  {group if group in _DEFAULTS else '+' + group}")
         for path in sorted(Path(config_dir, group).rglob("*.yaml")):
             option = path.relative_to(Path(config_dir, group)).with_suffix("").as_posix()

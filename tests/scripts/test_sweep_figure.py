@@ -50,12 +50,12 @@ def test_a_sweep_given_again_keeps_what_is_finished_and_draws(tmp_path):
     overrides += ["method.num_samples=10", "method.steps=1", "method.batch_size=8", "method.augmult=1", "model.respacing=4"]
     overrides += ["eval.downstream.steps=1", "eval.downstream.batch_size=8", "method.gradient_engine=batched"]
     overrides += ["privacy.epsilon=null", "privacy.noise_multiplier=5"]
-    first = call(*overrides, "method.adapter=loda,norm_bias")
+    first = call(*overrides, "+adapter=loda,norm_bias")
     assert first.code == 0, first.err
     runs = {run["curve"]: run["x"] for run in json.loads((tmp_path / "sweep" / "figure.json").read_text())["runs"]}
     assert runs == {"loda": 55_080, "norm_bias": 5_473}
     kept = (tmp_path / "sweep" / "0" / "internal" / "metrics.json").stat().st_mtime_ns
-    again = call(*overrides, "method.adapter=loda,norm_bias")
+    again = call(*overrides, "+adapter=loda,norm_bias")
     assert again.code == 0, again.err
     assert "finished before, kept" in again.err.replace("\n", "")
     assert (tmp_path / "sweep" / "0" / "internal" / "metrics.json").stat().st_mtime_ns == kept
