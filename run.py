@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
 from data.grid import save_grid
+from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from errors import InputError, shown
@@ -76,7 +77,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             print(json.dumps(plan.describe(config.method, config.dataset, config.model, config.privacy), indent=2))
             return
         config.dataset.prepare()
-        config.model.prepare()
+        config.model.prepare(config.method.embeddings() | config.eval.embeddings())
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:
@@ -166,7 +167,9 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
     published = folder.published
     assert published is not None
     document = json.loads((published / "privacy.json").read_text())
-    subject = Subject(SampleSet.load(published / "samples.npz"), config.dataset, model, device, config.seed)
+    samples = SampleSet.load(published / "samples.npz")
+    samples.images = conform(samples.images, config.dataset.shape)
+    subject = Subject(samples, config.dataset, model, device, config.seed)
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
     failures, started = [], time.time()

@@ -23,6 +23,7 @@ from errors import InputError, require
 from eval.config import Evaluation
 from method.base import Method
 from models.config import Model
+from models.improved import ImprovedDiffusion
 from models.unet import UNet
 from pe.evolution import PrivateEvolution
 from privacy.config import Privacy
@@ -44,7 +45,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "public_only": PublicOnly,
         "real_data": RealData,
     },
-    "model": {"unet": UNet},
+    "model": {"unet": UNet, "improved_diffusion": ImprovedDiffusion},
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},
     "tracker": {"tracker": TrackerConfig},

@@ -22,7 +22,7 @@ from dp_finetune.objective import Augmentation, Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer
 from errors import require
-from method.base import Method, Run, require_matching_labels
+from method.base import Method, Run, require_matching_labels, require_matching_shape
 from models.config import Model, PublicModel
 from models.diffusion import flops
 from models.ema import EMA
@@ -72,6 +72,7 @@ class DPDiffusion(Method):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require_matching_labels(self, dataset, model)
+        require_matching_shape(self, dataset, model)
         for key in ("steps", "augmult"):
             require(getattr(self, key) >= 1, f"method.{key}", getattr(self, key), "1 or more")
         if self.sample_rate is None:

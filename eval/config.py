@@ -92,6 +92,9 @@ class Evaluation:
     frechet: Frechet = field(default_factory=Frechet)
     downstream: Downstream = field(default_factory=Downstream)
 
+    def embeddings(self) -> set[EmbeddingName]:
+        return {self.frechet.embedding} if self.frechet.enabled else set()
+
     @property
     def evaluators(self) -> list[Frechet | Downstream]:
         return [evaluator for evaluator in (self.frechet, self.downstream) if evaluator.enabled]

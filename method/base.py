@@ -12,7 +12,7 @@ from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from errors import require
-from models.config import Model, PublicModel
+from models.config import EmbeddingName, Model, PublicModel
 from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteLaplace, Mechanism, Spend
 from privacy.noise import NoiseSource
@@ -73,6 +73,10 @@ class Method:
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         raise NotImplementedError
 
+    def embeddings(self) -> set[EmbeddingName]:
+        """The embeddings that `run` asks the model for."""
+        return set()
+
     def class_counts_spend(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         mechanism = _class_counts_mechanism(dataset, privacy)
         return [Spend("class_counts", mechanism)] if self.conditional and mechanism else []
@@ -126,3 +130,10 @@ def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> N
         model.labels,
         f"at least one for each of {classes} classes for method={method.name}",
     )
+
+
+def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:
+    """For methods that train the model on private images. Others take a model of any size."""
+    makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.makes, dataset.shape))
+    allowed = f"makes {makes}, dataset={dataset.name} has {wanted}: method={method.name} needs the same"
+    require(model.makes == dataset.shape, "model", model.name, allowed)

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.dataset import Dataset
 from models.diffusion import DiffusionModel
-from models.features import Embedding
+from models.embeddings import Clip, Inception, inception_weights, require_clip, require_inception
+from models.features import Embedding, Pixels
 
 
 class EmbeddingName(Enum):
-    public_features = "public_features"
+    public_features = "public_features"  # of the extractor that comes with a model
     pixels = "pixels"
+    inception = "inception"  # FID's network
+    clip = "clip"
+
+
+class Embeddings(dict[EmbeddingName, Embedding]):
+    """Built where they are first asked for."""
+
+    def __init__(self, make: Callable[[EmbeddingName], Embedding]):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, name: EmbeddingName) -> Embedding:
+        self[name] = self._make(name)
+        return self[name]
 
 
 @dataclass
@@ -24,7 +41,7 @@ class PublicModel:
 
     name: str
     generator: DiffusionModel
-    embeddings: dict[EmbeddingName, Embedding]
+    embeddings: Mapping[EmbeddingName, Embedding]
     weights: str | None = None  # the name of the folder that they are from
 
 
@@ -36,18 +53,32 @@ class Model:
     labels: int = 1  # public labels that it can be asked for
     null_label: bool = False  # one more label, for classifier-free guidance
     pretrained: str | None = None  # public weights; null: random ones, for methods that train
+    inception: str | None = None  # for the embedding of that name: pytorch-fid's weights; null: where torch.hub keeps them
+    clip: str | None = None  # for the embedding of that name: a folder that transformers reads
 
     @property
     def num_steps(self) -> int:
         """Timesteps of the noise schedule."""
         raise NotImplementedError
 
-    def check(self, dataset: Dataset) -> None:
-        """Raise InputError where the model does not fit the dataset."""
+    @property
+    def makes(self) -> tuple[int, int, int]:
+        """(H, W, C) of its images, which need not be those of the dataset."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Before a run opens anything: public weights are there; InputError otherwise."""
+    def check(self, dataset: Dataset) -> None:
+        """Raise InputError for settings that cannot be used."""
+        raise NotImplementedError
+
+    def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
+        """Before a run opens anything: public weights, and those of the embeddings in use, are there; InputError otherwise."""
+        self.prepare_embeddings(embeddings)
+
+    def prepare_embeddings(self, embeddings: Set[EmbeddingName]) -> None:
+        if EmbeddingName.inception in embeddings:
+            require_inception(self.inception)
+        if EmbeddingName.clip in embeddings:
+            require_clip(self.clip)
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
         """Raise InputError for a respacing that the schedule does not have; null is the model's own."""
@@ -59,7 +90,15 @@ class Model:
 
     def embeddings(self) -> set[EmbeddingName]:
         """The embeddings that `build` will offer."""
-        raise NotImplementedError
+        return {EmbeddingName.pixels, EmbeddingName.inception, EmbeddingName.clip}
+
+    def embedding(self, name: EmbeddingName, device: torch.device) -> Embedding:
+        if name is EmbeddingName.inception:
+            return Inception(inception_weights(self.inception), device)
+        if name is EmbeddingName.clip:
+            assert self.clip is not None
+            return Clip(Path(self.clip), device)
+        return Pixels()
 
     def skeleton(self) -> Any:
         """The network on the meta device: shapes without weights."""

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
 from errors import InputError
+from models.improved_diffusion import set_heads
 from models.samplers import PredictNoise, ddim, sdedit
 from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
@@ -45,7 +46,12 @@ class DiffusionModel:
     guidance: float = 0.0
     seed: int = 0
     timestep_scale: float = 1.0
+    num_heads: int | None = None  # of attention at every width, which a saved U-Net does not tell (see `set_heads`)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        if self.num_heads is not None:
+            set_heads(self.unet, self.num_heads)
 
     @property
     def null_label(self) -> int | None:
@@ -77,7 +83,8 @@ class DiffusionModel:
     def save_sampling(self, folder: Path) -> None:
         """All but the U-Net."""
         folder.mkdir(parents=True, exist_ok=True)
-        sampling = {key: getattr(self, key) for key in ("num_labels", "respacing", "guidance", "timestep_scale")}
+        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "num_heads")
+        sampling = {key: getattr(self, key) for key in keys}
         write_json(folder / "sampling.json", sampling)
         save_schedule(self.alpha_bar, folder / "scheduler")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -16,9 +17,9 @@ from safetensors.torch import load_file
 
 from data.dataset import Dataset
 from errors import require
-from models.config import EmbeddingName, Model, PublicModel
+from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from models.diffusion import DiffusionModel, on_meta
-from models.features import Embedding, Pixels, PublicFeatures
+from models.features import Embedding, PublicFeatures
 from models.schedules import SCHEDULES, num_respaced, respaced_timesteps
 from models.seeds import derive
 
@@ -53,21 +54,19 @@ class UNet(Model):
     def num_steps(self) -> int:
         return self.schedule_steps
 
+    @property
+    def makes(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, self.image_channels)
+
     def check(self, dataset: Dataset) -> None:
-        makes = (self.image_size, self.image_size, self.image_channels)
-        require(
-            dataset.shape == makes,
-            "model",
-            self.name,
-            f"makes {_shape(makes)}, dataset={dataset.name} has {_shape(dataset.shape)}",
-        )
         self._check_architecture()
         self._check_schedule()
         self.check_respacing("model.respacing", self.respacing)
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
 
-    def prepare(self) -> None:
+    def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
+        super().prepare(embeddings)
         for key, name, file, allowed in (
             (
                 "pretrained",
@@ -86,7 +85,15 @@ class UNet(Model):
         require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
 
     def embeddings(self) -> set[EmbeddingName]:
-        return {EmbeddingName.pixels, *([EmbeddingName.public_features] if self.features else [])}
+        return super().embeddings() | ({EmbeddingName.public_features} if self.features else set())
+
+    def embedding(self, name: EmbeddingName, device: torch.device) -> Embedding:
+        if name is not EmbeddingName.public_features:
+            return super().embedding(name, device)
+        assert self.features is not None
+        features = PublicFeatures(self.image_channels)
+        features.load_state_dict(load_file(embedded_or(self.features) / "features.safetensors"))
+        return features.to(device)
 
     def skeleton(self) -> Any:
         return on_meta(self.architecture())
@@ -132,15 +139,7 @@ class UNet(Model):
             device=device,
         )
         weights = self.pretrained and embedded_or(self.pretrained).name
-        return PublicModel(self.name, generator, self._embeddings(device), weights)
-
-    def _embeddings(self, device: torch.device) -> dict[EmbeddingName, Embedding]:
-        embeddings: dict[EmbeddingName, Embedding] = {EmbeddingName.pixels: Pixels()}
-        if self.features is not None:
-            features = PublicFeatures(self.image_channels)
-            features.load_state_dict(load_file(embedded_or(self.features) / "features.safetensors"))
-            embeddings[EmbeddingName.public_features] = features.to(device)
-        return embeddings
+        return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), weights)
 
     def _check_architecture(self) -> None:
         levels = len(self.channels)
@@ -193,7 +192,3 @@ class UNet(Model):
 def embedded_or(name: str) -> Path:
     """The folder of weights that ships under this name, or the folder of this path."""
     return EMBEDDED / name if (EMBEDDED / name).is_dir() else Path(name)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(str(side) for side in shape)

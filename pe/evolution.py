@@ -14,6 +14,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from data.grid import save_grid
+from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleFileError, SampleSet
 from errors import require
@@ -85,6 +86,9 @@ class PrivateEvolution(Method):
         more = self.expansions * model.calls(self.expansion_degree) if self.expansions else 0
         return {"steps": self.iterations, "network_calls": self.num_samples * (model.calls() + rounds + more)}
 
+    def embeddings(self) -> set[EmbeddingName]:
+        return {self.embedding}
+
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
         embedding = model.embeddings[self.embedding]
@@ -130,7 +134,8 @@ class PrivateEvolution(Method):
         mechanism, purpose = self._mechanism(run), f"pe.votes/round={t}"
         images = private.spend(purpose, mechanism)
         private_labels = images.labels if self.conditional else np.zeros(len(images), np.int64)
-        votes = count_votes(embedding.embed(images.images), private_labels, points, population.labels, self.neighbours)
+        there = embedding.embed(conform(images.images, population.images.shape[1:]))
+        votes = count_votes(there, private_labels, points, population.labels, self.neighbours)
         votes = threshold_votes(noisy_votes(votes, mechanism, run.noise.stream(purpose)), self.threshold)
         run.tracker.log({"pe/noisy_votes": float(votes.sum()), "pe/images_with_votes": int((votes > 0).sum())}, step=t)
         return votes

@@ -129,7 +129,7 @@ BAD = [
         "0 to 1",
     ),
     bad("norm-groups", "method=public_only model.pretrained=null model.norm_groups=7 eval=none", "model.norm_groups=7", "divide"),
-    bad("model-of-other-size", "model=dpd_32", "model=dpd_32", "32×32×3", "8×8×1"),
+    bad("model-of-other-size", "method=dp_diffusion eval=none model=dpd_32", "model=dpd_32", "32×32×3", "8×8×1"),
     bad("guidance", "model.guidance=-1", "model.guidance=-1", "0 (off)"),
     bad("device", "device=tpu", "device=tpu", "auto, cpu, cuda"),
     bad("device-number", "method=public_only eval=none device=cpu:x", "device=cpu:x", "auto, cpu, cuda"),

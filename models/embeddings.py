@@ -1,0 +1,100 @@
+"""Embeddings that a user brings weights for: the Inception network of FID, and CLIP. Public knowledge, as generators are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data.images import conform
+from errors import InputError, require
+
+PASS_ROWS = 64  # always as many: rounding depends on it
+INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+WITHOUT = "or use method.embedding=pixels, eval.frechet.embedding=pixels, which need no weights"
+
+
+class Network:
+    """`embed` for networks that take float images [N, 3, H, W] in [0, 1] and give vectors."""
+
+    dim: int
+    device: torch.device
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others. Grey is repeated."""
+        out = np.empty((len(images), self.dim), np.float32)
+        for start in range(0, len(images), PASS_ROWS):
+            rows = conform(images[start : start + PASS_ROWS], (*images.shape[1:3], 3))
+            batch = np.zeros((PASS_ROWS, *rows.shape[1:]), np.uint8)
+            batch[: len(rows)] = rows
+            x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float() / 255
+            out[start : start + len(rows)] = self.forward(x)[: len(rows)].float().cpu().numpy()
+        return out
+
+
+class Inception(Network):
+    """The pooled features of FID's Inception-v3, 2,048 numbers, as pytorch-fid has them (resized to 299×299 inside)."""
+
+    dim = 2048
+
+    def __init__(self, weights: Path, device: torch.device):
+        import pytorch_fid.inception as source
+
+        try:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            with patch.object(source, "load_state_dict_from_url", lambda *_, **__: state):
+                self.network: Any = source.InceptionV3([3]).to(device).eval()
+        except (RuntimeError, OSError, ValueError) as error:
+            raise InputError(f"model.inception={weights}: no weights of pytorch-fid ({str(error).splitlines()[0]})") from error
+        self.device = device
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x)[0].flatten(1)
+
+
+class Clip(Network):
+    """CLIP's image vectors (Radford et al. 2021) from a folder that transformers reads, as long as they come."""
+
+    def __init__(self, folder: Path, device: torch.device):
+        from transformers import CLIPVisionModelWithProjection
+
+        try:
+            network: Any = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True)
+            self.network = network.to(device).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"model.clip={folder}: no CLIP that transformers reads ({str(error).splitlines()[0]})") from error
+        self.size, self.dim, self.device = self.network.config.image_size, self.network.config.projection_dim, device
+        self.mean = torch.tensor([0.48145466, 0.4578275, 0.40821073], device=device).reshape(3, 1, 1)  # of CLIP's own training
+        self.std = torch.tensor([0.26862954, 0.26130258, 0.27577711], device=device).reshape(3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        return self.network(pixel_values=(x - self.mean) / self.std).image_embeds
+
+
+def inception_weights(configured: str | None) -> Path:
+    """The configured file, or the one that torch.hub keeps."""
+    if configured is not None:
+        return Path(configured)
+    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_URL.rsplit("/", 1)[1])
+
+
+def require_inception(configured: str | None) -> None:
+    where = inception_weights(configured)
+    require(
+        where.exists(), "model.inception", configured, f"weights of FID's Inception: get {INCEPTION_URL} to {where}; {WITHOUT}"
+    )
+
+
+def require_clip(configured: str | None) -> None:
+    there = configured is not None and Path(configured, "config.json").exists()
+    allowed = f"a folder with CLIP as transformers has it, such as a copy of openai/clip-vit-base-patch32; {WITHOUT}"
+    require(there, "model.clip", configured, allowed)

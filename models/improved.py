@@ -1,0 +1,100 @@
+"""Official checkpoints of improved-diffusion (Nichol & Dhariwal 2021), which Private Evolution's image models are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from omegaconf import MISSING
+
+from data.dataset import Dataset
+from errors import InputError, require
+from models.config import EmbeddingName, Embeddings, PublicModel
+from models.diffusion import DiffusionModel
+from models.improved_diffusion import to_unet
+from models.unet import Schedule, UNet
+
+HEADS = 4  # in every official model
+
+
+@dataclass(kw_only=True)
+class ImprovedDiffusion(UNet):
+    """`pretrained`: an official .pt file. It is converted once, to `<file>-diffusers` beside it, and read from there then."""
+
+    conditional: bool = MISSING  # the public model's: whether it has labels
+    timestep_scale: float = 1.0  # 1000 / 4000 for the models that were trained with rescaled timesteps
+    image_channels: int = 3
+    scale_shift: bool = True
+    schedule: Schedule = Schedule.cosine
+    schedule_steps: int = 4000
+
+    def check(self, dataset: Dataset) -> None:
+        super().check(dataset)
+        require(0 < self.timestep_scale <= 1, "model.timestep_scale", self.timestep_scale, "above 0, to 1")
+        one = self.conditional or self.labels == 1
+        require(one, "model.labels", self.labels, "1, as model.conditional=false")
+
+    def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
+        file = Path(self.pretrained or "")
+        there = self.pretrained is not None and (file.is_file() or (_converted(file) / "unet" / "config.json").exists())
+        require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
+        self.prepare_embeddings(embeddings)
+
+    def architecture(self) -> dict[str, Any]:
+        """With a learned variance: twice the channels come out."""
+        return {
+            **super().architecture(),
+            "out_channels": 2 * self.image_channels,
+            "num_class_embeds": self.labels if self.conditional else None,
+            "attention_head_dim": self.channels[-1] // HEADS,
+            "attn_norm_num_groups": 32,
+            "norm_eps": 1e-5,
+            "flip_sin_to_cos": True,
+            "freq_shift": 0,
+        }
+
+    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
+        assert self.pretrained is not None
+        file = Path(self.pretrained)
+        if not (_converted(file) / "unet" / "config.json").exists():
+            self._convert(file)
+        unet: Any = UNet2DModel.from_pretrained(_converted(file) / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        generator = DiffusionModel(
+            unet.to(device),
+            self.alpha_bar(),
+            self.labels,
+            self.respacing,
+            self.guidance,
+            seed=seed,
+            timestep_scale=self.timestep_scale,
+            num_heads=HEADS,
+            device=device,
+        )
+        return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), file.name)
+
+    def _convert(self, file: Path) -> None:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            unet = to_unet(state, self.image_size, HEADS)
+        except Exception as error:  # a foreign file may make anything of its reader
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({lines[0]})") from error
+        shapes = {name: tuple(p.shape) for name, p in self.skeleton().state_dict().items()}
+        if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
+            raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
+        partial = _converted(file).with_name(f"{file.stem}-{os.getpid()}.partial")
+        unet.save_pretrained(partial / "unet")
+        if _converted(file).exists():
+            shutil.rmtree(partial)
+        else:
+            os.replace(partial, _converted(file))
+
+
+def _converted(file: Path) -> Path:
+    return file.with_name(f"{file.stem}-diffusers")

@@ -1,0 +1,100 @@
+"""Inception and CLIP from files of the true formats, with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from errors import InputError
+from models import embeddings
+from models.config import EmbeddingName, Embeddings
+from models.embeddings import Clip, Inception
+from tests.command import typed
+
+CPU = torch.device("cpu")
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory):
+    import pytorch_fid.inception as source
+
+    torch.manual_seed(0)
+    network = source._inception_v3(num_classes=1008, aux_logits=False, weights=None)
+    for name in ("5b", "5c", "5d"):
+        block = source.FIDInceptionA({"5b": 192, "5c": 256, "5d": 288}[name], pool_features={"5b": 32, "5c": 64, "5d": 64}[name])
+        setattr(network, f"Mixed_{name}", block)
+    for name, width in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
+        setattr(network, f"Mixed_{name}", source.FIDInceptionC(768, channels_7x7=width))
+    network.Mixed_7b, network.Mixed_7c = source.FIDInceptionE_1(1280), source.FIDInceptionE_2(2048)
+    file = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save(network.state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16)
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=8)).save_pretrained(folder)
+    return folder
+
+
+def test_inception_features_are_those_of_pytorch_fid(inception_file, monkeypatch):
+    import pytorch_fid.inception as source
+
+    embedding = Inception(inception_file, CPU)
+    vectors = embedding.embed(IMAGES)
+    assert vectors.shape == (3, 2048)
+    monkeypatch.setattr(source, "load_state_dict_from_url", lambda *_, **__: torch.load(inception_file, weights_only=True))
+    x = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        expected = source.InceptionV3([3]).eval()(x)[0].flatten(1).numpy()
+    assert np.abs(vectors - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_clip_vectors_do_not_depend_on_company_and_take_grey(clip_folder):
+    embedding = Clip(clip_folder, CPU)
+    vectors = embedding.embed(IMAGES)
+    assert vectors.shape == (3, 8)
+    assert np.array_equal(vectors[1:2], embedding.embed(IMAGES[1:2]))
+    grey = IMAGES[..., :1]
+    assert np.array_equal(embedding.embed(grey), embedding.embed(np.repeat(grey, 3, axis=3)))
+
+
+def test_missing_weights_say_where_to_get_them_and_what_runs_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    model = typed().model
+    with pytest.raises(InputError, match=r"^model\.inception=null: .*https://.*pixels"):
+        model.prepare({EmbeddingName.inception})
+    with pytest.raises(InputError, match=r"^model\.clip=null: .*clip-vit.*pixels"):
+        model.prepare({EmbeddingName.clip})
+    model.prepare({EmbeddingName.pixels, EmbeddingName.public_features})
+
+
+def test_wrong_weights_are_refused_by_name(tmp_path, clip_folder):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"model\.inception=.*x\.pth"):
+        Inception(tmp_path / "x.pth", CPU)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"model\.clip="):
+        Clip(tmp_path, CPU)
+
+
+def test_an_embedding_is_built_where_it_is_first_asked_for(clip_folder):
+    made = []
+
+    def make(name: EmbeddingName) -> Clip:
+        made.append(name)
+        return Clip(clip_folder, CPU)
+
+    lazy = Embeddings(make)
+    assert lazy[EmbeddingName.clip] is lazy[EmbeddingName.clip]
+    assert made == [EmbeddingName.clip]
+    assert embeddings.PASS_ROWS > 0
