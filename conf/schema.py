@@ -52,6 +52,9 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 }
 
 
+SWEEP_FIGURE = {"_target_": "scripts.sweep_figure.SweepFigure", "x": MISSING, "curves": MISSING, "labels": [], "name": None}
+
+
 @dataclass(kw_only=True)
 class Config:
     dataset: Dataset = MISSING
@@ -95,6 +98,7 @@ def register() -> None:
     for group, options in COMPONENTS.items():
         for name, cls in options.items():
             store.store(group=f"schema/{group}", name=name, node=cls)
+    store.store(group="hydra/callbacks", name="sweep_figure", node={"figure": SWEEP_FIGURE})
 
 
 def to_typed(cfg: DictConfig) -> Config:

@@ -14,11 +14,13 @@ import run
 from conf.schema import COMPONENTS, Config
 from method.plan import Plan
 from tests.command import composed, typed
+from tests.data.test_folder import class_folders
 
 CONF = Path(run.CONFIG_DIR)
-OPTIONS = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
+FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
+OPTIONS = [file for file in FILES if not file.startswith("pretraining/")]  # those of run.py
 EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
-CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if not option.startswith("experiment/")]
+CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]
 
 choices = pytest.mark.parametrize(("group", "option"), CHOICES)
 experiments = pytest.mark.parametrize("name", EXPERIMENTS)
@@ -32,15 +34,21 @@ def test_the_defaults_are_private_evolution_on_the_embedded_digits():
     assert config.delta < 1 / config.dataset.num_private
 
 
-def component(group: str, option: str) -> tuple[Any, Config]:
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("own"), 40)
+
+
+def component(group: str, option: str, own_images: Path) -> tuple[Any, Config]:
     """One option as an object, and the configuration around it, which need not fit it."""
-    config = cast(Config, OmegaConf.to_object(composed(f"{group}={option}")))
+    places = [f"dataset.path={own_images}", "dataset.image_size=8"] if option in ("folder", "cats") else []
+    config = cast(Config, OmegaConf.to_object(composed(f"{group}={option}", *places)))
     return getattr(config, group), config
 
 
 @choices
-def test_every_option_composes_and_passes_its_check(group, option):
-    chosen, config = component(group, option)
+def test_every_option_composes_and_passes_its_check(group, option, own_images):
+    chosen, config = component(group, option, own_images)
     assert type(chosen) in COMPONENTS[group].values()
     match group:
         case "model":
@@ -54,8 +62,15 @@ def test_every_option_composes_and_passes_its_check(group, option):
 
 
 @choices
-def test_an_option_carries_its_own_name(group, option):
-    assert getattr(component(group, option)[0], "name", option) == option
+def test_an_option_carries_its_own_name(group, option, own_images):
+    assert getattr(component(group, option, own_images)[0], "name", option) == option
+
+
+@pytest.mark.parametrize("option", [option.removeprefix("adapter/") for option in OPTIONS if option.startswith("adapter/")])
+def test_an_adapter_is_chosen_with_its_learning_rate(option):
+    method: Any = typed("method=dp_loda", f"+adapter={option}").method
+    assert method.adapter.value == option
+    assert method.learning_rate > 0
 
 
 @experiments
@@ -68,7 +83,7 @@ def test_every_experiment_composes_and_plans(name):
     assert config.privacy.noise_seed is None  # a preset never gives the guarantee away
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", FILES)
 def test_every_file_says_what_it_is_and_holds_values_only(option):
     text = (CONF / f"{option}.yaml").read_text()
     comments = [line for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
@@ -108,8 +123,8 @@ def test_help_lists_every_group_and_option_and_exits_with_success(monkeypatch, c
     assert run.cli() == 0
     words = capsys.readouterr().out.split()
     assert {option.split("/", 1)[1] for option in OPTIONS} <= set(words)
-    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment"} <= set(words)
-    assert "+experiment" in words
+    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment", "adapter"} <= set(words)
+    assert {"+experiment", "+adapter"} <= set(words)
 
 
 def test_help_marks_the_defaults(monkeypatch, capsys):

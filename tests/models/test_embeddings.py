@@ -40,7 +40,8 @@ def clip_folder(tmp_path_factory):
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
-    sizes: dict[str, Any] = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16)
+    sizes: dict[str, Any] = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    sizes |= dict(image_size=32, patch_size=16)
     folder = tmp_path_factory.mktemp("clip")
     CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=8)).save_pretrained(folder)
     return folder
