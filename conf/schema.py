@@ -22,6 +22,7 @@ from dp_finetune.method import DPDiffusion
 from errors import InputError, require
 from eval.config import Evaluation
 from method.base import Method
+from models.callable import CallableModel
 from models.config import Model
 from models.improved import ImprovedDiffusion
 from models.unet import UNet
@@ -45,7 +46,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "public_only": PublicOnly,
         "real_data": RealData,
     },
-    "model": {"unet": UNet, "improved_diffusion": ImprovedDiffusion},
+    "model": {"unet": UNet, "improved_diffusion": ImprovedDiffusion, "callable": CallableModel},
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},
     "tracker": {"tracker": TrackerConfig},

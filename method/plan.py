@@ -10,7 +10,6 @@ from data.dataset import Dataset
 from errors import InputError, require
 from method.base import Method
 from models.config import Model
-from models.diffusion import flops
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
@@ -56,8 +55,8 @@ class Plan:
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
         """The `plan_only` document."""
-        network, work, training = model.skeleton(), method.work(dataset, model), method.training_facts(model)
-        forward = work["network_calls"] * flops(network)["forward"]
+        facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(model)
+        forward = work["network_calls"] * facts["flops"]
         return {
             "method": method.name,
             "dataset": dataset.facts(),
@@ -71,7 +70,7 @@ class Plan:
             },
             "model": {
                 "name": model.name,
-                "parameters": sum(p.numel() for p in network.parameters()),
+                "parameters": facts["parameters"],
                 "trainable_parameters": training["trainable_parameters"],
             },
             "work": {**work, "flops": forward + work.get("backward_calls", 0) * training["backward_flops"]},

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from data.dataset import Dataset
-from models.diffusion import DiffusionModel
+from models.diffusion import DiffusionModel, flops
 from models.embeddings import Clip, Inception, inception_weights, require_clip, require_inception
 from models.features import Embedding, Pixels
 
@@ -103,6 +103,11 @@ class Model:
     def skeleton(self) -> Any:
         """The network on the meta device: shapes without weights."""
         raise NotImplementedError
+
+    def facts(self) -> dict[str, int]:
+        """`parameters`, and `flops` of one forward pass of one image; 0 where nobody knows."""
+        network = self.skeleton()
+        return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         """Network calls for one image: from noise, or a variation at `degree`; null is the model's own setting."""

@@ -8,7 +8,8 @@
             ...
 
 `stream` names the randomness of a call: an API that gives the same images for the same stream makes a killed run resume
-to the same release. `models.diffusion.DiffusionModel` is such an API, and `models.features` holds embeddings.
+to the same release. `model=callable model.factory=my_module:MyAPI` runs on such an object, in requests that are paced, repeated
+where they fail, and kept on disk. `models.diffusion.DiffusionModel` is one, and `models.features` holds embeddings.
 """
 
 from __future__ import annotations

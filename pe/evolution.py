@@ -19,6 +19,7 @@ from data.private import PrivateDataset
 from data.samples import SampleFileError, SampleSet
 from errors import require
 from method.base import Method, Run, require_matching_labels, require_public_weights
+from models.callable import RequestedAPI
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
 from models.seeds import numpy_rng
@@ -91,11 +92,13 @@ class PrivateEvolution(Method):
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
-        embedding = model.embeddings[self.embedding]
-        for t, population in self.evolve(private, model.generator, embedding, labels, run):
+        embedding, api = model.embeddings[self.embedding], model.generator
+        if isinstance(api, RequestedAPI):
+            api.log = run.checkpoints / "requests"
+        for t, population in self.evolve(private, api, embedding, labels, run):
             save_grid(population, run.figures / f"round_{t:03d}.png")
             population.save(run.checkpoints / "population.npz")
-        return self.expand(population, model.generator)
+        return self.expand(population, api)
 
     def evolve(
         self, private: PrivateDataset, api: ImageAPI, embedding: Embedding, labels: np.ndarray, run: Run

@@ -1,0 +1,198 @@
+"""`model=callable model.factory=my_module:make_api`: the user's own image API, a remote service for one.
+
+The factory is called without arguments and returns an object as `pe.apis` describes it. What it answers is kept on disk,
+request by request, so a killed run asks for nothing twice; a request that fails is made again after a pause.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING
+
+from data.dataset import Dataset
+from errors import InputError, require
+from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from tracking.progress import Advance, console
+
+FAILURES = (OSError, TimeoutError)  # of a network: ConnectionError and most clients' errors are an OSError
+
+
+@dataclass(kw_only=True)
+class CallableModel(Model):
+    """Public labels 0 … labels - 1, degrees as the API has them. For Private Evolution and `public_only`."""
+
+    name: str = "callable"
+    factory: str = MISSING  # "module:function", importable from the working directory
+    image_size: int = MISSING
+    image_channels: int = 3
+    pretrained: str | None = "the API's own"
+    request_size: int = 64  # images asked for at once
+    requests_per_minute: float | None = None
+    retries: int = 5
+    retry_seconds: float = 1.0  # before the first repetition; doubled for every further one
+
+    @property
+    def num_steps(self) -> int:
+        return 0
+
+    @property
+    def makes(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, self.image_channels)
+
+    def check(self, dataset: Dataset) -> None:
+        require(self.factory.count(":") == 1, "model.factory", self.factory, "module:function")
+        require(self.image_size >= 1, "model.image_size", self.image_size, "1 or more")
+        require(self.image_channels in (1, 3), "model.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
+        for key in ("labels", "request_size"):
+            require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
+        for key in ("retries", "retry_seconds"):
+            require(0 <= getattr(self, key) < float("inf"), f"model.{key}", getattr(self, key), "0 or more")
+        limit = self.requests_per_minute
+        require(limit is None or 0 < limit < float("inf"), "model.requests_per_minute", limit, "above 0, or null")
+
+    def check_respacing(self, key: str, respacing: str | None) -> None:
+        require(respacing is None, key, respacing, f"none, as model={self.name} has no timesteps")
+
+    def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
+        require(0 <= degree < float("inf"), key, degree, "a finite number, 0 or more")
+
+    def facts(self) -> dict[str, int]:
+        return {"parameters": 0, "flops": 0}
+
+    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
+        return 1
+
+    def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
+        super().prepare(embeddings)
+        _ = self._api
+
+    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
+        api: Any = RequestedAPI(
+            api=self._api,
+            makes=self.makes,
+            num_labels=self.labels,
+            size=self.request_size,
+            retries=self.retries,
+            retry_seconds=self.retry_seconds,
+            pause=60 / self.requests_per_minute if self.requests_per_minute else 0.0,
+        )
+        return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
+
+    @functools.cached_property
+    def _api(self) -> Any:
+        module, function = self.factory.split(":")
+        here = str(Path.cwd())
+        sys.path.insert(0, here)
+        try:
+            api = getattr(importlib.import_module(module), function)()
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"model.factory={self.factory}: {error}") from error
+        finally:
+            sys.path.remove(here)
+        for method in ("random", "variation"):
+            require(
+                callable(getattr(api, method, None)), "model.factory", self.factory, f"an object with {method}(…): see pe/apis.py"
+            )
+        return api
+
+
+@dataclass
+class RequestedAPI:
+    """An image API in requests of at most `size` images: paced, repeated where they fail, and answered from `log` if there."""
+
+    api: Any
+    makes: tuple[int, int, int]
+    num_labels: int
+    size: int
+    retries: int
+    retry_seconds: float
+    pause: float  # seconds from one request to the next
+    log: Path | None = None
+    sleep: Callable[[float], None] = time.sleep
+    _last: float = -float("inf")
+
+    def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
+        return self._requests(
+            len(labels), stream, advance, lambda rows, name: self.api.random(labels[rows], stream=name), [labels]
+        )
+
+    def variation(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        degree: float,
+        *,
+        stream: str,
+        respacing: str | None = None,
+        advance: Advance | None = None,
+    ) -> np.ndarray:
+        def ask(rows: slice, name: str) -> np.ndarray:
+            return self.api.variation(images[rows], labels[rows], degree, stream=name)
+
+        return self._requests(len(labels), f"{stream}/degree={degree}", advance, ask, [labels, images])
+
+    def _requests(
+        self, count: int, stream: str, advance: Advance | None, ask: Callable[[slice, str], np.ndarray], inputs: list[np.ndarray]
+    ) -> np.ndarray:
+        out = np.empty((count, *self.makes), np.uint8)
+        for start in range(0, count, self.size):
+            rows, name = slice(start, min(start + self.size, count)), f"{stream}/{start}"
+            kept = self._kept(name, [array[rows] for array in inputs])
+            if kept is not None and kept.exists():
+                out[rows] = np.load(kept)
+            else:
+                out[rows] = self._asked(ask, rows, name)
+                if kept is not None:
+                    _write(kept, out[rows])
+            if advance:
+                advance(rows.stop - rows.start)
+        return out
+
+    def _asked(self, ask: Callable[[slice, str], np.ndarray], rows: slice, name: str) -> np.ndarray:
+        for attempt in range(self.retries + 1):
+            self.sleep(max(0.0, self._last + self.pause - time.monotonic()))
+            self._last = time.monotonic()
+            try:
+                answer = np.asarray(ask(rows, name))
+                break
+            except FAILURES as error:
+                if attempt == self.retries:
+                    raise
+                wait = self.retry_seconds * 2**attempt
+                console.print(f"request {name}: {error}; again in {wait:g} s", highlight=False)
+                self.sleep(wait)
+        shape = (rows.stop - rows.start, *self.makes)
+        if answer.dtype != np.uint8 or answer.shape != shape:
+            raise InputError(f"model.factory: {name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}")
+        return answer
+
+    def _kept(self, name: str, inputs: list[np.ndarray]) -> Path | None:
+        """Where the answer to this request is: the same question has the same name."""
+        if self.log is None:
+            return None
+        digest = hashlib.blake2b(name.encode(), digest_size=16)
+        for array in inputs:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return self.log / f"{digest.hexdigest()}.npy"
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".partial")
+    with fresh.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
