@@ -25,6 +25,7 @@ from method.base import Method
 from models.callable import CallableModel
 from models.config import Model
 from models.improved import ImprovedDiffusion
+from models.pipeline import Diffusers
 from models.unet import UNet
 from pe.evolution import PrivateEvolution
 from privacy.config import Privacy
@@ -46,7 +47,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "public_only": PublicOnly,
         "real_data": RealData,
     },
-    "model": {"unet": UNet, "improved_diffusion": ImprovedDiffusion, "callable": CallableModel},
+    "model": {"unet": UNet, "improved_diffusion": ImprovedDiffusion, "diffusers": Diffusers, "callable": CallableModel},
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},
     "tracker": {"tracker": TrackerConfig},

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
 from omegaconf import MISSING
 
 from data.dataset import Dataset
 from errors import InputError, require
-from models.config import EmbeddingName, Embeddings, PublicModel
-from models.diffusion import DiffusionModel
+from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
 from models.unet import Schedule, UNet
 
@@ -41,10 +39,25 @@ class ImprovedDiffusion(UNet):
         require(one, "model.labels", self.labels, "1, as model.conditional=false")
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
-        file = Path(self.pretrained or "")
-        there = self.pretrained is not None and (file.is_file() or (_converted(file) / "unet" / "config.json").exists())
+        there = self._file.is_file() or (self.weights_folder() / "unet" / "config.json").exists()
         require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
         self.prepare_embeddings(embeddings)
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.pretrained or "null")
+
+    def weights_folder(self) -> Path:
+        """Where the file is converted to."""
+        return self._file.with_name(f"{self._file.stem}-diffusers")
+
+    def sampling(self) -> dict[str, Any]:
+        return {"timestep_scale": self.timestep_scale, "num_heads": HEADS}
+
+    def load_unet(self, seed: int) -> Any:
+        if not (self.weights_folder() / "unet" / "config.json").exists():
+            self._convert(self._file, self.weights_folder())
+        return super().load_unet(seed)
 
     def architecture(self) -> dict[str, Any]:
         """With a learned variance: twice the channels come out."""
@@ -59,26 +72,7 @@ class ImprovedDiffusion(UNet):
             "freq_shift": 0,
         }
 
-    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        assert self.pretrained is not None
-        file = Path(self.pretrained)
-        if not (_converted(file) / "unet" / "config.json").exists():
-            self._convert(file)
-        unet: Any = UNet2DModel.from_pretrained(_converted(file) / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
-        generator = DiffusionModel(
-            unet.to(device),
-            self.alpha_bar(),
-            self.labels,
-            self.respacing,
-            self.guidance,
-            seed=seed,
-            timestep_scale=self.timestep_scale,
-            num_heads=HEADS,
-            device=device,
-        )
-        return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), file.name)
-
-    def _convert(self, file: Path) -> None:
+    def _convert(self, file: Path, folder: Path) -> None:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
             unet = to_unet(state, self.image_size, HEADS)
@@ -88,13 +82,9 @@ class ImprovedDiffusion(UNet):
         shapes = {name: tuple(p.shape) for name, p in self.skeleton().state_dict().items()}
         if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
             raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
-        partial = _converted(file).with_name(f"{file.stem}-{os.getpid()}.partial")
+        partial = folder.with_name(f"{folder.name}-{os.getpid()}.partial")
         unet.save_pretrained(partial / "unet")
-        if _converted(file).exists():
+        if folder.exists():
             shutil.rmtree(partial)
         else:
-            os.replace(partial, _converted(file))
-
-
-def _converted(file: Path) -> Path:
-    return file.with_name(f"{file.stem}-diffusers")
+            os.replace(partial, folder)

@@ -26,8 +26,8 @@ from data.samples import SampleFileError, SampleSet
 from dp_finetune import adapters
 from errors import InputError, require
 from models.diffusion import DiffusionModel
+from models.network import embedded_or
 from models.schedules import respaced_timesteps
-from models.unet import embedded_or
 from tracking.progress import progress
 from tracking.run_dir import write_json
 

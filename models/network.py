@@ -1,0 +1,117 @@
+"""What all diffusion U-Nets have in common as public models: a schedule, a respacing, guidance, features."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from safetensors.torch import load_file
+
+from data.dataset import Dataset
+from errors import require
+from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from models.diffusion import DiffusionModel, on_meta
+from models.features import Embedding, PublicFeatures
+from models.schedules import num_respaced, respaced_timesteps
+
+EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
+
+
+@dataclass(kw_only=True)
+class Network(Model):
+    """A `UNet2DModel` by its `architecture()`, its schedule `alpha_bar()` and its weights."""
+
+    respacing: str = "50"
+    guidance: float = 0.0
+    features: str | None = None  # a feature extractor: a name under models/weights, or a folder
+
+    def architecture(self) -> dict[str, Any]:
+        """The arguments of `UNet2DModel`."""
+        raise NotImplementedError
+
+    def alpha_bar(self) -> np.ndarray:
+        """float64 [T]"""
+        raise NotImplementedError
+
+    def weights_folder(self) -> Path:
+        """Where `unet/` is, as diffusers writes it."""
+        return embedded_or(self.pretrained or "")
+
+    def load_unet(self, seed: int) -> Any:
+        folder = self.weights_folder() / "unet"
+        return UNet2DModel.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+
+    def sampling(self) -> dict[str, Any]:
+        """More arguments of `DiffusionModel`."""
+        return {}
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.alpha_bar())
+
+    def check(self, dataset: Dataset) -> None:
+        self.check_respacing("model.respacing", self.respacing)
+        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
+        require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
+
+    def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
+        super().prepare(embeddings)
+        there = self.features is None or (embedded_or(self.features) / "features.safetensors").exists()
+        require(there, "model.features", self.features, "a folder with features.safetensors, or null")
+        there = self.pretrained is None or (self.weights_folder() / "unet" / "config.json").exists()
+        require(there, "model.pretrained", self.pretrained, "a folder with diffusers' unet/, or null for random weights")
+
+    def check_respacing(self, key: str, respacing: str | None) -> None:
+        steps = self.num_steps
+        try:
+            respaced_timesteps(steps, respacing or self.respacing)
+        except ValueError as error:
+            require(False, key, respacing, str(error))
+
+    def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
+        respacing = respacing or self.respacing
+        steps = num_respaced(respacing)
+        whole = 1 <= degree <= steps and degree == int(degree)
+        require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
+
+    def embeddings(self) -> set[EmbeddingName]:
+        return super().embeddings() | ({EmbeddingName.public_features} if self.features else set())
+
+    def embedding(self, name: EmbeddingName, device: torch.device) -> Embedding:
+        if name is not EmbeddingName.public_features:
+            return super().embedding(name, device)
+        assert self.features is not None
+        features = PublicFeatures(self.makes[2])
+        features.load_state_dict(load_file(embedded_or(self.features) / "features.safetensors"))
+        return features.to(device)
+
+    def skeleton(self) -> Any:
+        return on_meta(self.architecture())
+
+    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
+        steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)
+        return steps * (2 if (self.guidance if guidance is None else guidance) else 1)
+
+    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
+        generator = DiffusionModel(
+            self.load_unet(seed).to(device),
+            self.alpha_bar(),
+            self.labels,
+            self.respacing,
+            self.guidance,
+            seed=seed,
+            device=device,
+            **self.sampling(),
+        )
+        name = None if self.pretrained is None else embedded_or(self.pretrained).name
+        return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), name)
+
+
+def embedded_or(name: str) -> Path:
+    """The folder of weights that ships under this name, or the folder of this path."""
+    return EMBEDDED / name if (EMBEDDED / name).is_dir() else Path(name)
