@@ -13,6 +13,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,16 @@ def _plot(sweep: Path, curves: dict[str, dict[Any, list[dict[str, Any]]]], name:
             known = [(x, runs) for x, runs in known if runs]
             mean = [scale * float(np.mean([run[key] for run in runs])) for _, runs in known]
             bars = [scale * _spread(runs, key) for _, runs in known]
-            axes.errorbar([x for x, _ in known], mean, bars, marker=marker, capsize=3, label=label)
+            axes.errorbar([x for x, _ in known], mean, bars if any(bars) else None, marker=marker, capsize=3, label=label)
     numbers = [x for by_x in curves.values() for x in by_x]
     for axes, title in zip(panels, ("WRN-40-4 accuracy, %", "Fréchet distance"), strict=True):
         axes.set(xlabel=name, ylabel=title)
         axes.spines[["top", "right"]].set_visible(False)
         if min(numbers) > 0 and max(numbers) / min(numbers) >= 4:
             axes.set_xscale("log")
-            if len(set(numbers)) <= 6:
-                axes.set_xticks(sorted(set(numbers)), [f"{x:,}" for x in sorted(set(numbers))])
+            ticks = sorted(set(numbers))
+            if len(ticks) <= 6 and all(b > 1.5 * a for a, b in pairwise(ticks)):  # far enough apart to be read
+                axes.set_xticks(ticks, [f"{x:,}" for x in ticks])
                 axes.minorticks_off()
     panels[0].legend(frameon=False)
     for kind in ("svg", "png"):
