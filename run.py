@@ -135,7 +135,11 @@ def release(
     seconds: float,
 ) -> None:
     """The privacy boundary: what is under release/ may be shared. A run that is not private has no release/."""
-    assumptions = [f"number of private images: {config.dataset.num_private}", f"class names: {', '.join(config.dataset.classes)}"]
+    assumptions = [
+        f"number of private images: {config.dataset.num_private}",
+        f"class names: {', '.join(config.dataset.classes)}",
+        *config.model.assumptions(),
+    ]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
     samples.provenance = origin
     document = certificate(

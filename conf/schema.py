@@ -26,6 +26,7 @@ from models.callable import CallableModel
 from models.config import Model
 from models.improved import ImprovedDiffusion
 from models.pipeline import Diffusers
+from models.text_to_image import StableDiffusion
 from models.unet import UNet
 from pe.evolution import PrivateEvolution
 from privacy.config import Privacy
@@ -47,7 +48,13 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "public_only": PublicOnly,
         "real_data": RealData,
     },
-    "model": {"unet": UNet, "improved_diffusion": ImprovedDiffusion, "diffusers": Diffusers, "callable": CallableModel},
+    "model": {
+        "unet": UNet,
+        "improved_diffusion": ImprovedDiffusion,
+        "diffusers": Diffusers,
+        "stable_diffusion": StableDiffusion,
+        "callable": CallableModel,
+    },
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},
     "tracker": {"tracker": TrackerConfig},

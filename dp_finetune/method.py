@@ -23,10 +23,10 @@ from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer
 from errors import require
 from method.base import Method, Run, require_matching_labels, require_matching_shape
-from models.callable import CallableModel
 from models.config import Model, PublicModel
 from models.diffusion import flops
 from models.ema import EMA
+from models.network import Network
 from models.timesteps import Interval, check_mixture
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
@@ -72,7 +72,7 @@ class DPDiffusion(Method):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
-        require(not isinstance(model, CallableModel), "model", model.name, f"a network, as method={self.name} trains it")
+        require(isinstance(model, Network), "model", model.name, f"a U-Net, as method={self.name} trains it")
         require_matching_labels(self, dataset, model)
         require_matching_shape(self, dataset, model)
         for key in ("steps", "augmult"):

@@ -109,6 +109,10 @@ class Model:
         network = self.skeleton()
         return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
 
+    def assumptions(self) -> list[str]:
+        """What of its settings the certificate repeats as public information."""
+        return []
+
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         """Network calls for one image: from noise, or a variation at `degree`; null is the model's own setting."""
         raise NotImplementedError

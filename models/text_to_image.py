@@ -1,0 +1,153 @@
+"""`model=stable_diffusion model.pretrained=FOLDER`: RANDOM is text-to-image, VARIATION image-to-image (Lin et al. 2024, App. J).
+
+The prompts are the public model's labels: public information, which the certificate repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.dataset import Dataset
+from errors import InputError, require
+from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from models.seeds import derive
+from tracking import ranks
+from tracking.progress import Advance
+
+PASS_ROWS = 4  # always as many: rounding depends on it
+
+
+@dataclass(kw_only=True)
+class StableDiffusion(Model):
+    """Any pipeline of this kind that `from_pretrained` reads from a folder. A degree is a strength, above 0 to 1."""
+
+    name: str = "stable_diffusion"
+    pretrained: str | None = None
+    prompts: list[str] = field(default_factory=list)  # label c is the prompt of that number
+    image_size: int = 512
+    steps: int = 50
+    guidance: float = 7.5
+
+    @property
+    def num_steps(self) -> int:
+        return self.steps
+
+    @property
+    def makes(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    def check(self, dataset: Dataset) -> None:
+        require(self.pretrained is not None, "model.pretrained", self.pretrained, "a folder with a Stable Diffusion pipeline")
+        require(len(self.prompts) == self.labels, "model.prompts", self.prompts, f"one for each of model.labels={self.labels}")
+        require(self.steps >= 1, "model.steps", self.steps, "1 or more")
+        size = self.image_size
+        require(size >= 8 and size % 8 == 0, "model.image_size", size, "a multiple of 8")
+        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 to 100; up to 1 is off")
+
+    def check_respacing(self, key: str, respacing: str | None) -> None:
+        require(respacing is None, key, respacing, f"none: model={self.name} has model.steps")
+
+    def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
+        allowed = f"a strength up to 1, of at least one of model.steps={self.steps}: {1 / self.steps:g} or more"
+        require(1 / self.steps <= degree <= 1, key, degree, allowed)
+
+    def facts(self) -> dict[str, int]:
+        return {"parameters": 0, "flops": 0}
+
+    def assumptions(self) -> list[str]:
+        return [f"prompts: {', '.join(repr(prompt) for prompt in self.prompts)}"]
+
+    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
+        steps = self.steps if degree is None else min(int(self.steps * degree), self.steps)
+        return steps * (2 if self.guidance > 1 else 1)
+
+    def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
+        super().prepare(embeddings)
+        there = Path(self.pretrained or "", "model_index.json").exists()
+        require(there, "model.pretrained", self.pretrained, "a folder with model_index.json, as diffusers writes it")
+
+    def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
+        from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+        try:
+            create: Any = StableDiffusionPipeline.from_pretrained(
+                self.pretrained, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"model.pretrained={self.pretrained}: {str(error).splitlines()[0]}") from error
+        create.to(device)
+        change: Any = StableDiffusionImg2ImgPipeline(**create.components, requires_safety_checker=False)
+        for pipeline in (create, change):
+            pipeline.set_progress_bar_config(disable=True)
+        api: Any = TextToImage(create, change, self.prompts, self.image_size, self.steps, self.guidance, seed)
+        return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
+
+
+@dataclass
+class TextToImage:
+    """The two APIs; one random stream per sample, so a result does not depend on the batch it is made in."""
+
+    create: Any
+    change: Any
+    prompts: list[str]
+    size: int
+    steps: int
+    guidance: float
+    seed: int
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.prompts)
+
+    def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
+        return self._in_passes(
+            labels, stream, advance, lambda rows, settings: self.create(height=self.size, width=self.size, **settings)
+        )
+
+    def variation(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        degree: float,
+        *,
+        stream: str,
+        respacing: str | None = None,
+        advance: Advance | None = None,
+    ) -> np.ndarray:
+        def make(rows: np.ndarray, settings: dict[str, Any]) -> Any:
+            return self.change(image=images[rows].astype(np.float32) / 255, strength=degree, **settings)
+
+        return self._in_passes(labels, stream, advance, make)
+
+    def _in_passes(
+        self, labels: np.ndarray, stream: str, advance: Advance | None, make: Callable[[np.ndarray, dict[str, Any]], Any]
+    ) -> np.ndarray:
+        out = np.zeros((len(labels), self.size, self.size, 3), np.uint8)
+        rows_of_all = PASS_ROWS * ranks.world()
+        for first in range(0, len(labels), rows_of_all):
+            start = first + PASS_ROWS * ranks.share()
+            rows = np.arange(start, min(start + PASS_ROWS, len(labels)))
+            if len(rows):
+                padded = np.resize(rows, PASS_ROWS)
+                made = make(padded, self._settings(labels[padded], stream, padded)).images
+                out[rows] = np.round(np.asarray(made)[: len(rows)] * 255).astype(np.uint8)
+            if advance:
+                advance(min(rows_of_all, len(labels) - first))
+        ranks.sum_over_ranks([torch.from_numpy(out)])
+        return out
+
+    def _settings(self, labels: np.ndarray, stream: str, rows: np.ndarray) -> dict[str, Any]:
+        return {
+            "prompt": [self.prompts[label] for label in labels],
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "generator": [torch.Generator().manual_seed(derive(self.seed, f"{stream}/{row}")) for row in rows],
+            "output_type": "np",
+        }

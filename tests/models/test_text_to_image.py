@@ -1,0 +1,131 @@
+"""Stable Diffusion as the two APIs, with a tiny pipeline of random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+from errors import InputError
+from tests.command import call, published, typed
+from tests.data.test_folder import class_folders
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory) -> Path:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("stable_diffusion")
+    letters = [chr(code) for code in range(97, 123)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer: Any = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=len(tokens), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    unet: Any = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=4,
+    )  # fmt: skip
+    vae: Any = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), latent_channels=4, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    scheduler: Any = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    made: Any = StableDiffusionPipeline(
+        vae,
+        CLIPTextModel(text),
+        tokenizer,
+        unet,
+        scheduler,
+        None,
+        None,
+        requires_safety_checker=False,  # type: ignore[arg-type]
+    )
+    made.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def settings(pipeline: Path) -> list[str]:
+    labels = ["model.labels=2", "model.prompts=[a cat,a dog]"]
+    return ["model=stable_diffusion", f"model.pretrained={pipeline}", "model.image_size=16", "model.steps=4", *labels]
+
+
+@pytest.fixture
+def api(pipeline) -> Any:
+    config = typed(*settings(pipeline), "dataset=cifar10", "method=public_only", "method.conditional=false", "eval=none")
+    config.model.prepare()
+    return config.model.build(config.dataset, torch.device("cpu"), 0).generator
+
+
+def test_random_is_reproducible_one_stream_a_sample_and_follows_the_prompt(api):
+    labels = np.array([0, 1, 0, 1, 1])
+    images = api.random(labels, stream="a")
+    assert images.shape == (5, 16, 16, 3)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images[:2], api.random(labels[:2], stream="a"))
+    assert not np.array_equal(images, api.random(labels, stream="b"))
+    assert not np.array_equal(images, api.random(1 - labels, stream="a"))
+
+
+def test_a_variation_is_of_its_image_its_degree_and_its_stream(api):
+    labels = np.zeros(4, np.int64)
+    images = api.random(labels, stream="a")
+    varied = api.variation(images, labels, 0.5, stream="v")
+    assert np.array_equal(varied, api.variation(images, labels, 0.5, stream="v"))
+    others = [(255 - images, 0.5, "v"), (images, 1.0, "v"), (images, 0.5, "w")]
+    for other, degree, stream in others:
+        assert not np.array_equal(varied, api.variation(other, labels, degree, stream=stream))
+
+
+@pytest.mark.parametrize("degree", [None, 0.25, 0.5, 0.9, 1.0])
+def test_the_calls_of_the_plan_are_the_calls_that_are_made(degree, api, pipeline):
+    calls: list[int] = []
+    api.create.unet.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0]) // 4))
+    labels, images = np.zeros(4, np.int64), np.zeros((4, 16, 16, 3), np.uint8)
+    api.random(labels, stream="a") if degree is None else api.variation(images, labels, degree, stream="a")
+    model = typed(*settings(pipeline), "dataset=cifar10", "method=public_only", "method.conditional=false", "eval=none").model
+    assert sum(calls) == model.calls(degree)
+
+
+@pytest.mark.usefixtures("here")
+def test_private_evolution_runs_on_it_and_the_certificate_tells_the_prompts(pipeline, tmp_path):
+    class_folders(tmp_path / "mine", 30)
+    run = [
+        "dataset=folder",
+        f"dataset.path={tmp_path}/mine",
+        "dataset.image_size=16",
+        *settings(pipeline),
+        "eval=none",
+        "device=cpu",
+    ]
+    run += ["method.num_samples=4", "method.iterations=2", "method.variation_degrees=[0.9,0.5]", "method.lookahead=1"]
+    result = call(*run, "method.embedding=pixels", "method.expansions=0")
+    assert result.code == 0, result.err
+    assert "a cat" in (published(Path("run")) / "privacy.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.prompts=[one]", "model.prompts"),
+        ("model.image_size=12", "model.image_size=12"),
+        ("model.steps=0", "model.steps=0"),
+        ("model.pretrained=null", "model.pretrained=null"),
+        ("model.pretrained=/nowhere", "model.pretrained=/nowhere"),
+    ],
+)
+def test_wrong_settings_are_refused_by_key(override, message, pipeline):
+    with pytest.raises(InputError, match=f"^{message}"):
+        typed(
+            *settings(pipeline), override, "dataset=cifar10", "method=public_only", "method.conditional=false", "eval=none"
+        ).model.prepare()
