@@ -41,8 +41,12 @@ def own_images(tmp_path_factory) -> Path:
 
 def component(group: str, option: str, own_images: Path) -> tuple[Any, Config]:
     """One option as an object, and the configuration around it, which need not fit it."""
-    places = [f"dataset.path={own_images}", "dataset.image_size=8"] if option in ("folder", "cats") else []
-    config = cast(Config, OmegaConf.to_object(composed(f"{group}={option}", *places)))
+    needed = {
+        "folder": [f"dataset.path={own_images}", "dataset.image_size=8"],
+        "cats": [f"dataset.path={own_images}"],
+        "callable": ["model.factory=my_module:MyAPI", "model.image_size=8"],
+    }
+    config = cast(Config, OmegaConf.to_object(composed(f"{group}={option}", *needed.get(option, []))))
     return getattr(config, group), config
 
 
@@ -52,7 +56,7 @@ def test_every_option_composes_and_passes_its_check(group, option, own_images):
     assert type(chosen) in COMPONENTS[group].values()
     match group:
         case "model":
-            chosen.check(Mock(shape=(chosen.image_size, chosen.image_size, chosen.image_channels)))
+            chosen.check(Mock(shape=chosen.makes))
         case "method":
             chosen.check(config.dataset, config.model, config.privacy)
         case "eval":
@@ -74,8 +78,9 @@ def test_an_adapter_is_chosen_with_its_learning_rate(option):
 
 
 @experiments
-def test_every_experiment_composes_and_plans(name):
-    config = typed(f"+experiment={name}")
+def test_every_experiment_composes_and_plans(name, own_images):
+    places = [f"dataset.path={own_images}"] if name == "pe/cats" else []  # the number of files there is a public fact
+    config = typed(f"+experiment={name}", *places)
     plan = Plan.make(config.method, config.dataset, config.privacy)
     document = plan.describe(config.method, config.dataset, config.model, config.privacy)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
