@@ -59,6 +59,8 @@ def evaluator_settings(config: Config) -> dict[str, Any]:
     return {
         "frechet": [frechet.embedding.value, frechet.reference.value],
         "downstream": [downstream.steps, downstream.batch_size],
+        "n_private": config.dataset.num_private,
+        "model": config.model.name,
     }
 
 

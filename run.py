@@ -37,6 +37,7 @@ from errors import InputError, shown
 from eval.config import Subject
 from method.base import Run
 from method.plan import Plan
+from models.callable import RequestedAPI
 from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
 from report import print_report
@@ -54,7 +55,7 @@ def main(cfg: DictConfig) -> None:
     folder = RunDir(Path(hydra_config.runtime.output_dir))
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     if sweeping and folder.finished and _difference(folder.config.read_text(), cfg) is None:
-        console.print(f"{folder.path}: finished before, kept", highlight=False)
+        console.print(f"{folder.path}: finished before, kept", highlight=False, soft_wrap=True)
         return
     try:
         synthesise(cfg, folder)
@@ -108,6 +109,8 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             checkpoints=own.checkpoints,
             figures=own.figures,
         )
+        if isinstance(model.generator, RequestedAPI):
+            model.generator.log = own.checkpoints / "requests"
         samples = config.method.run(private, model, run)
         if own is folder:
             release(samples, config, ledger, folder, run.save_model, seconds=time.time() - started)
@@ -119,7 +122,8 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
 
 def open_folder(folder: RunDir, cfg: DictConfig, config: Config, plan: Plan) -> None:
     """A fresh run directory with a noise key, or the same run's; InputError where it is neither."""
-    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg), _computes_with(config))
+    started_with = {**_computes_with(config), "private images (digest)": config.dataset.digest()}
+    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg), started_with)
     ledger = Ledger(folder.ledger, plan.spends, config.delta, config.privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:
         raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")

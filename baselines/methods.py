@@ -9,7 +9,7 @@ import numpy as np
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from method.base import Method, Run, require_matching_labels, require_public_weights
+from method.base import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.config import Model, PublicModel
 from models.seeds import numpy_rng
 from privacy.config import Privacy
@@ -27,6 +27,7 @@ class PublicOnly(Method):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require_public_weights(self, model)
+        require_large_enough(self, dataset, model)
         require_matching_labels(self, dataset, model)
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:

@@ -88,7 +88,7 @@ class Config:
         self.dataset.check()
         self.model.check(self.dataset)
         self.method.check(self.dataset, self.model, self.privacy)
-        self.eval.check(self.model)
+        self.eval.check(self.dataset, self.model)
         self.tracker.check()
 
     @property

@@ -5,9 +5,9 @@ A listing opens no image. Decoding gives every image one shape, and says of a ba
 
 from __future__ import annotations
 
-import functools
 import io
 import json
+import threading
 import zipfile
 import zlib
 from collections import Counter
@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data.images import conform
 from data.samples import SampleFileError, SampleSet
@@ -30,7 +30,8 @@ MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memor
 MODES = ("1", "L", "P", "RGB")  # besides opaque RGBA, LA; others carry transparency, ink or more bits: to convert is a decision
 
 _UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError,
+    OSError, RuntimeError, ValueError, SyntaxError, EOFError, KeyError,
+    zipfile.BadZipFile, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -66,8 +67,11 @@ def list_images(path: Path) -> Listing:
     elif path.suffix == ".npz":
         listing = _arrays(path)
     elif zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
-        listing = _labelled(path, _members(path, archive), archive.read)
+        try:
+            archive = zipfile.ZipFile(path)
+            listing = _labelled(path, _members(path, archive), archive.read)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:  # torn, encrypted, of another kind
+            raise InputError(f"{path}: is no readable zip ({error})") from error
     else:
         raise InputError(f"{path}: is no folder, zip or npz of images")
     if not len(listing):
@@ -78,8 +82,15 @@ def list_images(path: Path) -> Listing:
     return listing
 
 
-def decode(listing: Listing, shape: tuple[int, int, int], on_bad: OnBad = OnBad.error) -> tuple[SampleSet, list[str]]:
-    """uint8 images of one shape, cropped to their central square and resized (see `conform`); what is wrong with bad ones.
+@dataclass
+class Decoded:
+    samples: SampleSet
+    rows: np.ndarray  # of the listing, int64 [N]
+    bad: list[str]  # what is wrong with the others
+
+
+def decode(listing: Listing, shape: tuple[int, int, int], on_bad: OnBad = OnBad.error) -> Decoded:
+    """uint8 images of one shape, cropped to their central square and resized (see `conform`).
 
     InputError for the first bad image in the order of names, or for a class that skipping leaves empty.
     """
@@ -101,13 +112,15 @@ def decode(listing: Listing, shape: tuple[int, int, int], on_bad: OnBad = OnBad.
     labels = listing.labels[good]
     if lost := set(listing.labels.tolist()) - set(labels.tolist()):
         raise InputError(f"{listing.where}: class {listing.classes[min(lost)]} has no good image; the first bad one: {bad[0]}")
-    return SampleSet(images if not bad else images[good], labels, len(listing.classes)), bad
+    samples = SampleSet(images if not bad else images[good], labels, len(listing.classes))
+    return Decoded(samples, np.flatnonzero(good), bad)
 
 
 def _pixels(found: bytes | np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     if isinstance(found, np.ndarray):
         return conform(_central_square(found)[None], shape)[0]
-    with Image.open(io.BytesIO(found)) as image:
+    with Image.open(io.BytesIO(found)) as opened:
+        image = ImageOps.exif_transpose(opened) if opened.width * opened.height <= MAX_PIXELS else opened
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
         opaque = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255)
@@ -180,10 +193,6 @@ def _members(path: Path, archive: zipfile.ZipFile) -> list[str]:
 def _arrays(path: Path) -> Listing:
     """An npz with `images` uint8 [N, H, W, C] and `labels` int64 [N], as a release has them. Only labels are read."""
 
-    @functools.cache
-    def images() -> np.ndarray:
-        return _readable(lambda: SampleSet.load(path)).images
-
     def labels_alone() -> tuple[np.ndarray, int]:
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -197,7 +206,25 @@ def _arrays(path: Path) -> Listing:
         raise InputError(f"{path}: labels are not all inside 0 … {num_classes - 1}")
     names = [f"image {row}" for row in range(len(labels))]
     classes = [str(label) for label in range(num_classes)]
-    return Listing(path, classes, names, labels, lambda name: images()[int(name.split()[1])])
+    return Listing(path, classes, names, labels, _Rows(path))
+
+
+class _Rows:
+    """Images of an npz by name, loaded once, at the first call."""
+
+    def __init__(self, path: Path):
+        self.path, self.lock, self.images, self.error = path, threading.Lock(), np.empty(0), ""
+
+    def __call__(self, name: str) -> np.ndarray:
+        with self.lock:
+            if not len(self.images) and not self.error:
+                try:
+                    self.images = SampleSet.load(self.path).images
+                except SampleFileError as error:
+                    self.error = str(error)
+        if self.error:
+            raise ValueError(self.error)
+        return self.images[int(name.split()[1])]
 
 
 def _readable(load: Callable[[], T]) -> T:

@@ -52,6 +52,9 @@ class Folder(Listed):
         for key in ("path", "test_path", "public_path"):
             value = getattr(self, key)
             require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
+        if self.path.endswith(".npz"):
+            allowed = "another npz: images without names cannot be split so that one more moves no other"
+            require(self.test_path is not None, "dataset.test_path", self.test_path, allowed)
         if self.test_path is not None:
             same = self._lists[1].classes == self.classes
             require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.classes)}")
@@ -62,7 +65,7 @@ class Folder(Listed):
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
-        return decode(self._public_list, self.shape, self.on_bad)[0]
+        return decode(self._public_list, self.shape, self.on_bad).samples
 
     def lists(self) -> tuple[Listing, Listing]:
         everything = list_images(Path(self.path))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from data.dataset import Dataset
-from data.files import Listing, OnBad, decode
+from data.dataset import Dataset, subset
+from data.files import Decoded, Listing, OnBad, decode
 from data.samples import SampleSet
 from errors import require
 from tracking.progress import console
@@ -35,22 +35,28 @@ class Listed(Dataset):
 
     def prepare(self) -> None:
         require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
-        for part, (_, bad) in zip(("private", "test"), self._decoded, strict=True):
-            if bad:
+        for part, decoded in zip(("private", "test"), self._decoded, strict=True):
+            if bad := decoded.bad:
                 console.print(f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}", highlight=False)
 
+    def private(self) -> SampleSet:
+        if self.fraction == 1:
+            return self.train()
+        chosen = subset(self._lists[0].labels, self.num_private, self.stratified)  # whichever of them can be read
+        return self.train()[np.flatnonzero(np.isin(self._decoded[0].rows, chosen))]
+
     def train(self) -> SampleSet:
-        return self._decoded[0][0]
+        return self._decoded[0].samples
 
     def test(self) -> SampleSet:
-        return self._decoded[1][0]
+        return self._decoded[1].samples
 
     @functools.cached_property
     def _lists(self) -> tuple[Listing, Listing]:
         return self.lists()
 
     @functools.cached_property
-    def _decoded(self) -> list[tuple[SampleSet, list[str]]]:
+    def _decoded(self) -> list[Decoded]:
         return [decode(listing, self.shape, self.on_bad) for listing in self._lists]
 
 

@@ -69,12 +69,14 @@ class Camelyon17(Listed, WithCounterpart):
                 raise InputError(f"dataset.path={self.path}: metadata.csv has no column {missing[0]}")
             rows = list(reader)
         return (
-            self._listing(rows, lambda row: row["split"] == "0" and row["center"] in "034"),
+            self._listing(rows, lambda row: row["split"] == "0" and row["center"] in ("0", "3", "4")),
             self._listing(rows, lambda row: row["center"] == "2"),
         )
 
     def _listing(self, rows: list[Row], wanted: Callable[[Row], bool]) -> Listing:
         chosen = [row for row in rows if wanted(row)]
+        if wrong := next((row for row in chosen if row["tumor"] not in ("0", "1")), None):
+            raise InputError(f"dataset.path={self.path}: metadata.csv has tumor={wrong['tumor']} for {_file(wrong)}")
         labels = np.array([int(row["tumor"]) for row in chosen], np.int64)
         names, root = [_file(row) for row in chosen], Path(self.path)
         return Listing(root, self.classes, names, labels, lambda name: (root / name).read_bytes())

@@ -15,7 +15,7 @@ from privacy.mechanisms import Mechanism
 class PrivateDataset:
     """Private images behind a ledger. `size`, `num_classes` are public; the images are loaded at the first spend.
 
-    `fewer`: there may be less than `size` of them; nobody is told how many, and rates and divisors stay those of `size`.
+    `fewer`: there may be less than `size` of them; rates and divisors stay those of `size`, whatever their number.
     """
 
     def __init__(self, load: Callable[[], SampleSet], size: int, num_classes: int, ledger: Ledger, fewer: bool = False):

@@ -108,14 +108,16 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
     """What `save` wrote, on the U-Net in `base(name)/unet`; InputError where that is another one than it was trained on."""
     try:
         stored = json.loads((folder / "adapter.json").read_text())
-        adapter = _typed(stored["adapter"])
+        adapter, base_name, expected = _typed(stored["adapter"]), stored["base"]["name"], stored["base"]["sha256"]
         weights = load_file(folder / "adapter.safetensors", device=str(device))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"model={folder}: is no released adapter ({error})") from error
-    where = base(stored["base"]["name"])
+    where = base(base_name)
+    if not (where / "unet" / "config.json").exists():
+        raise InputError(f"base={where}: has no unet/ of diffusers; give the folder of the public model {base_name}")
     model = DiffusionModel.load(folder, seed, device, unet_folder=where / "unet")
-    if fingerprint(model.unet) != stored["base"]["sha256"]:
-        raise InputError(f"base={where}: has other weights than {stored['base']['name']}, which this adapter was trained on")
+    if fingerprint(model.unet) != expected:
+        raise InputError(f"base={where}: has other weights than {base_name}, which this adapter was trained on")
     adapter.apply(model.unet)
     missing = weights.keys() ^ trainable(model.unet).keys()
     if missing:

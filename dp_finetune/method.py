@@ -155,6 +155,7 @@ class DPDiffusion(Method):
                 null_label=generator.null_label,
                 label_dropout=self.label_dropout,
                 seed=run.seed,
+                timestep_scale=generator.timestep_scale,
             ),
             optimizer=self._optimizer(engine.parameters, run),
             ema=ema,

@@ -30,7 +30,7 @@ class Views:
     """K views of each of B examples, flattened example by example into B·K rows."""
 
     x_t: torch.Tensor  # [B·K, C, H, W]
-    t: torch.Tensor  # int64 [B·K]
+    t: torch.Tensor  # [B·K], as the network is told it
     labels: torch.Tensor  # int64 [B·K]
     noise: torch.Tensor  # [B·K, C, H, W]
     examples: int  # B
@@ -54,6 +54,7 @@ class Objective:
     null_label: int | None  # with label_dropout: the label of classifier-free guidance
     label_dropout: float
     seed: int
+    timestep_scale: float = 1.0  # what the network is told for timestep t is t times this
 
     def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> Views:
         """`x` float [B, C, H, W] in [-1, 1]; `examples` are the dataset's row numbers."""
@@ -64,7 +65,8 @@ class Objective:
         ]
         x_0, noise, t, y = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         a = self.alpha_bar[t].reshape(-1, 1, 1, 1)
-        return Views(a.sqrt() * x_0 + (1 - a).sqrt() * noise, t, y, noise, len(examples))
+        told = t if self.timestep_scale == 1 else t * self.timestep_scale
+        return Views(a.sqrt() * x_0 + (1 - a).sqrt() * noise, told, y, noise, len(examples))
 
     def _draw(
         self, x: torch.Tensor, label: int, rng: torch.Generator

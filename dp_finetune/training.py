@@ -59,7 +59,7 @@ class Trainer:
         if self.step:
             yield self.step
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        self.unet.train()
+        self.unet.eval()  # dropout would make another step of one that is taken again after a kill
         while self.step < steps and not self.stopped:
             purpose = f"dp_sgd/step={self.step + 1}"
             samples = private.spend(purpose, self.mechanism)

@@ -41,9 +41,12 @@ class Frechet:
     embedding: EmbeddingName = EmbeddingName.public_features
     reference: Reference = Reference.train
 
-    def check(self, model: Model) -> None:
+    def check(self, dataset: Dataset, model: Model) -> None:
         allowed = f"model={model.name} has none; use pixels, or eval.frechet.enabled=false"
         require(self.embedding in model.embeddings(), "eval.frechet.embedding", self.embedding, allowed)
+        same = self.embedding is not EmbeddingName.public_features or model.makes[2] == dataset.shape[2]
+        allowed = f"pixels, inception or clip, as the features of model={model.name} take {model.makes[2]} channels"
+        require(same, "eval.frechet.embedding", self.embedding, allowed)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         embed = subject.model.embeddings[self.embedding].embed
@@ -61,7 +64,7 @@ class Downstream:
     steps: int = 200
     batch_size: int = 128
 
-    def check(self, model: Model) -> None:
+    def check(self, dataset: Dataset, model: Model) -> None:
         require(self.seeds >= 1, "eval.downstream.seeds", self.seeds, "1 or more")
         require(self.steps >= 1, "eval.downstream.steps", self.steps, "1 or more")
         require(self.batch_size >= 2, "eval.downstream.batch_size", self.batch_size, "2 or more")
@@ -99,6 +102,6 @@ class Evaluation:
     def evaluators(self) -> list[Frechet | Downstream]:
         return [evaluator for evaluator in (self.frechet, self.downstream) if evaluator.enabled]
 
-    def check(self, model: Model) -> None:
+    def check(self, dataset: Dataset, model: Model) -> None:
         for evaluator in self.evaluators:
-            evaluator.check(model)
+            evaluator.check(dataset, model)

@@ -137,3 +137,15 @@ def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> No
     makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.makes, dataset.shape))
     allowed = f"makes {makes}, dataset={dataset.name} has {wanted}: method={method.name} needs the same"
     require(model.makes == dataset.shape, "model", model.name, allowed)
+
+
+def require_large_enough(method: Method, dataset: Dataset, model: Model) -> None:
+    """For methods that release what a model makes: its images are not smaller or less coloured than the private ones."""
+    makes, private = ("×".join(str(side) for side in shape) for shape in (model.makes, dataset.shape))
+    enough = all(made >= wanted for made, wanted in zip(model.makes, dataset.shape, strict=True))
+    require(
+        enough,
+        "model",
+        model.name,
+        f"makes {makes}, dataset={dataset.name} has {private}: at least that for method={method.name}",
+    )

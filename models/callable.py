@@ -24,9 +24,10 @@ from omegaconf import MISSING
 from data.dataset import Dataset
 from errors import InputError, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from tracking import ranks
 from tracking.progress import Advance, console
 
-FAILURES = (OSError, TimeoutError)  # of a network: ConnectionError and most clients' errors are an OSError
+MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)  # not worth another try
 
 
 @dataclass(kw_only=True)
@@ -76,6 +77,7 @@ class CallableModel(Model):
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
+        require(ranks.world() == 1, "model", self.name, "one process: every one would ask for everything")
         _ = self._api
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
@@ -167,8 +169,8 @@ class RequestedAPI:
             try:
                 answer = np.asarray(ask(rows, name))
                 break
-            except FAILURES as error:
-                if attempt == self.retries:
+            except Exception as error:  # clients of remote services have errors of their own
+                if attempt == self.retries or isinstance(error, MISTAKES):
                     raise
                 wait = self.retry_seconds * 2**attempt
                 console.print(f"request {name}: {error}; again in {wait:g} s", highlight=False)

@@ -64,7 +64,7 @@ class DiffusionModel:
         try:
             sampling = json.loads((folder / "sampling.json").read_text())
             unet: Any = UNet2DModel.from_pretrained(
-                unet_folder or folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
+                unet_folder or folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True
             )
             scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError) as error:

@@ -52,8 +52,9 @@ class Inception(Network):
             state = torch.load(weights, map_location="cpu", weights_only=True)
             with patch.object(source, "load_state_dict_from_url", lambda *_, **__: state):
                 self.network: Any = source.InceptionV3([3]).to(device).eval()
-        except (RuntimeError, OSError, ValueError) as error:
-            raise InputError(f"model.inception={weights}: no weights of pytorch-fid ({str(error).splitlines()[0]})") from error
+        except Exception as error:  # a foreign file may make anything of its reader
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise InputError(f"model.inception={weights}: no weights of pytorch-fid ({lines[0]})") from error
         self.device = device
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

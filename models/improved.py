@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Set
@@ -17,6 +18,7 @@ from errors import InputError, require
 from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
 from models.unet import Schedule, UNet
+from tracking.run_dir import write_json
 
 HEADS = 4  # in every official model
 
@@ -35,6 +37,7 @@ class ImprovedDiffusion(UNet):
     def check(self, dataset: Dataset) -> None:
         super().check(dataset)
         require(0 < self.timestep_scale <= 1, "model.timestep_scale", self.timestep_scale, "above 0, to 1")
+        require(not self.null_label, "model.null_label", self.null_label, "false: official checkpoints have no such label")
         one = self.conditional or self.labels == 1
         require(one, "model.labels", self.labels, "1, as model.conditional=false")
 
@@ -55,7 +58,7 @@ class ImprovedDiffusion(UNet):
         return {"timestep_scale": self.timestep_scale, "num_heads": HEADS}
 
     def load_unet(self, seed: int) -> Any:
-        if not (self.weights_folder() / "unet" / "config.json").exists():
+        if self._file.exists() and self._told() != _source(self._file):
             self._convert(self._file, self.weights_folder())
         return super().load_unet(seed)
 
@@ -72,6 +75,11 @@ class ImprovedDiffusion(UNet):
             "freq_shift": 0,
         }
 
+    def _told(self) -> dict[str, Any] | None:
+        """Which file was converted last."""
+        stored = self.weights_folder() / "source.json"
+        return json.loads(stored.read_text()) if stored.exists() else None
+
     def _convert(self, file: Path, folder: Path) -> None:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -84,7 +92,11 @@ class ImprovedDiffusion(UNet):
             raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
         partial = folder.with_name(f"{folder.name}-{os.getpid()}.partial")
         unet.save_pretrained(partial / "unet")
-        if folder.exists():
-            shutil.rmtree(partial)
-        else:
-            os.replace(partial, folder)
+        write_json(partial / "source.json", _source(file))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+
+
+def _source(file: Path) -> dict[str, Any]:
+    state = file.stat()
+    return {"name": file.name, "bytes": state.st_size, "modified": state.st_mtime_ns}

@@ -44,7 +44,7 @@ class Network(Model):
 
     def load_unet(self, seed: int) -> Any:
         folder = self.weights_folder() / "unet"
-        return UNet2DModel.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        return UNet2DModel.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True)
 
     def sampling(self) -> dict[str, Any]:
         """More arguments of `DiffusionModel`."""
@@ -86,8 +86,9 @@ class Network(Model):
         if name is not EmbeddingName.public_features:
             return super().embedding(name, device)
         assert self.features is not None
-        features = PublicFeatures(self.makes[2])
-        features.load_state_dict(load_file(embedded_or(self.features) / "features.safetensors"))
+        state = load_file(embedded_or(self.features) / "features.safetensors")
+        features = PublicFeatures(self.makes[2], num_classes=len(state["head.1.weight"]))
+        features.load_state_dict(state)
         return features.to(device)
 
     def skeleton(self) -> Any:

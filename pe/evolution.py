@@ -18,8 +18,7 @@ from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleFileError, SampleSet
 from errors import require
-from method.base import Method, Run, require_matching_labels, require_public_weights
-from models.callable import RequestedAPI
+from method.base import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
 from models.seeds import numpy_rng
@@ -56,6 +55,7 @@ class PrivateEvolution(Method):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require_public_weights(self, model)
+        require_large_enough(self, dataset, model)
         if self.initial_labels is InitialLabels.matching:
             require_matching_labels(self, dataset, model)
         require(
@@ -93,8 +93,6 @@ class PrivateEvolution(Method):
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
         embedding, api = model.embeddings[self.embedding], model.generator
-        if isinstance(api, RequestedAPI):
-            api.log = run.checkpoints / "requests"
         for t, population in self.evolve(private, api, embedding, labels, run):
             save_grid(population, run.figures / f"round_{t:03d}.png")
             population.save(run.checkpoints / "population.npz")

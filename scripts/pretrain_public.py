@@ -11,6 +11,7 @@ which `model.pretrained=` then names. A killed run goes on with the same command
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -68,10 +69,10 @@ def main(overrides: list[str]) -> None:
     _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
 
     # Run
-    if settings.features_steps:
+    if settings.features_steps and not (work / "features.safetensors").exists():
         with progress("feature extractor", settings.features_steps) as advance:
             network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance)
-        save_file(network.state_dict(), out / "features.safetensors")
+        save_file(network.state_dict(), work / "features.safetensors")
     with progress("U-Net on public images", recipe.steps) as advance:
         done = 0
         where = generator.unet, generator.alpha_bar
@@ -81,8 +82,12 @@ def main(overrides: list[str]) -> None:
 
     # Report
     unet: Any = generator.unet.half() if settings.half else generator.unet
-    unet.save_pretrained(out / "unet")
-    save_schedule(generator.alpha_bar, out / "scheduler")
+    unet.save_pretrained(work / "unet")
+    save_schedule(generator.alpha_bar, work / "scheduler")
+    for name in ("features.safetensors", "scheduler", "unet"):  # the U-Net last: it tells that all is there
+        if (work / name).exists():
+            shutil.rmtree(out / name, ignore_errors=True)
+            os.replace(work / name, out / name)
     shutil.rmtree(work)
     print(f"{recipe.steps} steps on {len(samples):,} public images: {out}")
 
@@ -98,7 +103,12 @@ def _settings(overrides: list[str]) -> Pretraining:
     added_keys_refused(settings)
     settings.dataset.check()
     settings.model.check(settings.dataset)
+    made, there = settings.model.makes, settings.dataset.shape
+    require(
+        made == there, "model", settings.model.name, f"one that makes {there}, as dataset={settings.dataset.name} has; not {made}"
+    )
     settings.recipe.check(settings.model.null_label, settings.model.num_steps)
+    require(settings.device in ("auto", "cpu", "cuda"), "device", settings.device, "one of auto, cpu, cuda")
     require(settings.features_steps >= 0, "features_steps", settings.features_steps, "0 or more")
     require(settings.dataset.num_public > 0, "dataset", settings.dataset.name, "one with public images")
     out = Path(settings.out)

@@ -2,7 +2,8 @@
 
     python -m scripts.sweep_figure runs/sweeps/… --x dataset.fraction --curves method.adapter
 
-Writes figure.svg, figure.png and figure.json (what was measured) into the sweep's folder. `x` and `curves` are keys of the
+Writes internal/figure.svg, .png and .json (what was measured) into the sweep's folder: numbers on real data, which must not be
+shared as the releases may. `x` and `curves` are keys of the
 configuration, or of the certificate (epsilon, trainable_parameters). A point is the mean of the runs that agree in both; its
 bar is their standard deviation or, for a single run, that of its classifiers. Runs without metrics are left out, and named.
 """
@@ -58,17 +59,19 @@ def draw(sweep: Path, x: str, curves: str, labels: Sequence[str] = (), name: str
     points: dict[Any, dict[Any, list[dict[str, Any]]]] = {curve: defaultdict(list) for curve in order}
     for run in runs:
         points[run["curve"]][run["x"]].append(run)
-    write_json(sweep / "figure.json", {"x": x, "curves": curves, "runs": runs})
-    shown = dict(zip(order, labels, strict=True)) if labels else {curve: curve for curve in order}
-    _plot(sweep, {shown[curve]: points[curve] for curve in order}, name or x)
-    console.print(f"{sweep}/figure.png: {len(runs)} runs", highlight=False)
+    out = sweep / "internal"
+    out.mkdir(exist_ok=True)
+    write_json(out / "figure.json", {"x": x, "curves": curves, "runs": runs})
+    shown = dict(zip(order, labels, strict=True)) if len(labels) == len(order) else {curve: curve for curve in order}
+    _plot(out, {shown[curve]: points[curve] for curve in order}, name or x)
+    console.print(f"{out}/figure.png: {len(runs)} runs, measured on real data", highlight=False, soft_wrap=True)
 
 
 def finished(sweep: Path) -> list[Path]:
     folders = sorted((path.parent for path in sweep.glob("*/config.yaml")), key=lambda path: (len(path.name), path.name))
     for folder in folders:
         if not RunDir(folder).finished:
-            console.print(f"{folder}: is not finished, and left out", highlight=False)
+            console.print(f"{folder}: is not finished, and left out", highlight=False, soft_wrap=True)
     return [folder for folder in folders if RunDir(folder).finished]
 
 
@@ -90,7 +93,7 @@ def read(folder: Path, x: str, curves: str) -> dict[str, Any]:
     return {"x": value(x), "curve": value(curves), "seed": config["seed"], "epsilon": certificate["epsilon"], **measured}
 
 
-def _plot(sweep: Path, curves: dict[str, dict[Any, list[dict[str, Any]]]], name: str) -> None:
+def _plot(out: Path, curves: dict[str, dict[Any, list[dict[str, Any]]]], name: str) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -116,7 +119,7 @@ def _plot(sweep: Path, curves: dict[str, dict[Any, list[dict[str, Any]]]], name:
                 axes.minorticks_off()
     panels[0].legend(frameon=False)
     for kind in ("svg", "png"):
-        figure.savefig(sweep / f"figure.{kind}", dpi=110, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(out / f"figure.{kind}", dpi=110, metadata={"Date": None} if kind == "svg" else None)
     plt.close(figure)
 
 

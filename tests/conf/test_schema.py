@@ -60,7 +60,7 @@ def test_every_option_composes_and_passes_its_check(group, option, own_images):
         case "method":
             chosen.check(config.dataset, config.model, config.privacy)
         case "eval":
-            chosen.check(config.model)
+            chosen.check(config.dataset, config.model)
         case _:
             chosen.check()
 

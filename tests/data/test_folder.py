@@ -106,16 +106,44 @@ def test_edm_archives_and_folders_are_read_alike(tmp_path):
     one, two = (list_images(path) for path in (zipped(tmp_path, files), tmp_path / "folder"))
     assert one.classes == two.classes == ["0", "1"]
     assert one.labels.tolist() == two.labels.tolist() == [0, 1, 0]
-    first, second = (decode(listing, (8, 8, 3))[0] for listing in (one, two))
+    first, second = (decode(listing, (8, 8, 3)).samples for listing in (one, two))
     assert np.array_equal(first.images, second.images)
 
 
-def test_a_release_is_a_dataset(tmp_path):
-    samples = SampleSet(np.stack([picture() for _ in range(90)]), np.arange(90) % 3, 3)
+def test_a_release_is_a_dataset_with_a_test_set_of_its_own(tmp_path):
+    samples = SampleSet(np.stack([picture() for _ in range(30)]), np.arange(30) % 3, 3)
     samples.save(tmp_path / "samples.npz")
-    dataset = folder(tmp_path / "samples.npz")
+    samples[:6].save(tmp_path / "test.npz")
+    with pytest.raises(InputError, match=r"dataset\.test_path=null"):
+        folder(tmp_path / "samples.npz").check()
+    dataset = folder(tmp_path / "samples.npz", test_path=str(tmp_path / "test.npz"))
     dataset.check()
-    assert len(dataset.private()) + len(dataset.test()) == 90
+    dataset.prepare()
+    assert np.array_equal(dataset.private().images, samples.images)
+    assert len(dataset.test()) == 6
+
+
+def test_an_unreadable_image_leaves_the_others_of_a_fraction_as_they_are(tmp_path):
+    class_folders(tmp_path / "mine", 60)
+    test = str(class_folders(tmp_path / "test", 4))
+    half = folder(tmp_path / "mine", test_path=test, fraction=0.5, on_bad=OnBad.skip)
+    before = {image.tobytes() for image in half.private().images}
+    (tmp_path / "mine" / "ant" / "000.png").write_bytes(b"")
+    after = {
+        image.tobytes() for image in folder(tmp_path / "mine", test_path=test, fraction=0.5, on_bad=OnBad.skip).private().images
+    }
+    assert after <= before
+    assert len(before) - len(after) <= 1
+
+
+def test_a_photograph_stands_upright(tmp_path):
+    (tmp_path / "a").mkdir()
+    image = Image.fromarray(np.repeat(np.arange(0, 256, 32, dtype=np.uint8)[:, None], 8, 1))
+    exif = image.getexif()
+    exif[0x0112] = 3  # upside down
+    image.save(tmp_path / "a" / "x.png", exif=exif)
+    upright = decode(list_images(tmp_path), (8, 8, 1)).samples.images[0, :, 0, 0]
+    assert (np.diff(upright.astype(int)) < 0).all()
 
 
 def test_every_image_gets_the_shape_of_the_model(tmp_path):
@@ -126,13 +154,13 @@ def test_every_image_gets_the_shape_of_the_model(tmp_path):
     palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.save(tmp_path / "cat" / "palette.png")
     listing = list_images(tmp_path)
-    samples, bad = decode(listing, (8, 8, 3))
-    of = dict(zip(listing.names, samples.images, strict=True))
-    assert not bad
+    decoded = decode(listing, (8, 8, 3))
+    of = dict(zip(listing.names, decoded.samples.images, strict=True))
+    assert not decoded.bad
     assert np.abs(of["ant/wide.jpg"].astype(int) - 9).max() <= 2
     assert (of["ant/grey.png"] == 200).all()
     assert (of["cat/palette.png"] == [255, 0, 0]).all()
-    assert decode(listing, (4, 4, 1))[0].images.shape == (23, 4, 4, 1)
+    assert decode(listing, (4, 4, 1)).samples.images.shape == (23, 4, 4, 1)
 
 
 def test_a_central_square_is_kept(tmp_path):
@@ -140,7 +168,7 @@ def test_a_central_square_is_kept(tmp_path):
     pixels[:, 4:12] = 255
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.png").write_bytes(png(pixels))
-    assert (decode(list_images(tmp_path), (8, 8, 3))[0].images == 255).all()
+    assert (decode(list_images(tmp_path), (8, 8, 3)).samples.images == 255).all()
 
 
 BAD = {
@@ -216,6 +244,19 @@ def test_a_wrong_layout_is_named(make, message, tmp_path):
         list_images(make(tmp_path))
 
 
+@pytest.mark.parametrize("harm", ["torn", "random"])
+def test_a_wrong_zip_is_named(harm, tmp_path):
+    path = zipped(tmp_path, with_json(LABELS))
+    content = bytearray(path.read_bytes())
+    if harm == "torn":
+        content[10:200] = b"\xff" * 190
+    else:
+        content[-60:-30] = b"\xff" * 30
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"images\.zip"):
+        decode(list_images(path), (8, 8, 3))
+
+
 @pytest.mark.parametrize("harm", ["torn", "no labels", "text"])
 def test_a_wrong_npz_is_named(harm, tmp_path):
     path = tmp_path / "x.npz"
@@ -252,6 +293,14 @@ def test_from_a_folder_of_images_to_a_release(tmp_path):
     result = call(*settings)
     assert result.code == 0, result.err
     assert SampleSet.load(published(Path("run")) / "samples.npz").images.shape == (4, 8, 8, 1)
+    unfinished = call(*settings, "hydra.run.dir=third", "method.max_minutes=1e-9", "seed=3")
+    assert unfinished.code == 0
+    (Path("third") / "internal" / "metrics.json").unlink()
+    moved = next((tmp_path / "mine" / "cat").iterdir())
+    moved.write_bytes(png(picture()))
+    changed = call(*settings, "hydra.run.dir=third", "method.max_minutes=1e-9", "seed=3")
+    assert changed.code == 2
+    assert "private images (digest)" in changed.err
     (tmp_path / "mine" / "ant" / "bad.png").write_bytes(b"")
     result = call(*settings, "hydra.run.dir=second")
     assert result.code == 2

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from errors import InputError
-from models import embeddings
 from models.config import EmbeddingName, Embeddings
 from models.embeddings import Clip, Inception
 from tests.command import typed
@@ -98,4 +97,3 @@ def test_an_embedding_is_built_where_it_is_first_asked_for(clip_folder):
     lazy = Embeddings(make)
     assert lazy[EmbeddingName.clip] is lazy[EmbeddingName.clip]
     assert made == [EmbeddingName.clip]
-    assert embeddings.PASS_ROWS > 0

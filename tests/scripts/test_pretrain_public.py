@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import HydraException
 from safetensors.torch import load_file
 
 from data.digits import Digits, printed
 from data.samples import SampleSet
 from errors import InputError
 from models import pretraining
+from models.config import EmbeddingName
 from scripts import pretrain_public
 from tests.command import ROOT, typed
 
@@ -54,7 +56,8 @@ def test_features_and_half_precision_are_written_where_asked_for(tmp_path):
     assert load_file(tmp_path / "out" / WEIGHTS)["conv_in.weight"].dtype == torch.float16
     config = typed(f"model.pretrained={tmp_path}/out", f"model.features={tmp_path}/out")
     config.model.prepare()
-    config.model.build(config.dataset, torch.device("cpu"), 0)
+    embedding = config.model.build(config.dataset, torch.device("cpu"), 0).embeddings[EmbeddingName.public_features]
+    assert embedding.embed(printed(3)[0]).shape == (3, 64)
 
 
 def test_a_killed_training_goes_on_and_other_settings_are_refused(tmp_path, monkeypatch):
@@ -90,9 +93,11 @@ def test_a_killed_training_goes_on_and_other_settings_are_refused(tmp_path, monk
         (["recipe.classes=[eleven]"], "recipe.classes"),
         (["dataset=svhn", "model=loda_unet"], "one with public images"),
         (["model.labels=5"], "model.labels=5"),
+        (["model=loda_unet"], "model=loda_unet"),
+        (["device=tpu"], "device=tpu"),
     ],
 )
 def test_bad_settings_are_refused(overrides, message, tmp_path):
-    with pytest.raises(Exception, match=message):
+    with pytest.raises((InputError, HydraException), match=message):
         pretrain_public.main([*FAST, f"out={tmp_path}/out", *overrides])
     assert not (tmp_path / "out" / "unet").exists()
