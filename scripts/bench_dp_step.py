@@ -99,8 +99,8 @@ def gradient_steps(network: Network, adapter: Adapter, views: Views) -> dict[str
     }
     if adapter.kind is not AdapterName.full:
         whole = network(FULL)
-        steps["full, non-private"] = non_private(whole, views)
-        steps |= {f"full, {name.value}": by_engine(name, whole, views) for name in ENGINES}
+        steps["full: non-private"] = non_private(whole, views)
+        steps |= {f"full: {name.value}": by_engine(name, whole, views) for name in ENGINES}
     return steps
 
 
@@ -110,8 +110,8 @@ def whole_steps(network: Network, adapter: Adapter, views: Views) -> dict[str, S
     steps |= {name.value: whole_private_step(name, unet, views) for name in ENGINES}
     if adapter.kind is not AdapterName.full:
         whole = network(FULL)
-        steps["full, non-private"] = non_private(whole, views, adam(whole))
-        steps |= {f"full, {name.value}": whole_private_step(name, whole, views) for name in ENGINES}
+        steps["full: non-private"] = non_private(whole, views, adam(whole))
+        steps |= {f"full: {name.value}": whole_private_step(name, whole, views) for name in ENGINES}
     return steps
 
 
