@@ -62,7 +62,7 @@ def settings(pipeline: Path) -> list[str]:
 
 @pytest.fixture
 def api(pipeline) -> Any:
-    config = typed(*settings(pipeline), "dataset=cifar10", "method=public_only", "method.conditional=false", "eval=none")
+    config = typed(*settings(pipeline), "dataset=digits", "method=public_only", "method.conditional=false", "eval=none")
     config.model.prepare()
     return config.model.build(config.dataset, torch.device("cpu"), 0).generator
 
@@ -93,7 +93,7 @@ def test_the_calls_of_the_plan_are_the_calls_that_are_made(degree, api, pipeline
     api.create.unet.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0]) // 4))
     labels, images = np.zeros(4, np.int64), np.zeros((4, 16, 16, 3), np.uint8)
     api.random(labels, stream="a") if degree is None else api.variation(images, labels, degree, stream="a")
-    model = typed(*settings(pipeline), "dataset=cifar10", "method=public_only", "method.conditional=false", "eval=none").model
+    model = typed(*settings(pipeline), "dataset=digits", "method=public_only", "method.conditional=false", "eval=none").model
     assert sum(calls) == model.calls(degree)
 
 
@@ -127,5 +127,5 @@ def test_private_evolution_runs_on_it_and_the_certificate_tells_the_prompts(pipe
 def test_wrong_settings_are_refused_by_key(override, message, pipeline):
     with pytest.raises(InputError, match=f"^{message}"):
         typed(
-            *settings(pipeline), override, "dataset=cifar10", "method=public_only", "method.conditional=false", "eval=none"
+            *settings(pipeline), override, "dataset=digits", "method=public_only", "method.conditional=false", "eval=none"
         ).model.prepare()
