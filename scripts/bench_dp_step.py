@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--adapter", default="full", choices=names, help="what is trained, with conf/method/dp_loda.yaml's rank")
     parser.add_argument("--views", type=int, default=32, help="B·K, the same for every K")
     parser.add_argument("--step-examples", type=int, default=16, help="examples of the whole step")
+    parser.add_argument("--augmults", type=int, nargs="+", default=AUGMULTS, help="K")
+    parser.add_argument("--whole-step-only", action="store_true")
     parser.add_argument("--repetitions", type=int, default=4, help="the first is dropped")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -63,18 +65,22 @@ def main() -> None:
     print(f"{args.model}: {count(network(FULL)):,} parameters; {hardware(device)}; torch {torch.__version__}, float32")
     if adapter.kind is not AdapterName.full:
         print(f"{args.adapter} trains {count(network(adapter)):,} of them")
-    columns = list(gradient_steps(network, adapter, some_views(config, 1, 1, device)))
-    print(f"\n| B, K | images/s | {' | '.join(columns[1:])} | peak MiB: {', '.join(columns)} |")
-    print("| --- | ---: |" + " --- |" * len(columns))
-    for augmult in AUGMULTS:
-        views = some_views(config, max(1, args.views // augmult), augmult, device)
-        steps = gradient_steps(network, adapter, views)
-        cells, peaks = compared(steps, views, args.repetitions, device), (peak_mebibytes(step, device) for step in steps.values())
-        print(f"{cells} {', '.join(f'{peak:.0f}' for peak in peaks)} |", flush=True)
+    if not args.whole_step_only:
+        columns = list(gradient_steps(network, adapter, some_views(config, 1, 1, device)))
+        print(f"\n| B, K | images/s | {' | '.join(columns[1:])} | peak MiB: {', '.join(columns)} |")
+        print("| --- | ---: |" + " --- |" * len(columns))
+        for augmult in args.augmults:
+            views = some_views(config, max(1, args.views // augmult), augmult, device)
+            steps = gradient_steps(network, adapter, views)
+            cells, peaks = (
+                compared(steps, views, args.repetitions, device),
+                (peak_mebibytes(step, device) for step in steps.values()),
+            )
+            print(f"{cells} {', '.join(f'{peak:.0f}' for peak in peaks)} |", flush=True)
     columns = list(whole_steps(network, adapter, some_views(config, 1, 1, device)))
     print(f"\n| B, K | images/s | {' | '.join(f'whole step, {name}' for name in columns[1:])} |")
     print("| --- | ---: |" + " --- |" * (len(columns) - 1))
-    for augmult in AUGMULTS[1:]:
+    for augmult in args.augmults if args.whole_step_only else args.augmults[1:]:
         views = some_views(config, args.step_examples, augmult, device)
         print(compared(whole_steps(network, adapter, views), views, max(3, args.repetitions // 2), device), flush=True)
 
