@@ -33,7 +33,7 @@ lint: setup      ## ruff and mypy
 reference: setup ## measure the floor and the ceiling that every report shows (about 17 minutes)
 	@$(BIN)/python -m scripts.reference
 
-pretrain: setup  ## train the embedded public model again, from printed digits alone (about 25 minutes)
+pretrain: setup  ## train the embedded public model again, into pretrained/digits (about 25 minutes)
 	@$(BIN)/python -m scripts.pretrain_public
 
 bench: setup     ## what DP gradients cost beside ordinary training (about 5 minutes)
