@@ -12,6 +12,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin stall each other on shared cores
 
+import functools
 import json
 import sys
 import time
@@ -79,10 +80,11 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             return
         config.dataset.prepare()
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
+        load = functools.cache(config.dataset.private)
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:
-            open_folder(folder, cfg, config, plan)
+            open_folder(folder, cfg, config, plan, load)
         else:
             folder = RunDir(path)
     finally:
@@ -97,7 +99,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     if folder.published is None:
         ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
         data = config.dataset
-        private = PrivateDataset(data.private, data.num_private, len(data.classes), ledger, data.may_be_fewer)
+        private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
         started = time.time()
         run = Run(
             dataset=config.dataset,
@@ -120,9 +122,14 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         tracker.finish()
 
 
-def open_folder(folder: RunDir, cfg: DictConfig, config: Config, plan: Plan) -> None:
-    """A fresh run directory with a noise key, or the same run's; InputError where it is neither."""
-    started_with = {**_computes_with(config), "private images (digest)": config.dataset.digest()}
+def open_folder(folder: RunDir, cfg: DictConfig, config: Config, plan: Plan, load: Callable[[], SampleSet]) -> None:
+    """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
+
+    A run that spends goes on with the private images that it started with: their digest is kept under internal/.
+    """
+    started_with = _computes_with(config)
+    if plan.spends:
+        started_with["private images (digest)"] = load().digest()
     folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg), started_with)
     ledger = Ledger(folder.ledger, plan.spends, config.delta, config.privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:

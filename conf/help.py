@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -57,6 +59,17 @@ def print_help(config_dir: str) -> None:
             mark = "*" if _DEFAULTS.get(group) == option else " "
             print(f"   {mark} {option:<16} {comments[0] if comments else ''}")
     print(_KEYS)
+
+
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """`main(arguments)`; a user's mistake is one line, and exit status 2."""
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(2)
 
 
 def one_line(error: BaseException) -> str | None:

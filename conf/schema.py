@@ -10,12 +10,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from baselines.methods import PublicOnly, RealData
+from data.camelyon17 import Camelyon17
 from data.celeba import CelebA
 from data.dataset import Dataset
 from data.digits import Digits
 from data.folder import Folder
 from data.imagenet import ImageNet
-from data.medical import Camelyon17
 from data.published import Published
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
@@ -79,11 +79,7 @@ class Config:
     def check(self) -> None:
         """Raise InputError for any range or combination that cannot run. Opens no image and writes nothing."""
         require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
-        kinds = ("auto", "cpu", "cuda")
-        well_formed = self.device in kinds or (self.device.startswith("cuda:") and self.device[5:].isdecimal())
-        require(well_formed, "device", self.device, f"one of {', '.join(kinds)}, cuda:N")
-        index = int(self.device[5:] or "0") if self.device.startswith("cuda") else -1
-        require(index < torch.cuda.device_count(), "device", self.device, f"{torch.cuda.device_count()} CUDA GPUs are here")
+        check_device(self.device)
         self.privacy.check()
         self.dataset.check()
         self.model.check(self.dataset)
@@ -97,8 +93,21 @@ class Config:
 
     @property
     def torch_device(self) -> torch.device:
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(automatic if self.device == "auto" else self.device)
+        return torch_device(self.device)
+
+
+def check_device(device: str) -> None:
+    kinds = ("auto", "cpu", "cuda")
+    well_formed = device in kinds or (device.startswith("cuda:") and device[5:].isdecimal())
+    require(well_formed, "device", device, f"one of {', '.join(kinds)}, cuda:N")
+    index = int(device[5:] or "0") if device.startswith("cuda") else -1
+    require(index < torch.cuda.device_count(), "device", device, f"{torch.cuda.device_count()} CUDA GPUs are here")
+
+
+def torch_device(device: str) -> torch.device:
+    """`auto` is a CUDA GPU where there is one."""
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(automatic if device == "auto" else device)
 
 
 def register() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from enum import Enum
 
@@ -60,11 +59,6 @@ class Dataset:
     def private(self) -> SampleSet:
         samples = self.train()
         return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private, self.stratified)]
-
-    def digest(self) -> str:
-        """SHA-256 of private pixels and labels: kept under internal/, so that a resumed run goes on with the same ones."""
-        samples = self.private()
-        return hashlib.sha256(np.ascontiguousarray(samples.images).tobytes() + samples.labels.tobytes()).hexdigest()
 
     def train(self) -> SampleSet:
         """All training images, which `private` are some of."""

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,7 +24,6 @@ from data.images import conform
 from data.samples import SampleFileError, SampleSet
 from errors import InputError
 
-T = TypeVar("T")
 MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memory
 MODES = ("1", "L", "P", "RGB")  # besides opaque RGBA, LA; others carry transparency, ink or more bits: to convert is a decision
 
@@ -192,16 +190,12 @@ def _members(path: Path, archive: zipfile.ZipFile) -> list[str]:
 
 def _arrays(path: Path) -> Listing:
     """An npz with `images` uint8 [N, H, W, C] and `labels` int64 [N], as a release has them. Only labels are read."""
-
-    def labels_alone() -> tuple[np.ndarray, int]:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                labels = file["labels"].astype(np.int64)
-                return labels, int(file["num_classes"]) if "num_classes" in file else int(labels.max(initial=-1)) + 1
-        except (*_UNREADABLE, TypeError) as error:
-            raise SampleFileError(f"{path}: no npz with images and labels ({error})") from error
-
-    labels, num_classes = _readable(labels_alone)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels = file["labels"].astype(np.int64)
+            num_classes = int(file["num_classes"]) if "num_classes" in file else int(labels.max(initial=-1)) + 1
+    except (*_UNREADABLE, TypeError) as error:
+        raise InputError(f"{path}: no npz with images and labels ({error})") from error
     if labels.ndim != 1 or not ((labels >= 0) & (labels < num_classes)).all():
         raise InputError(f"{path}: labels are not all inside 0 … {num_classes - 1}")
     names = [f"image {row}" for row in range(len(labels))]
@@ -225,10 +219,3 @@ class _Rows:
         if self.error:
             raise ValueError(self.error)
         return self.images[int(name.split()[1])]
-
-
-def _readable(load: Callable[[], T]) -> T:
-    try:
-        return load()
-    except SampleFileError as error:
-        raise InputError(str(error)) from error

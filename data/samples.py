@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tracking.run_dir import whole_file
 
 
 class SampleFileError(ValueError):
@@ -53,12 +55,14 @@ class SampleSet:
         arrays: dict[str, Any] = {"images": self.images, "labels": self.labels, "num_classes": np.int64(self.num_classes)}
         if self.public_labels is not None:
             arrays["public_labels"] = self.public_labels
-        fresh = path.with_name(path.name + ".partial")
-        with fresh.open("wb") as file:
+        with whole_file(path) as file:
             np.savez_compressed(file, provenance=np.array(json.dumps(self.provenance)), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> SampleSet:

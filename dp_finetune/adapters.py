@@ -24,6 +24,7 @@ from torch import nn
 
 from errors import InputError, require
 from models.diffusion import DiffusionModel
+from models.ema import trainable
 from models.seeds import derive
 from tracking.run_dir import write_json
 
@@ -124,10 +125,6 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
         raise InputError(f"model={folder}: does not fit its own settings at {min(missing)}")
     model.unet.load_state_dict(weights, strict=False)
     return model
-
-
-def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
 def fingerprint(network: nn.Module) -> str:

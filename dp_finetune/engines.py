@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dp_finetune.objective import Views, view_losses
 from dp_finetune.per_example import per_example_gradients, unsupported_layers
 from errors import InputError
+from models.ema import trainable
 
 
 class EngineName(Enum):
@@ -32,7 +33,7 @@ class Engine:
     def __init__(self, unet: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
         self.unet, self.views_per_pass, self.bfloat16 = unet, max(1, views_per_pass), bfloat16
         self.examples_per_pass = 1
-        self.parameters: list[nn.Parameter] = [p for p in unet.parameters() if p.requires_grad]
+        self.parameters: list[nn.Parameter] = list(trainable(unet).values())
 
     def __call__(self, views: Views) -> None:
         raise NotImplementedError

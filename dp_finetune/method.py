@@ -16,7 +16,6 @@ import torch
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from dp_finetune.adapters import trainable
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Augmentation, Objective
 from dp_finetune.optimizer import PrivateOptimizer
@@ -25,7 +24,7 @@ from errors import require
 from method.base import Method, Run, require_matching_labels, require_matching_shape
 from models.config import Model, PublicModel
 from models.diffusion import flops
-from models.ema import EMA
+from models.ema import EMA, trainable
 from models.network import Network
 from models.timesteps import Interval, check_mixture
 from privacy.config import Privacy

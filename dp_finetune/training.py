@@ -7,7 +7,6 @@ and clipping fractions on private data are private, and are computed nowhere.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +21,11 @@ from data.private import PrivateDataset
 from dp_finetune.engines import Engine
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
-from models.ema import EMA
+from models.ema import EMA, trainable
 from privacy.mechanisms import SampledGaussian
 from privacy.noise import NoiseSource
 from tracking import ranks
+from tracking.run_dir import whole_file
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -96,16 +96,12 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "stopped": self.stopped,
-            "parameters": {name: p for name, p in self.unet.named_parameters() if p.requires_grad},
+            "parameters": trainable(self.unet),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        fresh = self.checkpoint.with_suffix(".partial")
-        with fresh.open("wb") as file:
+        with whole_file(self.checkpoint) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.checkpoint)
 
     def _load(self) -> None:
         if not self.checkpoint.exists():
@@ -113,9 +109,8 @@ class Trainer:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.step, self.seconds, self.stopped = state["step"], state["seconds"], state["stopped"]
         with torch.no_grad():
-            for name, p in self.unet.named_parameters():
-                if p.requires_grad:
-                    p.copy_(state["parameters"][name])
+            for name, p in trainable(self.unet).items():
+                p.copy_(state["parameters"][name])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
 

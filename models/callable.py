@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Set
@@ -26,6 +25,7 @@ from errors import InputError, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from tracking import ranks
 from tracking.progress import Advance, console
+from tracking.run_dir import whole_file
 
 MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)  # not worth another try
 
@@ -157,7 +157,9 @@ class RequestedAPI:
             else:
                 out[rows] = self._asked(ask, rows, name)
                 if kept is not None:
-                    _write(kept, out[rows])
+                    kept.parent.mkdir(exist_ok=True)
+                    with whole_file(kept) as file:
+                        np.save(file, out[rows])
             if advance:
                 advance(rows.stop - rows.start)
         return out
@@ -188,13 +190,3 @@ class RequestedAPI:
         for array in inputs:
             digest.update(np.ascontiguousarray(array).tobytes())
         return self.log / f"{digest.hexdigest()}.npy"
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".partial")
-    with fresh.open("wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)

@@ -17,15 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.images import to_network, to_uint8
 from errors import InputError
 from models.improved_diffusion import set_heads
+from models.passes import in_passes
 from models.samplers import PredictNoise, ddim, sdedit
 from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
-from tracking import ranks
 from tracking.progress import Advance
 from tracking.run_dir import write_json
 
-# A network's rounding depends on how many rows it sees at once. It always sees this many, so that a sample is bitwise the
-# same in whatever set and split it is generated. 64 is as fast as any other number on a CPU.
+# Always this many at once, so that a sample is bitwise the same in whatever set and split it is generated. 64 is as fast as
+# any other number on a CPU.
 PASS_ROWS = 64
 
 _Generate = Callable[[np.ndarray, PredictNoise, torch.Tensor], torch.Tensor]
@@ -136,21 +136,14 @@ class DiffusionModel:
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:
         channels, height, width = self.shape
-        out = np.zeros((len(labels), height, width, channels), np.uint8)
         self.unet.eval()
-        rows_of_all = PASS_ROWS * ranks.world()
-        for first in range(0, len(labels), rows_of_all):
-            start = first + PASS_ROWS * ranks.share()
-            rows = np.arange(start, min(start + PASS_ROWS, len(labels)))
-            if len(rows):
-                padded = np.resize(rows, PASS_ROWS)  # the last pass repeats rows to have the same shape
-                y = torch.from_numpy(labels[padded]).to(self.device)
-                noise = sample_noise(self.seed, stream, padded, self.shape).to(self.device)
-                out[rows] = to_uint8(generate(padded, partial(self.predict_noise, labels=y), noise)[: len(rows)])
-            if advance:
-                advance(min(rows_of_all, len(labels) - first))
-        ranks.sum_over_ranks([torch.from_numpy(out)])
-        return out
+
+        def make(rows: np.ndarray) -> np.ndarray:
+            y = torch.from_numpy(labels[rows]).to(self.device)
+            noise = sample_noise(self.seed, stream, rows, self.shape).to(self.device)
+            return to_uint8(generate(rows, partial(self.predict_noise, labels=y), noise))
+
+        return in_passes(len(labels), PASS_ROWS, (height, width, channels), make, advance)
 
 
 def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from data.images import conform
 from errors import InputError, require
+from models.passes import embed_in_passes
 
 PASS_ROWS = 64  # always as many: rounding depends on it
 INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -30,14 +31,12 @@ class Network:
     @torch.inference_mode()
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others. Grey is repeated."""
-        out = np.empty((len(images), self.dim), np.float32)
-        for start in range(0, len(images), PASS_ROWS):
-            rows = conform(images[start : start + PASS_ROWS], (*images.shape[1:3], 3))
-            batch = np.zeros((PASS_ROWS, *rows.shape[1:]), np.uint8)
-            batch[: len(rows)] = rows
-            x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float() / 255
-            out[start : start + len(rows)] = self.forward(x)[: len(rows)].float().cpu().numpy()
-        return out
+
+        def vectors(batch: np.ndarray) -> torch.Tensor:
+            rgb = conform(batch, (*batch.shape[1:3], 3))
+            return self.forward(torch.from_numpy(rgb).to(self.device).permute(0, 3, 1, 2).float() / 255)
+
+        return embed_in_passes(images, PASS_ROWS, self.dim, vectors)
 
 
 class Inception(Network):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from data.images import to_network
+from models.passes import embed_in_passes
 
 PASS_ROWS = 512
 
@@ -42,13 +43,7 @@ class PublicFeatures(nn.Module):
         """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others."""
         device = next(self.parameters()).device
         self.eval()
-        out = np.empty((len(images), self.dim), np.float32)
-        for start in range(0, len(images), PASS_ROWS):
-            batch = np.zeros((PASS_ROWS, *images.shape[1:]), np.uint8)  # always as many: rounding depends on it
-            rows = min(PASS_ROWS, len(images) - start)
-            batch[:rows] = images[start : start + rows]
-            out[start : start + rows] = self.body(to_network(batch, device))[:rows].cpu().numpy()
-        return out
+        return embed_in_passes(images, PASS_ROWS, self.dim, lambda batch: self.body(to_network(batch, device)))
 
 
 class Pixels:

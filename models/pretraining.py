@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,6 +21,7 @@ from models.features import PublicFeatures
 from models.seeds import torch_rng
 from models.timesteps import Interval, check_mixture, draw_timesteps
 from tracking.progress import Advance
+from tracking.run_dir import whole_file
 
 
 class LearningRate(Enum):
@@ -126,10 +126,9 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:
 
 
 def _save(path: Path, step: int, unet: nn.Module, ema: EMA, optimizer: Any, schedule: Any, rng: torch.Generator) -> None:
-    fresh = path.with_suffix(".partial")
     parts = {"unet": unet, "ema": ema, "optimizer": optimizer, "schedule": schedule}
-    torch.save({"step": step, "rng": rng.get_state(), **{name: part.state_dict() for name, part in parts.items()}}, fresh)
-    os.replace(fresh, path)
+    with whole_file(path) as file:
+        torch.save({"step": step, "rng": rng.get_state(), **{name: part.state_dict() for name, part in parts.items()}}, file)
 
 
 def _load(path: Path, unet: nn.Module, ema: EMA, optimizer: Any, schedule: Any, rng: torch.Generator, device: Any) -> int:

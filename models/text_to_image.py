@@ -16,8 +16,8 @@ import torch
 from data.dataset import Dataset
 from errors import InputError, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from models.passes import in_passes
 from models.seeds import derive
-from tracking import ranks
 from tracking.progress import Advance
 
 PASS_ROWS = 4  # always as many: rounding depends on it
@@ -129,19 +129,10 @@ class TextToImage:
     def _in_passes(
         self, labels: np.ndarray, stream: str, advance: Advance | None, make: Callable[[np.ndarray, dict[str, Any]], Any]
     ) -> np.ndarray:
-        out = np.zeros((len(labels), self.size, self.size, 3), np.uint8)
-        rows_of_all = PASS_ROWS * ranks.world()
-        for first in range(0, len(labels), rows_of_all):
-            start = first + PASS_ROWS * ranks.share()
-            rows = np.arange(start, min(start + PASS_ROWS, len(labels)))
-            if len(rows):
-                padded = np.resize(rows, PASS_ROWS)
-                made = make(padded, self._settings(labels[padded], stream, padded)).images
-                out[rows] = np.round(np.asarray(made)[: len(rows)] * 255).astype(np.uint8)
-            if advance:
-                advance(min(rows_of_all, len(labels) - first))
-        ranks.sum_over_ranks([torch.from_numpy(out)])
-        return out
+        def pixels(rows: np.ndarray) -> np.ndarray:
+            return np.round(np.asarray(make(rows, self._settings(labels[rows], stream, rows)).images) * 255).astype(np.uint8)
+
+        return in_passes(len(labels), PASS_ROWS, (self.size, self.size, 3), pixels, advance)
 
     def _settings(self, labels: np.ndarray, stream: str, rows: np.ndarray) -> dict[str, Any]:
         return {

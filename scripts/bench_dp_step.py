@@ -31,10 +31,11 @@ from opacus import GradSampleModule
 from torch.func import functional_call, grad, vmap
 
 from conf.schema import register
-from dp_finetune.adapters import Adapter, AdapterName, trainable
+from dp_finetune.adapters import Adapter, AdapterName
 from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.objective import Views, view_losses
 from dp_finetune.optimizer import PrivateOptimizer
+from models.ema import trainable
 from models.unet import UNet
 from privacy.noise import NoiseSource
 

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, OmegaConf
 from safetensors.torch import save_file
 
-from conf.help import one_line
-from conf.schema import added_keys_refused, register
+from conf.help import run_script
+from conf.schema import added_keys_refused, check_device, register, torch_device
 from data.dataset import Dataset
 from errors import InputError, require
 from models.config import Model
@@ -62,8 +61,7 @@ def main(overrides: list[str]) -> None:
         require(
             samples.num_classes <= model.labels, "model.labels", model.labels, f"at least {samples.num_classes} public classes"
         )
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if settings.device == "auto" else settings.device)
+    device = torch_device(settings.device)
     generator = model.build(dataset, device, settings.seed).generator
     work = out / "unfinished"
     _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
@@ -108,7 +106,7 @@ def _settings(overrides: list[str]) -> Pretraining:
         made == there, "model", settings.model.name, f"one that makes {there}, as dataset={settings.dataset.name} has; not {made}"
     )
     settings.recipe.check(settings.model.null_label, settings.model.num_steps)
-    require(settings.device in ("auto", "cpu", "cuda"), "device", settings.device, "one of auto, cpu, cuda")
+    check_device(settings.device)
     require(settings.features_steps >= 0, "features_steps", settings.features_steps, "0 or more")
     require(settings.dataset.num_public > 0, "dataset", settings.dataset.name, "one with public images")
     out = Path(settings.out)
@@ -132,10 +130,4 @@ if __name__ == "__main__":
         for path in sorted((CONF / "pretraining").glob("*.yaml")):
             print(f"  +pretraining={path.stem:<24} {path.read_text().splitlines()[1].lstrip('# ')}")
         sys.exit(0)
-    try:
-        main(sys.argv[1:])
-    except Exception as error:
-        if (line := one_line(error)) is None:
-            raise
-        print(line, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

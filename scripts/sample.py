@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import MISSING, OmegaConf
 
-from conf.help import one_line
+from conf.help import run_script
+from conf.schema import check_device, torch_device
 from data.samples import SampleFileError, SampleSet
 from dp_finetune import adapters
 from errors import InputError, require
@@ -69,13 +68,13 @@ def _settings(arguments: list[str]) -> Sampling:
     settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Sampling), OmegaConf.from_cli(arguments)))
     for key in ("num_samples", "shard"):
         require(getattr(settings, key) >= 1, key, getattr(settings, key), "1 or more")
+    check_device(settings.device)
     require(settings.seed >= 0, "seed", settings.seed, "0 or more")
     return settings
 
 
 def _model(settings: Sampling) -> DiffusionModel:
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if settings.device == "auto" else settings.device)
+    device = torch_device(settings.device)
     folder = Path(settings.model)
     if (folder / "adapter.json").exists():
         model = adapters.load(folder, lambda name: embedded_or(settings.base or name), settings.seed, device)
@@ -115,10 +114,4 @@ def _complete(path: Path, size: int) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Exception as error:
-        if (line := one_line(error)) is None:
-            raise
-        print(line, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

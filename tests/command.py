@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 import run
 from conf.schema import Config, register, to_typed
+from dp_finetune import training
 from tracking.run_dir import RunDir
 
 ROOT = Path(run.__file__).parent
@@ -131,6 +132,16 @@ def published(folder: Path) -> Path:
     found = RunDir(folder).published
     assert found is not None
     return found
+
+
+def released(result: Result, folder: Path) -> Path:
+    """What the run in `folder`/run released, which went well."""
+    assert result.code == 0, result.err
+    return published(folder / "run")
+
+
+def save_every_step() -> None:
+    training.CHECKPOINT_SECONDS = 0.0
 
 
 def ledger(folder: Path) -> list[str]:

@@ -14,7 +14,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,14 +127,20 @@ class RunDir:
         return next((folder for folder in (self.release, self.withheld) if folder.exists()), None)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, synced, whole or not at all."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write: synced, and there whole or not at all."""
     fresh = path.with_name(path.name + ".partial")
-    with fresh.open("w") as file:
-        file.write(text)
+    with fresh.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def sync_file(path: Path) -> None:

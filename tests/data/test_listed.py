@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.camelyon17 import Camelyon17
 from data.celeba import CelebA
 from data.dataset import ClassCounts
 from data.files import OnBad
-from data.medical import Camelyon17
 from errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -13,10 +13,11 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from dp_finetune import adapters
-from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, fingerprint, trainable
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, fingerprint
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from errors import InputError
 from models.diffusion import DiffusionModel, on_meta
+from models.ema import trainable
 from models.schedules import linear_alpha_bar
 from tests.dp_finetune.test_engines import AUGMULT, by_engine, relative, some_views
 from tests.toy import tiny_unet

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from data.samples import SampleSet
-from dp_finetune import adapters, training
+from dp_finetune import adapters
 from scripts import sample
-from tests.command import ROOT, Result, bytes_of, call, fork, fork_run, published, typed
+from tests.command import ROOT, bytes_of, call, fork, fork_run, published, released, save_every_step, typed
 
 TRAIN = [
     "+experiment=dp_loda/smoke",
@@ -30,19 +30,10 @@ EMBEDDED = ROOT / "models" / "weights"
 TRAINABLE = 55_080
 
 
-def finished(result: Result, folder: Path) -> Path:
-    assert result.code == 0, result.err
-    return published(folder / "run")
-
-
-def save_every_step() -> None:
-    training.CHECKPOINT_SECONDS = 0.0
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("loda")
-    finished(fork_run(folder, *TRAIN), folder)
+    released(fork_run(folder, *TRAIN), folder)
     return folder
 
 
@@ -67,7 +58,7 @@ def test_adapters_move_and_the_base_does_not(trained, monkeypatch, here):
         build(self, unet, seed)
 
     monkeypatch.setattr(adapters.Adapter, "apply", spy)
-    finished(call(*TRAIN), here)
+    released(call(*TRAIN), here)
     ((unet, before),) = built
     after = {name.replace(".base.", "."): p for name, p in unet.named_parameters() if not p.requires_grad}
     assert after.keys() == before.keys()
@@ -95,7 +86,7 @@ def test_the_release_is_the_adapter_alone_and_makes_what_was_released(trained):
 def test_a_killed_training_resumes_to_the_same_release(trained, tmp_path):
     saved = tmp_path / "run" / "internal" / "checkpoints" / "training.pt"
     fork(tmp_path, *TRAIN, patch=save_every_step).kill_when(saved.exists)
-    assert bytes_of(finished(fork_run(tmp_path, *TRAIN), tmp_path)) == bytes_of(published(trained / "run"))
+    assert bytes_of(released(fork_run(tmp_path, *TRAIN), tmp_path)) == bytes_of(published(trained / "run"))
 
 
 def test_more_can_be_sampled_from_released_adapters(trained, tmp_path):
@@ -111,7 +102,7 @@ def test_more_can_be_sampled_from_released_adapters(trained, tmp_path):
 @pytest.mark.parametrize("adapter", ["lora", "attention", "norm_bias", "full"])
 def test_every_adapter_trains_and_releases(adapter, here):
     result = call(*TRAIN, f"method.adapter={adapter}", "method.steps=1", "method.guidance=0", "model.respacing=5")
-    folder = finished(result, here) / "model"
+    folder = released(result, here) / "model"
     assert (folder / ("unet" if adapter == "full" else "adapter.safetensors")).exists()
 
 

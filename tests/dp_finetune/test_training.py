@@ -18,7 +18,7 @@ from dp_finetune.training import poisson_batch
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
-from tests.command import ROOT, Result, bytes_of, call, fork, fork_run, ledger, published, typed
+from tests.command import ROOT, bytes_of, call, fork, fork_run, ledger, published, released, save_every_step, typed
 from tracking.run_dir import RunDir
 
 STEPS = 4
@@ -38,19 +38,10 @@ SEEDED = [*TRAIN, "privacy.noise_seed=1"]
 WEIGHTS = "model/unet/diffusion_pytorch_model.safetensors"
 
 
-def finished(result: Result, folder: Path) -> Path:
-    assert result.code == 0, result.err
-    return published(folder / "run")
-
-
-def save_every_step() -> None:
-    training.CHECKPOINT_SECONDS = 0.0
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    finished(fork_run(folder, *SEEDED), folder)
+    released(fork_run(folder, *SEEDED), folder)
     return folder
 
 
@@ -92,7 +83,7 @@ def test_a_killed_training_resumes_to_bitwise_the_same_release(trained, tmp_path
     going = fork(tmp_path, *SEEDED, patch=save_every_step)
     going.kill_when(lambda: len(ledger(tmp_path / "run")) >= entries and (saved.exists() or not entries))
     assert RunDir(tmp_path / "run").published is None
-    release = finished(fork_run(tmp_path, *SEEDED), tmp_path)
+    release = released(fork_run(tmp_path, *SEEDED), tmp_path)
     expected = published(trained / "run")
     assert bytes_of(release) == bytes_of(expected)
     assert ledger(tmp_path / "run") == ledger(trained / "run")
@@ -102,7 +93,7 @@ def test_a_lost_ledger_is_written_again_from_the_checkpoint(trained, tmp_path):
     saved = tmp_path / "run" / "internal" / "checkpoints" / "training.pt"
     fork(tmp_path, *SEEDED, patch=save_every_step).kill_when(saved.exists)
     (tmp_path / "run" / "internal" / "ledger.jsonl").unlink()
-    finished(fork_run(tmp_path, *SEEDED), tmp_path)
+    released(fork_run(tmp_path, *SEEDED), tmp_path)
     assert ledger(tmp_path / "run") == ledger(trained / "run")
 
 
