@@ -13,6 +13,7 @@ from data.samples import SampleSet
 
 class PublicName(Enum):
     none = "none"
+    printed = "printed"
     svhn = "svhn"
     imagenet32 = "imagenet32"
     imagenet64 = "imagenet64"
@@ -40,8 +41,11 @@ class WithCounterpart(Dataset):
     @property
     def _counterpart(self) -> Dataset | None:
         from data.imagenet import ImageNet
+        from data.printed import Printed
         from data.published import Published
 
+        if self.public_name is PublicName.printed:
+            return Printed()
         place: dict[str, Any] = {"name": self.public_name.value, "path": self.public_path, "class_counts": self.class_counts}
         if self.public_name is PublicName.svhn:
             return Published(**place)

@@ -1,26 +1,22 @@
 """The embedded dataset: handwritten digits are private, printed digits are public. Nothing to download.
 
 Private and test: scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998),
-1,797 images of 8×8 pixels with 17 grey levels. Public: digits of the DejaVu fonts that matplotlib ships, under random
-affine maps and smooth bends, cropped to the glyph and box-filtered to 8×8 as the handwritten ones were.
+1,797 images of 8×8 pixels with 17 grey levels. Public: see `data.printed`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
 
 from data.dataset import Dataset
+from data.printed import NUM_PRINTED, printed
 from data.samples import SampleSet
 
 SIZE = 8
-NUM_PRIVATE, NUM_TEST, NUM_PUBLIC = 1437, 360, 300_000
-_SPLIT_SEED, _PUBLIC_SEED = 20_230_524, 0  # fixed: the splits are part of the dataset's definition
+NUM_PRIVATE, NUM_TEST = 1437, 360
+_SPLIT_SEED = 20_230_524  # fixed: the splits are part of the dataset's definition
 
 
 def handwritten(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -34,58 +30,6 @@ def handwritten(split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, digits.target[rows].astype(np.int64)
 
 
-def printed(num_images: int = NUM_PUBLIC, seed: int = _PUBLIC_SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Printed digits: uint8 [N, 8, 8, 1] and int64 [N], classes in equal numbers up to one."""
-    rng = np.random.default_rng(seed)
-    glyphs = _glyphs()  # [fonts, 10, S, S]
-    labels = rng.permutation(np.arange(num_images) % 10)
-    fonts = rng.integers(len(glyphs), size=num_images)
-    angle = np.deg2rad(rng.normal(0, 10, num_images))
-    shear = rng.normal(0, 0.25, num_images)
-    width = np.exp(rng.normal(0, 0.25, num_images))
-    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
-    stretch = np.stack([1 / width, shear, np.zeros_like(width), np.ones_like(width)], -1).reshape(-1, 2, 2)
-    affine = np.concatenate([rotation @ stretch, np.zeros((num_images, 2, 1))], -1)  # [N, 2, 3]
-
-    images = np.empty((num_images, SIZE, SIZE, 1), np.uint8)
-    for start in range(0, num_images, 2048):
-        rows = slice(start, min(start + 2048, num_images))
-        source = torch.from_numpy(glyphs[fonts[rows], labels[rows]])[:, None].float()
-        grid = F.affine_grid(torch.from_numpy(affine[rows]).float(), list(source.shape), align_corners=False)  # [n, S, S, 2]
-        bend = torch.from_numpy(rng.normal(0, 0.12, (len(source), 2, 4, 4))).float()  # half the canvas is 1
-        grid = grid + F.interpolate(bend, size=source.shape[2:], mode="bicubic").permute(0, 2, 3, 1)
-        warped = F.grid_sample(source, grid, align_corners=False)[:, 0].numpy()
-        images[rows, :, :, 0] = [_normalise(ink) for ink in warped]
-    return images, labels.astype(np.int64)
-
-
-def _normalise(ink: np.ndarray) -> np.ndarray:
-    """Crop to the glyph, scale to full height keeping the aspect ratio, centre, box-filter to 8×8."""
-    rows, cols = np.flatnonzero(ink.max(1) > 64), np.flatnonzero(ink.max(0) > 64)
-    crop = Image.fromarray(ink[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].round().astype(np.uint8))
-    columns = int(np.clip(round(SIZE * crop.width / crop.height), 2, SIZE))
-    out = np.zeros((SIZE, SIZE), np.uint8)
-    left = (SIZE - columns) // 2
-    out[:, left : left + columns] = np.asarray(crop.resize((columns, SIZE), Image.Resampling.BOX))
-    return out
-
-
-def _glyphs(size: int = 64) -> np.ndarray:
-    """Every digit in every DejaVu face: uint8 [fonts, 10, size, size], ink 255."""
-    import matplotlib
-
-    paths = sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVu*.ttf"))
-    paths = [path for path in paths if "Display" not in path.stem]  # the Display faces hold no digits
-    glyphs = np.zeros((len(paths), 10, size, size), np.uint8)
-    for i, path in enumerate(paths):
-        font = ImageFont.truetype(str(path), int(size * 0.6))
-        for digit in range(10):
-            canvas = Image.new("L", (size, size))
-            ImageDraw.Draw(canvas).text((size / 2, size / 2), str(digit), fill=255, font=font, anchor="mm")
-            glyphs[i, digit] = np.asarray(canvas)
-    return glyphs
-
-
 @dataclass(kw_only=True)
 class Digits(Dataset):
     name: str = "digits"
@@ -96,7 +40,7 @@ class Digits(Dataset):
 
     @property
     def num_public(self) -> int:
-        return NUM_PUBLIC
+        return NUM_PRINTED
 
     @property
     def shape(self) -> tuple[int, int, int]:
