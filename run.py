@@ -35,10 +35,12 @@ from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from errors import InputError, shown
-from eval.config import Subject
+from eval.evaluator import Subject
+from eval.judge import judge
 from method.base import Run
 from method.plan import Plan
 from models.callable import RequestedAPI
+from models.flops import flops_per_second
 from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
 from report import print_report
@@ -76,7 +78,9 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         config = to_typed(cfg)
         plan = Plan.make(config.method, config.dataset, config.privacy)
         if config.plan_only:
-            print(json.dumps(plan.describe(config.method, config.dataset, config.model, config.privacy), indent=2))
+            document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+            document["evaluation"] = evaluation_plan(config)
+            print(json.dumps(document, indent=2))
             return
         config.dataset.prepare()
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
@@ -184,24 +188,34 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
     document = json.loads((published / "privacy.json").read_text())
     samples = SampleSet.load(published / "samples.npz")
     samples.images = conform(samples.images, config.dataset.shape)
-    subject = Subject(samples, config.dataset, model, device, config.seed)
+    subject = Subject(
+        samples, config.dataset, model, device, config.seed, figures=folder.figures, private_figures=config.eval.private_figures
+    )
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
-    failures, started = [], time.time()
-    for evaluator in config.eval.evaluators:
-        try:
-            for name, value in evaluator.evaluate(subject):
-                metrics[name] = value
-                tracker.log({name: value}, internal=True)
-        except Exception as error:  # the others still run; the run then fails
-            failures.append(f"{type(evaluator).__name__}: {error}")
-            console.print_exception()
-    metrics["time/evaluation_seconds"] = round(time.time() - started, 1)
+    started = time.time()
+    log = functools.partial(tracker.log, internal=True)
+    numbers, errors = judge(config.eval.evaluators, subject, folder.internal / "evaluation", log)
+    metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     tracker.image("grid", published / "grid.png") if published == folder.release else None
-    if failures:
-        raise SystemExit(f"{len(failures)} evaluator(s) failed; the release stands, run again to evaluate: {'; '.join(failures)}")
+    if errors:
+        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise SystemExit(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
     write_json(folder.metrics, metrics)
     print_report(config, metrics, document, folder)
+
+
+def evaluation_plan(config: Config) -> dict[str, dict[str, float]]:
+    """What each evaluator will take: seconds to a factor of about two, on this machine, and memory above the run's own."""
+    rate = flops_per_second(config.torch_device)
+    costs = {
+        name: evaluator.cost(config.dataset, config.model, config.method.num_samples)
+        for name, evaluator in config.eval.evaluators.items()
+    }
+    return {
+        name: {"seconds": float(f"{cost.flops / rate:.2g}"), "memory_gib": float(f"{cost.bytes / 2**30:.2g}")}
+        for name, cost in costs.items()
+    }
 
 
 def _computes_with(config: Config) -> dict[str, str]:

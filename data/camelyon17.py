@@ -36,6 +36,10 @@ class Camelyon17(Listed, WithCounterpart):
         return 302_436
 
     @property
+    def num_test(self) -> int:
+        return 85_054
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 

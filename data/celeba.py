@@ -29,6 +29,10 @@ class CelebA(Listed, WithCounterpart):
         return 162_770
 
     @property
+    def num_test(self) -> int:
+        return 19_962
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 

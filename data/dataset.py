@@ -41,6 +41,11 @@ class Dataset:
         raise NotImplementedError
 
     @property
+    def num_test(self) -> int:
+        """Before the test images are opened: about, where it is not a published fact."""
+        raise NotImplementedError
+
+    @property
     def num_public(self) -> int:
         raise NotImplementedError
 

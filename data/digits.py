@@ -39,6 +39,10 @@ class Digits(Dataset):
         return NUM_PRIVATE
 
     @property
+    def num_test(self) -> int:
+        return NUM_TEST
+
+    @property
     def num_public(self) -> int:
         return NUM_PRINTED
 

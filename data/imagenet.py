@@ -17,7 +17,7 @@ from data.dataset import Dataset
 from data.samples import SampleSet
 from errors import InputError, require
 
-NUM_CLASSES, NUM_TRAIN, BATCHES = 1000, 1_281_167, 10
+NUM_CLASSES, NUM_TRAIN, NUM_TEST, BATCHES = 1000, 1_281_167, 50_000, 10
 
 
 @dataclass(kw_only=True)
@@ -31,6 +31,10 @@ class ImageNet(Dataset):
     @property
     def num_train(self) -> int:
         return NUM_TRAIN
+
+    @property
+    def num_test(self) -> int:
+        return NUM_TEST
 
     @property
     def num_public(self) -> int:

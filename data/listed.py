@@ -30,6 +30,10 @@ class Listed(Dataset):
         return len(self._lists[0])
 
     @property
+    def num_test(self) -> int:
+        return len(self._lists[1])
+
+    @property
     def may_be_fewer(self) -> bool:
         return self.on_bad is OnBad.skip
 

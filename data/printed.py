@@ -88,6 +88,10 @@ class Printed(Dataset):
         return NUM_PRINTED
 
     @property
+    def num_test(self) -> int:
+        return 0
+
+    @property
     def num_public(self) -> int:
         return 0
 

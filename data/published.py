@@ -27,16 +27,17 @@ class Facts:
 
     loader: str
     num_train: int
+    num_test: int
     shape: tuple[int, int, int]
     classes: Sequence[str]
     train_file: str
 
 
 FACTS = {
-    "mnist": Facts("MNIST", 60_000, (28, 28, 1), DIGITS, "MNIST/raw/train-images-idx3-ubyte"),
-    "fashion_mnist": Facts("FashionMNIST", 60_000, (28, 28, 1), CLOTHES, "FashionMNIST/raw/train-images-idx3-ubyte"),
-    "cifar10": Facts("CIFAR10", 50_000, (32, 32, 3), OBJECTS, "cifar-10-batches-py/data_batch_1"),
-    "svhn": Facts("SVHN", 73_257, (32, 32, 3), DIGITS, "train_32x32.mat"),
+    "mnist": Facts("MNIST", 60_000, 10_000, (28, 28, 1), DIGITS, "MNIST/raw/train-images-idx3-ubyte"),
+    "fashion_mnist": Facts("FashionMNIST", 60_000, 10_000, (28, 28, 1), CLOTHES, "FashionMNIST/raw/train-images-idx3-ubyte"),
+    "cifar10": Facts("CIFAR10", 50_000, 10_000, (32, 32, 3), OBJECTS, "cifar-10-batches-py/data_batch_1"),
+    "svhn": Facts("SVHN", 73_257, 26_032, (32, 32, 3), DIGITS, "train_32x32.mat"),
 }
 
 
@@ -51,6 +52,10 @@ class Published(WithCounterpart):
     @property
     def num_train(self) -> int:
         return FACTS[self.name].num_train - self.held_out
+
+    @property
+    def num_test(self) -> int:
+        return FACTS[self.name].num_test
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from data.dataset import Dataset
 from data.images import random_shift, to_network
 from data.samples import SampleSet
+from errors import require
+from eval.evaluator import Cost, Evaluator, Subject
 from models.classifiers import WideResNet
+from models.config import Model
+from models.flops import network_flops
 from models.seeds import derive, torch_rng
-from tracking.progress import Advance
+from tracking.progress import Advance, progress
+
+
+@dataclass(kw_only=True)
+class Downstream(Evaluator):
+    """WRN-40-4 trained on the samples, tested on the real test split; mean and spread over `seeds` trainings."""
+
+    seeds: int = 1
+    steps: int = 200
+    batch_size: int = 128
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        require(self.seeds >= 1, f"{key}.seeds", self.seeds, "1 or more")
+        require(self.steps >= 1, f"{key}.steps", self.steps, "1 or more")
+        require(self.batch_size >= 2, f"{key}.batch_size", self.batch_size, "2 or more")
+
+    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        height, width, channels = dataset.shape
+        with torch.device("meta"):
+            forward = network_flops(WideResNet(40, 4, channels, max(2, len(dataset.classes))), dataset.shape)
+        return Cost(3.0 * forward * self.seeds * self.steps * self.batch_size, self.batch_size * height * width * 8_000)
+
+    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        if subject.samples.num_classes < 2:
+            return  # samples without classes train no classifier
+        scores = []
+        with progress("WRN-40-4 on the samples", self.seeds * self.steps) as advance:
+            for i in range(self.seeds):
+                network = train_wrn(
+                    subject.samples,
+                    seed=subject.seed + i,
+                    steps=self.steps,
+                    batch_size=self.batch_size,
+                    device=subject.device,
+                    advance=advance,
+                )
+                scores.append(accuracy(network, subject.test, subject.device))
+        mean, spread = mean_and_spread(scores)
+        yield "wrn40_4/accuracy", mean
+        yield "wrn40_4/accuracy_spread", spread
+        yield "wrn40_4/accuracy_seeds", float(self.seeds)
 
 
 def train_wrn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,7 @@ import torch
 
 from data.dataset import Dataset
 from models.diffusion import DiffusionModel, flops
-from models.embeddings import Clip, Inception, inception_weights, require_clip, require_inception
+from models.embeddings import CLIP_COST, INCEPTION_COST, Clip, Inception, inception_weights, require_clip, require_inception
 from models.features import Embedding, Pixels
 
 
@@ -99,6 +100,10 @@ class Model:
             assert self.clip is not None
             return Clip(Path(self.clip), device)
         return Pixels()
+
+    def embedding_cost(self, name: EmbeddingName, shape: tuple[int, int, int]) -> tuple[float, int]:
+        """FLOPs for one image of `shape`, and the length of its vector."""
+        return {EmbeddingName.inception: INCEPTION_COST, EmbeddingName.clip: CLIP_COST}.get(name, (0.0, math.prod(shape)))
 
     def skeleton(self) -> Any:
         """The network on the meta device: shapes without weights."""

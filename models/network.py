@@ -17,6 +17,7 @@ from errors import require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from models.diffusion import DiffusionModel, on_meta
 from models.features import Embedding, PublicFeatures
+from models.flops import network_flops
 from models.schedules import num_respaced, respaced_timesteps
 
 EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
@@ -90,6 +91,13 @@ class Network(Model):
         features = PublicFeatures(self.makes[2], num_classes=len(state["head.1.weight"]))
         features.load_state_dict(state)
         return features.to(device)
+
+    def embedding_cost(self, name: EmbeddingName, shape: tuple[int, int, int]) -> tuple[float, int]:
+        if name is not EmbeddingName.public_features:
+            return super().embedding_cost(name, shape)
+        with torch.device("meta"):
+            features = PublicFeatures(shape[2])
+            return float(network_flops(features, shape)), features.dim
 
     def skeleton(self) -> Any:
         return on_meta(self.architecture())

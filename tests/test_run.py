@@ -16,7 +16,7 @@ from diffusers import UNet2DModel
 import run
 from data.digits import Digits
 from data.samples import SampleSet
-from eval.config import Frechet
+from eval.distances import Frechet
 from method.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
@@ -226,7 +226,7 @@ def test_a_failed_evaluator_leaves_an_unfinished_run_that_can_be_evaluated_again
         patch.setattr(Frechet, "evaluate", broken)
         result = call(*evaluated)
     assert result.code == 1
-    assert "Frechet: covariance" in result.err
+    assert "frechet: ZeroDivisionError: covariance" in result.err
     assert not (here / "run" / "internal" / "metrics.json").exists()
     before = bytes_of(here / "run" / "release")
     assert call(*evaluated).code == 0

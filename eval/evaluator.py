@@ -1,0 +1,112 @@
+"""What every evaluator offers, and what it is given. They yield `(name, value)`, know no tracker, and run after the release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.dataset import Dataset
+from data.samples import SampleSet
+from errors import require
+from models.config import EmbeddingName, Model, PublicModel
+
+
+class Reference(Enum):
+    """The real images that samples are compared to."""
+
+    train = "train"
+    test = "test"
+
+
+@dataclass
+class Subject:
+    """What is judged, and what it is judged against. Real images and features are opened where they are first asked for."""
+
+    samples: SampleSet
+    dataset: Dataset
+    model: PublicModel
+    device: torch.device
+    seed: int
+    figures: Path  # under internal/
+    private_figures: bool = False  # whether pictures of private images may be drawn
+    _features: dict[tuple[EmbeddingName, Reference | None], np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def train(self) -> SampleSet:
+        return self.dataset.train()
+
+    @cached_property
+    def test(self) -> SampleSet:
+        return self.dataset.test()
+
+    def real(self, split: Reference) -> SampleSet:
+        return self.train if split is Reference.train else self.test
+
+    def features(self, embedding: EmbeddingName, split: Reference | None = None) -> np.ndarray:
+        """float32 [N, D] of the samples, or of the real images of one split; kept, as several evaluators want the same."""
+        key = embedding, split
+        if key not in self._features:
+            images = self.samples.images if split is None else self.real(split).images
+            self._features[key] = self.model.embeddings[embedding].embed(images)
+        return self._features[key]
+
+
+@dataclass
+class Cost:
+    """What an evaluator will take, above what the run holds anyway."""
+
+    flops: float
+    bytes: int
+
+
+@dataclass(kw_only=True)
+class Evaluator:
+    enabled: bool = True
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.frechet."""
+
+    def embeddings(self) -> set[EmbeddingName]:
+        """The embeddings that `evaluate` asks for."""
+        return set()
+
+    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        raise NotImplementedError
+
+    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class InFeatureSpace(Evaluator):
+    """Compares samples and real images of one split in the space of an embedding."""
+
+    embedding: EmbeddingName = EmbeddingName.public_features
+    reference: Reference = Reference.train
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        allowed = f"model={model.name} has none; use pixels, or {key}.enabled=false"
+        require(self.embedding in model.embeddings(), f"{key}.embedding", self.embedding, allowed)
+        same = self.embedding is not EmbeddingName.public_features or model.makes[2] == dataset.shape[2]
+        allowed = f"pixels, inception or clip, as the features of model={model.name} take {model.makes[2]} channels"
+        require(same, f"{key}.embedding", self.embedding, allowed)
+
+    def embeddings(self) -> set[EmbeddingName]:
+        return {self.embedding}
+
+    def feature_cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        """Of the features of samples and real images, which evaluators in the same space share."""
+        flops, dim = model.embedding_cost(self.embedding, dataset.shape)
+        images = num_samples + (dataset.num_train if self.reference is Reference.train else dataset.num_test)
+        return Cost(images * flops, 4 * images * dim)
+
+    @property
+    def space(self) -> str:
+        """`public_features_train`: the embedding and the reference, for a number's name."""
+        return f"{self.embedding.value}_{self.reference.value}"

@@ -1,0 +1,55 @@
+"""Run the evaluators, one after the other: what is done is kept, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from eval.evaluator import Evaluator, Subject
+from tracking.progress import console
+from tracking.run_dir import write_json
+
+
+def judge(
+    evaluators: Mapping[str, Evaluator], subject: Subject, kept: Path, log: Callable[[dict[str, float]], None]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Numbers of all evaluators, and the errors of those that failed. `kept`: a folder, under internal/, of what is done.
+
+    A second start takes from there what the same evaluator, with the same settings, said of the same samples.
+    """
+    numbers: dict[str, float] = {}
+    errors: dict[str, str] = {}
+    kept.mkdir(parents=True, exist_ok=True)
+    digest = subject.samples.digest()
+    for name, evaluator in evaluators.items():
+        settings: Any = OmegaConf.to_container(OmegaConf.structured(evaluator), enum_to_str=True)
+        asked = {"settings": settings, "samples": digest, "seed": subject.seed, "private_figures": subject.private_figures}
+        before = _read(kept / f"{name}.json")
+        if before.get("asked") == asked:
+            numbers |= {key: math.nan if value is None else value for key, value in before["numbers"].items()}
+            continue
+        found: dict[str, float] = {}
+        try:
+            for key, value in evaluator.evaluate(subject):
+                found[key] = value
+                log({key: value})
+        except Exception as error:  # the others still run; the run then fails
+            errors[name] = f"{type(error).__name__}: {error}"
+            console.print_exception()
+            continue
+        strict = {key: value if math.isfinite(value) else None for key, value in found.items()}
+        write_json(kept / f"{name}.json", {"asked": asked, "numbers": strict})
+        numbers |= found
+    return numbers, errors
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

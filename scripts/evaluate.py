@@ -1,0 +1,106 @@
+"""Judge any release, or any npz of images and labels, against real images.
+
+    python -m scripts.evaluate release=runs/…/release                       # as the run itself would
+    python -m scripts.evaluate release=samples.npz dataset=cifar10 model=dpd_32 eval=full
+    python -m scripts.evaluate release=… eval.frechet.reference=test out=judged
+
+Numbers are measured on real data: they must not be shared as the release may. They are written to `out`/metrics.json, by default
+`evaluation/` beside the release. A killed evaluation goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from conf.help import run_script
+from conf.schema import added_keys_refused, check_device, register, torch_device
+from data.dataset import Dataset
+from data.images import conform
+from data.samples import SampleFileError, SampleSet
+from errors import InputError, require
+from eval.config import Evaluation
+from eval.evaluator import Subject
+from eval.judge import judge
+from models.config import Model
+from tracking.run_dir import write_json
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@dataclass(kw_only=True)
+class Judging:
+    release: str = MISSING  # a release/ folder, or an npz
+    dataset: Dataset = MISSING
+    model: Model = MISSING  # whose features distances may use
+    eval: Evaluation = MISSING
+    out: str | None = None
+    seed: int = 0
+    device: str = "auto"
+
+
+def main(overrides: list[str]) -> None:
+    # Setup
+    settings = _settings(overrides)
+    samples = _samples(Path(settings.release), settings.dataset)
+    settings.dataset.prepare()
+    settings.model.prepare(settings.eval.embeddings())
+    device = torch_device(settings.device)
+    out = Path(settings.out) if settings.out else Path(settings.release).parent / "evaluation"
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    model = settings.model.build(settings.dataset, device, settings.seed)
+    subject = Subject(samples, settings.dataset, model, device, settings.seed, figures, settings.eval.private_figures)
+
+    # Run
+    numbers, errors = judge(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
+
+    # Report
+    for name, value in numbers.items():
+        print(f"{name:<44} {value:.6g}")
+    print(f"measured on real data, not to be shared: {out}")
+    if errors:
+        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise SystemExit(f"{len(errors)} evaluator(s) failed: {told}")
+    write_json(out / "metrics.json", numbers)
+
+
+def _settings(overrides: list[str]) -> Judging:
+    register()
+    ConfigStore.instance().store(name="evaluate_schema", node=Judging)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        settings: Any = OmegaConf.to_object(compose("evaluate", overrides))
+    assert isinstance(settings, Judging)
+    added_keys_refused(settings)
+    require(settings.release != "???", "release", None, "a release/ folder, or an npz of images and labels")
+    check_device(settings.device)
+    settings.dataset.check()
+    settings.model.check(settings.dataset)
+    settings.eval.check(settings.dataset, settings.model)
+    return settings
+
+
+def _samples(release: Path, dataset: Dataset) -> SampleSet:
+    try:
+        samples = SampleSet.load(release / "samples.npz" if release.is_dir() else release)
+    except SampleFileError as error:
+        raise InputError(f"release={release}: {error}") from error
+    classes = len(dataset.classes)
+    require(
+        samples.num_classes in (1, classes), "release", release, f"samples of the {classes} classes of dataset={dataset.name}"
+    )
+    samples.images = conform(samples.images, dataset.shape)
+    return samples
+
+
+if __name__ == "__main__":
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(__doc__)
+        sys.exit(0)
+    run_script(main)
