@@ -40,7 +40,7 @@ class PublicOnly(Method):
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
         everything = numpy_rng(run.seed, "public_only/labels").integers(model.generator.num_labels, size=len(labels))
-        public_labels = labels if self.conditional else everything
+        public_labels = self.model_labels(run.dataset)[labels] if self.conditional else everything
         with progress("public model: images", len(labels)) as advance:
             images = model.generator.random(public_labels, stream="public_only", advance=advance)
         return SampleSet(images, labels, len(sizes), public_labels)

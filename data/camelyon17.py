@@ -33,7 +33,7 @@ class Camelyon17(Listed, WithCounterpart):
 
     @property
     def num_train(self) -> int:
-        return 302_436
+        return 302_436 if self.keep_classes is None else super().num_train
 
     @property
     def num_test(self) -> int:
@@ -44,7 +44,7 @@ class Camelyon17(Listed, WithCounterpart):
         return (self.image_size, self.image_size, 3)
 
     @property
-    def classes(self) -> list[str]:
+    def all_classes(self) -> list[str]:
         return ["no tumour", "tumour"]
 
     def check(self) -> None:
@@ -83,7 +83,7 @@ class Camelyon17(Listed, WithCounterpart):
             raise InputError(f"dataset.path={self.path}: metadata.csv has tumor={wrong['tumor']} for {_file(wrong)}")
         labels = np.array([int(row["tumor"]) for row in chosen], np.int64)
         names, root = [_file(row) for row in chosen], Path(self.path)
-        return Listing(root, self.classes, names, labels, lambda name: (root / name).read_bytes())
+        return Listing(root, self.all_classes, names, labels, lambda name: (root / name).read_bytes())
 
 
 def _file(row: Row) -> str:

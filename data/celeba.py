@@ -26,7 +26,7 @@ class CelebA(Listed, WithCounterpart):
 
     @property
     def num_train(self) -> int:
-        return 162_770
+        return 162_770 if self.keep_classes is None else super().num_train
 
     @property
     def num_test(self) -> int:
@@ -37,7 +37,7 @@ class CelebA(Listed, WithCounterpart):
         return (self.image_size, self.image_size, 3)
 
     @property
-    def classes(self) -> list[str]:
+    def all_classes(self) -> list[str]:
         return [f"not {self.attribute.lower()}", self.attribute.lower()]
 
     def check(self) -> None:
@@ -65,4 +65,4 @@ class CelebA(Listed, WithCounterpart):
     def _listing(self, pairs: list[tuple[str, int]]) -> Listing:
         folder = Path(self.path, IMAGES)
         labels = np.array([label for _, label in pairs], np.int64)
-        return Listing(folder, self.classes, [name for name, _ in pairs], labels, lambda name: (folder / name).read_bytes())
+        return Listing(folder, self.all_classes, [name for name, _ in pairs], labels, lambda name: (folder / name).read_bytes())

@@ -30,6 +30,7 @@ class Dataset:
     class_counts: ClassCounts = MISSING
     fraction: float = 1.0  # of the training images are the private dataset: always the same ones
     stratified: bool = False  # with `fraction`: classes keep their shares; False: drawn whatever the label
+    keep_classes: list[str] | None = None  # a class subset, by name; labels follow this order
 
     # Public facts. The number of private images is taken as public, and the certificate says so.
     @property
@@ -56,7 +57,28 @@ class Dataset:
 
     @property
     def classes(self) -> list[str]:
+        return self.all_classes if self.keep_classes is None else list(self.keep_classes)
+
+    @property
+    def all_classes(self) -> list[str]:
+        """Before `keep_classes`."""
         raise NotImplementedError
+
+    @property
+    def class_numbers(self) -> np.ndarray:
+        """int64 [classes]: each class's place among all, which is what a model of this dataset knows it by."""
+        if self.keep_classes is None:
+            return np.arange(len(self.classes))
+        return np.array([self.all_classes.index(name) for name in self.keep_classes], np.int64)
+
+    def kept(self, samples: SampleSet) -> SampleSet:
+        """The samples of the classes to keep, with their labels there."""
+        if self.keep_classes is None:
+            return samples
+        label_of = np.full(samples.num_classes, -1, np.int64)
+        label_of[self.class_numbers] = np.arange(len(self.class_numbers))
+        labels = label_of[samples.labels]
+        return SampleSet(samples.images[labels >= 0], labels[labels >= 0], len(self.class_numbers))
 
     def prepare(self) -> None:
         """Before a run opens anything: files are there, or are downloaded where that was asked for; InputError otherwise."""
@@ -90,6 +112,9 @@ class Dataset:
         """Raise InputError for settings that cannot be used; opens no private image."""
         require(self.class_counts in ClassCounts, "dataset.class_counts", self.class_counts, "one of uniform, public, laplace")
         require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0, to 1")
+        if (keep := self.keep_classes) is not None:
+            known = 0 < len(set(keep)) == len(keep) and set(keep) <= set(self.all_classes)
+            require(known, "dataset.keep_classes", keep, f"different ones of {', '.join(self.all_classes)}")
 
     def facts(self) -> dict:
         return {

@@ -56,6 +56,12 @@ class Listing:
     def __getitem__(self, rows: np.ndarray) -> Listing:
         return Listing(self.where, self.classes, [self.names[row] for row in rows], self.labels[rows], self.read)
 
+    def of_classes(self, names: list[str]) -> Listing:
+        """The images of these classes, labelled in their order."""
+        label_of = np.array([names.index(name) if name in names else -1 for name in self.classes])[self.labels]
+        part = self[np.flatnonzero(label_of >= 0)]
+        return Listing(self.where, names, part.names, label_of[label_of >= 0], self.read)
+
 
 def list_images(path: Path) -> Listing:
     """InputError, with the name of what is wrong, unless every image has one label and every class an image."""

@@ -37,8 +37,8 @@ class Folder(Listed):
         return (self.image_size, self.image_size, self.image_channels)
 
     @property
-    def classes(self) -> list[str]:
-        return self._lists[0].classes
+    def all_classes(self) -> list[str]:
+        return self._everything.classes
 
     @property
     def public_classes(self) -> list[str]:
@@ -56,8 +56,8 @@ class Folder(Listed):
             allowed = "another npz: images without names cannot be split so that one more moves no other"
             require(self.test_path is not None, "dataset.test_path", self.test_path, allowed)
         if self.test_path is not None:
-            same = self._lists[1].classes == self.classes
-            require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.classes)}")
+            same = list_images(Path(self.test_path)).classes == self.all_classes
+            require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.all_classes)}")
         for part, listing in zip(("private", "test"), self._lists, strict=True):
             counts = np.bincount(listing.labels, minlength=len(self.classes))
             empty = self.classes[int(np.argmin(counts))]
@@ -68,11 +68,15 @@ class Folder(Listed):
         return decode(self._public_list, self.shape, self.on_bad).samples
 
     def lists(self) -> tuple[Listing, Listing]:
-        everything = list_images(Path(self.path))
+        everything = self._everything
         if self.test_path is not None:
             return everything, list_images(Path(self.test_path))
         held_out = np.array([_uniform(name) < self.test_fraction for name in everything.names])
         return everything[np.flatnonzero(~held_out)], everything[np.flatnonzero(held_out)]
+
+    @functools.cached_property
+    def _everything(self) -> Listing:
+        return list_images(Path(self.path))
 
     @functools.cached_property
     def _public_list(self) -> Listing | None:

@@ -45,7 +45,7 @@ class ImageNet(Dataset):
         return (self.image_size, self.image_size, 3)
 
     @property
-    def classes(self) -> list[str]:
+    def all_classes(self) -> list[str]:
         listed = Path(self.path, "map_clsloc.txt")
         if not listed.exists():
             return [f"label {label + 1}" for label in range(NUM_CLASSES)]
@@ -56,6 +56,7 @@ class ImageNet(Dataset):
 
     def check(self) -> None:
         super().check()
+        require(self.keep_classes is None, "dataset.keep_classes", self.keep_classes, f"null: dataset={self.name} has no subsets")
         require(self.image_size in (8, 16, 32, 64), "dataset.image_size", self.image_size, "one of 8, 16, 32, 64")
 
     def prepare(self) -> None:

@@ -57,7 +57,10 @@ class Listed(Dataset):
 
     @functools.cached_property
     def _lists(self) -> tuple[Listing, Listing]:
-        return self.lists()
+        private, test = self.lists()
+        if self.keep_classes is None:
+            return private, test
+        return private.of_classes(self.keep_classes), test.of_classes(self.keep_classes)
 
     @functools.cached_property
     def _decoded(self) -> list[Decoded]:

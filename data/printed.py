@@ -100,7 +100,7 @@ class Printed(Dataset):
         return (self.image_size, self.image_size, 1)
 
     @property
-    def classes(self) -> list[str]:
+    def all_classes(self) -> list[str]:
         return [str(digit) for digit in range(10)]
 
     def train(self) -> SampleSet:

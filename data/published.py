@@ -18,6 +18,8 @@ from errors import InputError, require
 
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+MNIST_SIZES = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+SVHN_SIZES = [4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659]
 OBJECTS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -30,14 +32,17 @@ class Facts:
     num_test: int
     shape: tuple[int, int, int]
     classes: Sequence[str]
+    class_sizes: Sequence[int]  # of the training split
     train_file: str
 
 
 FACTS = {
-    "mnist": Facts("MNIST", 60_000, 10_000, (28, 28, 1), DIGITS, "MNIST/raw/train-images-idx3-ubyte"),
-    "fashion_mnist": Facts("FashionMNIST", 60_000, 10_000, (28, 28, 1), CLOTHES, "FashionMNIST/raw/train-images-idx3-ubyte"),
-    "cifar10": Facts("CIFAR10", 50_000, 10_000, (32, 32, 3), OBJECTS, "cifar-10-batches-py/data_batch_1"),
-    "svhn": Facts("SVHN", 73_257, 26_032, (32, 32, 3), DIGITS, "train_32x32.mat"),
+    "mnist": Facts("MNIST", 60_000, 10_000, (28, 28, 1), DIGITS, MNIST_SIZES, "MNIST/raw/train-images-idx3-ubyte"),
+    "fashion_mnist": Facts(
+        "FashionMNIST", 60_000, 10_000, (28, 28, 1), CLOTHES, [6_000] * 10, "FashionMNIST/raw/train-images-idx3-ubyte"
+    ),
+    "cifar10": Facts("CIFAR10", 50_000, 10_000, (32, 32, 3), OBJECTS, [5_000] * 10, "cifar-10-batches-py/data_batch_1"),
+    "svhn": Facts("SVHN", 73_257, 26_032, (32, 32, 3), DIGITS, SVHN_SIZES, "train_32x32.mat"),
 }
 
 
@@ -51,7 +56,9 @@ class Published(WithCounterpart):
 
     @property
     def num_train(self) -> int:
-        return FACTS[self.name].num_train - self.held_out
+        if self.keep_classes is None:
+            return FACTS[self.name].num_train - self.held_out
+        return int(np.asarray(FACTS[self.name].class_sizes)[self.class_numbers].sum())
 
     @property
     def num_test(self) -> int:
@@ -62,7 +69,7 @@ class Published(WithCounterpart):
         return FACTS[self.name].shape
 
     @property
-    def classes(self) -> list[str]:
+    def all_classes(self) -> list[str]:
         return list(FACTS[self.name].classes)
 
     def check(self) -> None:
@@ -70,6 +77,10 @@ class Published(WithCounterpart):
         require(self.name in FACTS, "dataset.name", self.name, f"one of {', '.join(FACTS)}")
         most = FACTS[self.name].num_train - 1
         require(0 <= self.held_out <= most, "dataset.held_out", self.held_out, f"0 to {most}")
+        whole = self.keep_classes is None or not self.held_out
+        require(
+            whole, "dataset.held_out", self.held_out, "0 with dataset.keep_classes: what is left of a class is no published fact"
+        )
 
     def prepare(self) -> None:
         if self.download:
@@ -79,10 +90,10 @@ class Published(WithCounterpart):
         require(missing.exists(), "dataset.path", self.path, f"has no {missing.relative_to(self.path)}; or dataset.download=true")
 
     def train(self) -> SampleSet:
-        return self._split(train=True)[: self.num_train]
+        return self.kept(self._split(train=True)[: FACTS[self.name].num_train - self.held_out])
 
     def test(self) -> SampleSet:
-        return self._split(train=False)
+        return self.kept(self._split(train=False))
 
     def _split(self, train: bool) -> SampleSet:
         import torchvision.datasets

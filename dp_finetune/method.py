@@ -114,6 +114,7 @@ class DPDiffusion(Method):
         return {"trainable_parameters": parameters, "backward_flops": flops(unet)["backward"]}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        model.generator.classes = self.model_labels(run.dataset).tolist()
         run.save_model = self.saver(model)
         self.prepare(model.generator.unet, run.seed)
         self.fit(private, model, run)
@@ -122,7 +123,9 @@ class DPDiffusion(Method):
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
         with progress("sampling", len(labels)) as advance:
-            images = model.generator.random(labels, stream=f"{self.name}/samples", advance=advance)
+            images = model.generator.random(
+                self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance
+            )
         return SampleSet(images, labels, len(sizes))
 
     def prepare(self, unet: Any, seed: int) -> None:
@@ -162,7 +165,7 @@ class DPDiffusion(Method):
             noise=run.noise,
             checkpoint=run.checkpoints / "training.pt",
             device=generator.device,
-            conditional=self.conditional,
+            model_labels=self.model_labels(run.dataset),
         )
         max_seconds = math.inf if self.max_minutes is None else 60 * self.max_minutes
         with progress("DP training", self.steps) as advance:

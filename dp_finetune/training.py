@@ -41,7 +41,7 @@ class Trainer:
     noise: NoiseSource
     checkpoint: Path
     device: torch.device
-    conditional: bool = True  # False: the network is told label 0 for every image
+    model_labels: np.ndarray  # int64 [classes]: what the network is told for each class; one number where it is told none
     step: int = 0  # steps taken
     seconds: float = 0.0  # that they took, those before a kill included
     stopped: bool = False  # out of time before the last step
@@ -63,7 +63,7 @@ class Trainer:
         while self.step < steps and not self.stopped:
             purpose = f"dp_sgd/step={self.step + 1}"
             samples = private.spend(purpose, self.mechanism)
-            labels = samples.labels if self.conditional else np.zeros_like(samples.labels)
+            labels = self.model_labels[samples.labels if len(self.model_labels) > 1 else np.zeros_like(samples.labels)]
             batch = poisson_batch(len(samples), self.mechanism.sample_rate, self.noise, purpose)
             mine = batch[ranks.share() :: ranks.world()]
             for rows in np.array_split(mine, range(self.engine.examples_per_pass, len(mine), self.engine.examples_per_pass)):

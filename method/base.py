@@ -77,6 +77,10 @@ class Method:
         """The embeddings that `run` asks the model for."""
         return set()
 
+    def model_labels(self, dataset: Dataset) -> np.ndarray:
+        """int64 [classes]: the label that the model is asked for, for each class of the samples."""
+        return dataset.class_numbers if self.conditional else np.zeros(1, np.int64)
+
     def class_counts_spend(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         mechanism = _class_counts_mechanism(dataset, privacy)
         return [Spend("class_counts", mechanism)] if self.conditional and mechanism else []
@@ -122,14 +126,10 @@ def require_public_weights(method: Method, model: Model) -> None:
 
 
 def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> None:
-    """For methods that ask the model for its label c to get the private class c."""
-    classes = len(dataset.classes) if method.conditional else 1
-    require(
-        model.labels >= classes,
-        "model.labels",
-        model.labels,
-        f"at least one for each of {classes} classes for method={method.name}",
-    )
+    """For methods that ask the model for its label c to get class c of the whole dataset."""
+    classes = int(method.model_labels(dataset).max()) + 1
+    allowed = f"at least one for each of {classes} classes for method={method.name}"
+    require(model.labels >= classes, "model.labels", model.labels, allowed)
 
 
 def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:

@@ -47,6 +47,7 @@ class DiffusionModel:
     seed: int = 0
     timestep_scale: float = 1.0
     num_heads: int | None = None  # of attention at every width, which a saved U-Net does not tell (see `set_heads`)
+    classes: list[int] | None = None  # the label of each class of a release that this model is from; None: all labels are
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class DiffusionModel:
     def save_sampling(self, folder: Path) -> None:
         """All but the U-Net."""
         folder.mkdir(parents=True, exist_ok=True)
-        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "num_heads")
+        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "num_heads", "classes")
         sampling = {key: getattr(self, key) for key in keys}
         write_json(folder / "sampling.json", sampling)
         save_schedule(self.alpha_bar, folder / "scheduler")

@@ -104,7 +104,7 @@ class PrivateEvolution(Method):
         """Alg. 1 and 3: yields (round, population) from round 0, or from the round that a killed run had saved."""
         population = _saved(run)
         if population is None:
-            public_labels = self._birth_labels(labels, api, run.seed)
+            public_labels = self._birth_labels(labels, api, run)
             with progress("PE: random images", len(labels)) as advance:
                 images = api.random(public_labels, stream="pe/random", advance=advance)
             population = SampleSet(images, labels, labels.max() + 1, public_labels, {"round": 0})
@@ -192,10 +192,10 @@ class PrivateEvolution(Method):
     def _degree(self, t: int) -> tuple[float, str | None]:
         return self.variation_degrees[t - 1], self.respacings[t - 1] if self.respacings else None
 
-    def _birth_labels(self, labels: np.ndarray, api: ImageAPI, seed: int) -> np.ndarray:
+    def _birth_labels(self, labels: np.ndarray, api: ImageAPI, run: Run) -> np.ndarray:
         if self.initial_labels is InitialLabels.matching and self.conditional:
-            return labels.astype(np.int64)
-        return numpy_rng(seed, "pe/labels").integers(api.num_labels, size=len(labels))
+            return self.model_labels(run.dataset)[labels]
+        return numpy_rng(run.seed, "pe/labels").integers(api.num_labels, size=len(labels))
 
 
 def _public(samples: SampleSet) -> np.ndarray:

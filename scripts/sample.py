@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> None:
     release = Path(settings.model).resolve().parent
     out = Path(settings.out) if settings.out else release.parent / "more_samples"
     _prepare(out, settings, release / "privacy.json")
+    classes = np.arange(model.num_labels) if model.classes is None else np.array(model.classes)
 
     with progress("sampling", settings.num_samples) as advance:
         for number, start in enumerate(range(0, settings.num_samples, settings.shard)):
@@ -58,9 +59,9 @@ def main(arguments: list[str]) -> None:
             if _complete(path, size):
                 advance(size)
                 continue
-            labels = np.arange(start, start + size, dtype=np.int64) % model.num_labels
-            images = model.random(labels, stream=f"sample/{number}", advance=advance)
-            SampleSet(images, labels, model.num_labels, labels, {"model": "release/model"}).save(path)
+            labels = np.arange(start, start + size, dtype=np.int64) % len(classes)
+            images = model.random(classes[labels], stream=f"sample/{number}", advance=advance)
+            SampleSet(images, labels, len(classes), classes[labels], {"model": "release/model"}).save(path)
     print(f"{settings.num_samples} images in {out}")
 
 
