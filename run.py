@@ -39,7 +39,6 @@ from eval.evaluator import Subject
 from eval.judge import judge
 from method.base import Run
 from method.plan import Plan
-from models.callable import RequestedAPI
 from models.flops import flops_per_second
 from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
@@ -115,8 +114,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             checkpoints=own.checkpoints,
             figures=own.figures,
         )
-        if isinstance(model.generator, RequestedAPI):
-            model.generator.log = own.checkpoints / "requests"
+        model.generator.kept = own.checkpoints
         samples = config.method.run(private, model, run)
         if own is folder:
             release(samples, config, ledger, folder, run.save_model, seconds=time.time() - started)

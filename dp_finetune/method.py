@@ -25,7 +25,7 @@ from method.base import Method, Run, require_matching_labels, require_matching_s
 from models.config import Model, PublicModel
 from models.diffusion import flops
 from models.ema import EMA, trainable
-from models.network import Network
+from models.network import Network, Precision
 from models.timesteps import Interval, check_mixture
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
@@ -38,12 +38,6 @@ class OptimizerName(Enum):
     adam = "adam"
     adamw = "adamw"
     sgd = "sgd"
-
-
-class Precision(Enum):
-    auto = "auto"  # bfloat16 on a CUDA GPU, float32 elsewhere
-    float32 = "float32"
-    bfloat16 = "bfloat16"  # the network's products; weights, per-example gradients, norms and sums stay float32
 
 
 @dataclass(kw_only=True)
@@ -142,7 +136,6 @@ class DPDiffusion(Method):
         assert run.noise_multiplier is not None
         refuse_batch_norm(generator.unet)
         if generator.device.type == "cuda":
-            generator.unet.to(memory_format=torch.channels_last)
             torch.backends.cuda.matmul.allow_tf32 = False  # it would round the clipped gradients after their norm was taken
         engine = self._engine(generator.unet, run.checkpoints)
         ema = EMA(generator.unet, self.ema_decay)
@@ -203,8 +196,7 @@ class DPDiffusion(Method):
         """The configured engine; `auto` is timed once and remembered, so that a resumed run sums in the same order."""
         path = checkpoints / "engine.json"
         views = views_that_fit(unet, self.memory_gib)
-        cuda = next(unet.parameters()).device.type == "cuda"
-        bfloat16 = self.precision is Precision.bfloat16 or (self.precision is Precision.auto and cuda)
+        bfloat16 = self.precision.is_bfloat16(next(unet.parameters()).device)
         if path.exists():
             chosen = EngineName(json.loads(path.read_text())["engine"])
         else:

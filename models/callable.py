@@ -112,7 +112,7 @@ class CallableModel(Model):
 
 @dataclass
 class RequestedAPI:
-    """An image API in requests of at most `size` images: paced, repeated where they fail, and answered from `log` if there."""
+    """An image API in requests of at most `size` images: paced, repeated where they fail, and answered from `kept` if there."""
 
     api: Any
     makes: tuple[int, int, int]
@@ -121,7 +121,7 @@ class RequestedAPI:
     retries: int
     retry_seconds: float
     pause: float  # seconds from one request to the next
-    log: Path | None = None
+    kept: Path | None = None  # a folder where a run keeps the answers
     sleep: Callable[[float], None] = time.sleep
     _last: float = -float("inf")
 
@@ -151,14 +151,14 @@ class RequestedAPI:
         out = np.empty((count, *self.makes), np.uint8)
         for start in range(0, count, self.size):
             rows, name = slice(start, min(start + self.size, count)), f"{stream}/{start}"
-            kept = self._kept(name, [array[rows] for array in inputs])
-            if kept is not None and kept.exists():
-                out[rows] = np.load(kept)
+            answer = self._answer(name, [array[rows] for array in inputs])
+            if answer is not None and answer.exists():
+                out[rows] = np.load(answer)
             else:
                 out[rows] = self._asked(ask, rows, name)
-                if kept is not None:
-                    kept.parent.mkdir(exist_ok=True)
-                    with whole_file(kept) as file:
+                if answer is not None:
+                    answer.parent.mkdir(parents=True, exist_ok=True)
+                    with whole_file(answer) as file:
                         np.save(file, out[rows])
             if advance:
                 advance(rows.stop - rows.start)
@@ -182,11 +182,11 @@ class RequestedAPI:
             raise InputError(f"model.factory: {name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}")
         return answer
 
-    def _kept(self, name: str, inputs: list[np.ndarray]) -> Path | None:
+    def _answer(self, name: str, inputs: list[np.ndarray]) -> Path | None:
         """Where the answer to this request is: the same question has the same name."""
-        if self.log is None:
+        if self.kept is None:
             return None
         digest = hashlib.blake2b(name.encode(), digest_size=16)
         for array in inputs:
             digest.update(np.ascontiguousarray(array).tobytes())
-        return self.log / f"{digest.hexdigest()}.npy"
+        return self.kept / "requests" / f"{digest.hexdigest()}.npy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.images import to_network, to_uint8
 from errors import InputError
 from models.improved_diffusion import set_heads
-from models.passes import in_passes
+from models.passes import in_passes, rows_that_fit
 from models.samplers import PredictNoise, ddim, sdedit
 from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
+from tracking import ranks
 from tracking.progress import Advance
 from tracking.run_dir import write_json
 
-# Always this many at once, so that a sample is bitwise the same in whatever set and split it is generated. 64 is as fast as
-# any other number on a CPU.
-PASS_ROWS = 64
+PASS_ROWS = 64  # on a CPU as fast as any other number; on a GPU the least
 
 _Generate = Callable[[np.ndarray, PredictNoise, torch.Tensor], torch.Tensor]
 
@@ -49,10 +48,15 @@ class DiffusionModel:
     num_heads: int | None = None  # of attention at every width, which a saved U-Net does not tell (see `set_heads`)
     classes: list[int] | None = None  # the label of each class of a release that this model is from; None: all labels are
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bfloat16: bool = False  # the network's products when sampling; x_t and what is made of it stay float32
+    compiled: bool = False  # sample through torch.compile
+    kept: Path | None = None  # a folder where a run keeps how it samples, so that it goes on so after a kill
 
     def __post_init__(self) -> None:
         if self.num_heads is not None:
             set_heads(self.unet, self.num_heads)
+        if self.device.type == "cuda":
+            self.unet.to(memory_format=torch.channels_last)
 
     @property
     def null_label(self) -> int | None:
@@ -77,6 +81,7 @@ class DiffusionModel:
     def save(self, folder: Path) -> None:
         """`unet/` and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
         self.save_sampling(folder)
+        self.unet.to(memory_format=torch.contiguous_format)  # safetensors knows no other
         self.unet.save_pretrained(folder / "unet")
         config = folder / "unet" / "config.json"  # where the weights came from is a path of this machine
         write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
@@ -131,8 +136,31 @@ class DiffusionModel:
 
     def _network(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
         time = torch.tensor(t * self.timestep_scale, device=x.device)  # a tensor: diffusers would cut a float to an integer
-        out = self.unet(x, time, labels if self.unet.config.num_class_embeds else None).sample
-        return out[:, : x.shape[1]]  # a learned variance, where there is one, is not used by DDIM
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            out = self._sampler(x, time, labels if self.unet.config.num_class_embeds else None).sample
+        return out[:, : x.shape[1]].float()  # a learned variance, where there is one, is not used by DDIM
+
+    @cached_property
+    def _sampler(self) -> Any:
+        return torch.compile(self.unet) if self.compiled else self.unet
+
+    @cached_property
+    def pass_rows(self) -> int:
+        """Images of one pass: on a GPU the most that fit, found once for a run, so that it rounds alike after a kill."""
+        if self.device.type != "cuda":
+            return PASS_ROWS
+        stored = None if self.kept is None else self.kept / "pass_rows.json"
+        if stored is not None and stored.exists():
+            return int(json.loads(stored.read_text()))
+
+        def attempt(rows: int) -> None:
+            x = torch.zeros(rows, *self.shape, device=self.device)
+            self.predict_noise(x, 0, torch.zeros(rows, dtype=torch.int64, device=self.device))
+
+        rows = ranks.agreed(rows_that_fit(attempt, PASS_ROWS))
+        if stored is not None:
+            write_json(stored, rows)
+        return rows
 
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:
@@ -144,7 +172,7 @@ class DiffusionModel:
             noise = sample_noise(self.seed, stream, rows, self.shape).to(self.device)
             return to_uint8(generate(rows, partial(self.predict_noise, labels=y), noise))
 
-        return in_passes(len(labels), PASS_ROWS, (height, width, channels), make, advance)
+        return in_passes(len(labels), self.pass_rows, (height, width, channels), make, advance)
 
 
 def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:

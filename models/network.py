@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,23 @@ from models.schedules import num_respaced, respaced_timesteps
 EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
 
 
+class Precision(Enum):
+    auto = "auto"  # bfloat16 on a CUDA GPU, float32 elsewhere
+    float32 = "float32"
+    bfloat16 = "bfloat16"  # the network's products; weights, per-example gradients, norms and sums stay float32
+
+    def is_bfloat16(self, device: torch.device) -> bool:
+        return self is Precision.bfloat16 or (self is Precision.auto and device.type == "cuda")
+
+
 @dataclass(kw_only=True)
 class Network(Model):
     """A `UNet2DModel` by its `architecture()`, its schedule `alpha_bar()` and its weights."""
 
     respacing: str = "50"
     guidance: float = 0.0
+    precision: Precision = Precision.auto  # when sampling
+    compile: bool = False  # sample through torch.compile: worth its minutes for many images on a GPU
     features: str | None = None  # a feature extractor: a name under models/weights, or a folder
 
     def architecture(self) -> dict[str, Any]:
@@ -115,6 +127,8 @@ class Network(Model):
             self.guidance,
             seed=seed,
             device=device,
+            bfloat16=self.precision.is_bfloat16(device),
+            compiled=self.compile,
             **self.sampling(),
         )
         name = None if self.pretrained is None else embedded_or(self.pretrained).name

@@ -20,7 +20,7 @@ from models.passes import in_passes
 from models.seeds import derive
 from tracking.progress import Advance
 
-PASS_ROWS = 4  # always as many: rounding depends on it
+PASS_ROWS = 4
 
 
 @dataclass(kw_only=True)
@@ -101,6 +101,7 @@ class TextToImage:
     steps: int
     guidance: float
     seed: int
+    kept: Path | None = None  # nothing of a run has to be kept for it
 
     @property
     def num_labels(self) -> int:

@@ -85,9 +85,9 @@ def test_requests_keep_their_distance():
 
 def test_what_was_answered_is_not_asked_again_and_another_question_is(tmp_path):
     labels, images = np.zeros(6, np.int64), np.zeros((6, 2, 2, 3), np.uint8)
-    first = requested(API(), log=tmp_path)[0].variation(images, labels, 3, stream="a")
+    first = requested(API(), kept=tmp_path)[0].variation(images, labels, 3, stream="a")
     api = API()
-    again = requested(api, log=tmp_path)[0]
+    again = requested(api, kept=tmp_path)[0]
     assert np.array_equal(again.variation(images, labels, 3, stream="a"), first)
     assert not api.asked
     again.variation(images, labels, 4, stream="a")

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 import models.diffusion
 from data.images import to_uint8
-from models.diffusion import DiffusionModel, flops, on_meta
+from models.diffusion import PASS_ROWS, DiffusionModel, flops, on_meta
 from models.schedules import cosine_alpha_bar, linear_alpha_bar
 from tests.toy import tiny_unet
 
@@ -61,11 +61,44 @@ def float_images(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, labels:
 
 @pytest.mark.parametrize("variation", [False, True], ids=["random", "variation"])
 @pytest.mark.parametrize("count", [1, 7, 64, 100])
-def test_images_are_bitwise_the_same_in_whatever_set_they_are_made(unet, monkeypatch, count, variation):
+def test_images_are_the_same_in_whatever_set_they_are_made(unet, monkeypatch, count, variation):
     labels = np.arange(128) % 10
     model = DiffusionModel(unet, linear_alpha_bar(), 10, "4")
     expected = float_images(model, monkeypatch, labels, variation)
-    assert torch.equal(float_images(model, monkeypatch, labels[:count], variation), expected[:count])
+    part = float_images(model, monkeypatch, labels[:count], variation)
+    whole_passes = count - count % PASS_ROWS
+    assert torch.equal(part[:whole_passes], expected[:whole_passes])
+    # a shorter pass may round otherwise, in the seventh digit of eps, and x_0 of the first step is eps / sqrt(4e-5)
+    assert torch.allclose(part, expected[:count], atol=1e-3)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+def test_any_number_of_processes_make_bitwise_what_one_makes(unet, monkeypatch, processes):
+    labels = np.arange(300) % 10
+    model = DiffusionModel(unet, linear_alpha_bar(), 10, "2")
+    alone = model.random(labels, stream="a")
+    total = np.zeros_like(alone)
+    monkeypatch.setattr("tracking.ranks.world", lambda: processes)
+    for share in range(processes):
+        monkeypatch.setattr("tracking.ranks.share", lambda share=share: share)
+        total += model.random(labels, stream="a")
+    assert np.array_equal(total, alone)
+
+
+def test_no_row_of_the_network_is_wasted_on_padding():
+    model = stubbed()
+    images = model.random(np.zeros(70, np.int64), stream="a")
+    model.variation(images, np.zeros(70, np.int64), 3, stream="a")
+    assert sum(len(labels) for _, labels in model.unet.calls) == 70 * (8 + 3)
+
+
+def test_bfloat16_is_for_the_network_alone(unet):
+    exact, rough = (DiffusionModel(unet, linear_alpha_bar(), 10, "4", bfloat16=on) for on in (False, True))
+    x, labels = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+    with torch.inference_mode():
+        eps, expected = rough.predict_noise(x, 100, labels), exact.predict_noise(x, 100, labels)
+    assert eps.dtype == torch.float32
+    assert 0 < (eps - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_a_sample_depends_on_its_number_and_label_alone():
@@ -168,3 +201,10 @@ def test_a_saved_model_is_what_diffusers_loads(unet, alpha_bar, tmp_path):
     assert np.allclose(scheduler.alphas_cumprod.numpy(), alpha_bar, rtol=1e-4)
     loaded: Any = UNet2DModel.from_pretrained(tmp_path / "unet")
     assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), unet.parameters(), strict=True))
+
+
+def test_a_model_of_any_memory_layout_is_saved(unet, tmp_path):
+    network = tiny_unet().to(memory_format=torch.channels_last)
+    DiffusionModel(network, linear_alpha_bar(), 10, "4").save(tmp_path)
+    again = DiffusionModel.load(tmp_path, 0, torch.device("cpu")).unet.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in tiny_unet().state_dict().items())
