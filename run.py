@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 import functools
 import json
+import math
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +50,7 @@ from tracking.progress import console
 from tracking.run_dir import RunDir, write_json
 from tracking.tracker import Several, Tracker
 
+LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, scikit-learn, matplotlib …
 CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 
@@ -79,6 +82,8 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         if config.plan_only:
             document = plan.describe(config.method, config.dataset, config.model, config.privacy)
             document["evaluation"] = evaluation_plan(config)
+            seconds = document["work"]["flops"] / flops_per_second(config.torch_device)
+            document["work"] |= {"seconds": float(f"{seconds:.2g}"), "peak_memory_gib": peak_memory(config)}
             print(json.dumps(document, indent=2))
             return
         config.dataset.prepare()
@@ -201,6 +206,15 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
         raise SystemExit(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
     write_json(folder.metrics, metrics)
     print_report(config, metrics, document, folder)
+
+
+def peak_memory(config: Config) -> float:
+    """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation."""
+    program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
+    costs = [e.cost(config.dataset, config.model, config.method.num_samples) for e in config.eval.evaluators.values()]
+    judged = sum(cost.bytes for cost in costs) + config.method.num_samples * math.prod(config.dataset.shape)
+    working = max(config.method.memory(config.dataset, config.model), judged)
+    return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
 
 
 def evaluation_plan(config: Config) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -107,6 +108,11 @@ class Dataset:
     def may_be_fewer(self) -> bool:
         """Whether some of `num_private` images may turn out unreadable and be left out: to the mechanisms they are absent."""
         return False
+
+    @property
+    def bytes(self) -> int:
+        """Of training and test images held as uint8."""
+        return (self.num_train + self.num_test) * math.prod(self.shape)
 
     def check(self) -> None:
         """Raise InputError for settings that cannot be used; opens no private image."""

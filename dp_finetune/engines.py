@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dp_finetune.objective import Views, view_losses
 from dp_finetune.per_example import per_example_gradients, unsupported_layers
 from errors import InputError
+from models.diffusion import activation_bytes
 from models.ema import trainable
 
 
@@ -110,16 +111,4 @@ def choose(unet: Any, augmult: int, views_per_pass: int, bfloat16: bool = False)
 
 def views_that_fit(unet: Any, gibibytes: float) -> int:
     """How many views one pass may hold: activations kept for the backward pass, counted on one random image."""
-    config, device = unet.config, next(unet.parameters()).device
-    kept = 0
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size() if not isinstance(tensor, nn.Parameter) else 0
-        return tensor
-
-    x = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, device=device)
-    t = torch.zeros(1, dtype=torch.int64, device=device)
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        unet(x, t, t if config.num_class_embeds else None)
-    return max(1, int(gibibytes * 2**30 / max(kept, 1)))
+    return max(1, int(gibibytes * 2**30 / max(activation_bytes(unet), 1)))

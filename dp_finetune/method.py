@@ -19,11 +19,12 @@ from data.samples import SampleSet
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Augmentation, Objective
 from dp_finetune.optimizer import PrivateOptimizer
+from dp_finetune.per_example import unsupported_layers
 from dp_finetune.training import Trainer
 from errors import require
 from method.base import Method, Run, require_matching_labels, require_matching_shape
 from models.config import Model, PublicModel
-from models.diffusion import flops
+from models.diffusion import activation_bytes, flops
 from models.ema import EMA, trainable
 from models.network import Network, Precision
 from models.timesteps import Interval, check_mixture
@@ -100,6 +101,16 @@ class DPDiffusion(Method):
         trained = round(self.steps * self._expected_batch(dataset) * self.augmult)
         sampled = self.num_samples * model.calls(guidance=self.guidance)
         return {"steps": self.steps, "network_calls": trained + sampled, "backward_calls": trained}
+
+    def memory(self, dataset: Dataset, model: Model) -> int:
+        """Weights, gradients, their sum, moments and averages; the activations of one pass; gradients of its examples apart."""
+        unet = model.skeleton()
+        self.prepare(unet, seed=0)
+        parameters, views = sum(p.numel() for p in trainable(unet).values()), views_that_fit(unet, self.memory_gib)
+        batched = self.gradient_engine is not EngineName.views and not unsupported_layers(unet)
+        examples = max(1, min(views // self.augmult, math.ceil(self._expected_batch(dataset)))) if batched else 1
+        training = 4 * parameters * (7 + examples) + int(max(self.memory_gib * 2**30, activation_bytes(unet)))
+        return super().memory(dataset, model) + training
 
     def training_facts(self, model: Model) -> dict[str, int]:
         unet = model.skeleton()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ class Method:
     def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
         """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`."""
         raise NotImplementedError
+
+    def memory(self, dataset: Dataset, model: Model) -> int:
+        """Bytes that `run` takes at most, at one time, besides the private images."""
+        return 2 * self.num_samples * math.prod(model.makes) + model.memory()
 
     def training_facts(self, model: Model) -> dict[str, int]:
         """`trainable_parameters`, and `backward_flops` of one image."""

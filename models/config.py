@@ -114,6 +114,10 @@ class Model:
         network = self.skeleton()
         return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
 
+    def memory(self) -> int:
+        """Bytes of the network and of one pass of sampling; 0 where nobody knows."""
+        return 0
+
     def assumptions(self) -> list[str]:
         """What of its settings the certificate repeats as public information."""
         return []

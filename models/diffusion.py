@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
@@ -186,6 +187,23 @@ def on_meta(architecture: dict[str, Any]) -> Any:
     """A U-Net of shapes without weights."""
     with torch.device("meta"):
         return UNet2DModel(**architecture)
+
+
+def activation_bytes(unet: Any) -> int:
+    """What the backward pass of one image would need, which is more than a forward pass alone holds at a time."""
+    config, device = unet.config, next(unet.parameters()).device
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size() if not isinstance(tensor, nn.Parameter) else 0
+        return tensor
+
+    x = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, device=device)
+    t = torch.zeros(1, dtype=torch.int64, device=device)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        unet(x, t, t if config.num_class_embeds else None)
+    return kept
 
 
 def flops(unet: Any) -> dict[str, int]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from data.dataset import Dataset
 from errors import require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
-from models.diffusion import DiffusionModel, on_meta
+from models.diffusion import PASS_ROWS, DiffusionModel, activation_bytes, on_meta
 from models.features import Embedding, PublicFeatures
 from models.flops import network_flops
 from models.schedules import num_respaced, respaced_timesteps
@@ -113,6 +113,10 @@ class Network(Model):
 
     def skeleton(self) -> Any:
         return on_meta(self.architecture())
+
+    def memory(self) -> int:
+        network = self.skeleton()
+        return 4 * sum(p.numel() for p in network.parameters()) + PASS_ROWS * activation_bytes(network)
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)

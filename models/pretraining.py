@@ -20,6 +20,7 @@ from models.ema import EMA
 from models.features import PublicFeatures
 from models.seeds import torch_rng
 from models.timesteps import Interval, check_mixture, draw_timesteps
+from tracking import ranks
 from tracking.progress import Advance
 from tracking.run_dir import whole_file
 
@@ -78,7 +79,7 @@ def pretrain(
 ) -> Iterator[int]:
     """Noise prediction on public images, from a saved checkpoint where there is one; yields the number of steps so far.
 
-    The network ends with its averaged weights.
+    The network ends with its averaged weights. Several processes make the same draws and share each batch.
     """
     device = next(unet.parameters()).device
     rng, a_bar = torch_rng(seed, "pretrain/unet"), torch.from_numpy(alpha_bar).float()
@@ -102,19 +103,28 @@ def pretrain(
             dropped = torch.rand(len(x), generator=rng) < (recipe.label_dropout if recipe.conditional else 1.0)
             labels = torch.where(dropped, null_label, labels)
         a = a_bar[t].reshape(-1, 1, 1, 1)
-        x_t = (a.sqrt() * x + (1 - a).sqrt() * noise).to(device)
-        predicted = unet(x_t, t.to(device), labels.to(device) if unet.config.num_class_embeds else None).sample
-        F.mse_loss(predicted, noise.to(device)).backward()
+        mine = slice(ranks.share(), None, ranks.world())
+        x_t, y = (a.sqrt() * x + (1 - a).sqrt() * noise)[mine].to(device), labels[mine].to(device)
+        if len(x_t):
+            predicted = unet(x_t, t[mine].to(device), y if unet.config.num_class_embeds else None).sample
+            (F.mse_loss(predicted, noise[mine].to(device)) * (len(x_t) / len(x))).backward()
+        ranks.sum_over_ranks([_gradient(p) for p in unet.parameters()])
         torch.nn.utils.clip_grad_norm_(unet.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         ema.update(unet)
-        if step % recipe.checkpoint_steps == 0 or step == recipe.steps:
+        if (step % recipe.checkpoint_steps == 0 or step == recipe.steps) and ranks.share() == 0:
             _save(checkpoint, step, unet, ema, optimizer, schedule, rng)
         yield step
     ema.copy_to(unet)
     unet.eval()
+
+
+def _gradient(p: nn.Parameter) -> torch.Tensor:
+    if p.grad is None:
+        p.grad = torch.zeros_like(p)
+    return p.grad
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:

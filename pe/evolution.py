@@ -6,6 +6,7 @@ classes, the rounds of all classes run side by side: an image votes in its own c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +15,6 @@ import numpy as np
 
 from data.dataset import Dataset
 from data.grid import save_grid
-from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleFileError, SampleSet
 from errors import require
@@ -23,6 +23,7 @@ from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
 from models.seeds import numpy_rng
 from pe.apis import ImageAPI
+from pe.embedded import BLOCK, PrivateEmbeddings
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
 from pe.neighbours import NeighbourBackend
 from privacy.config import Privacy
@@ -87,6 +88,13 @@ class PrivateEvolution(Method):
         more = self.expansions * model.calls(self.expansion_degree) if self.expansions else 0
         return {"steps": self.iterations, "network_calls": self.num_samples * (model.calls() + rounds + more)}
 
+    def memory(self, dataset: Dataset, model: Model) -> int:
+        """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
+        _, dim = model.embedding_cost(self.embedding, model.makes)
+        private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
+        images = (4 + self.expansions) * self.num_samples * math.prod(model.makes)
+        return model.memory() + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
+
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}
 
@@ -114,29 +122,30 @@ class PrivateEvolution(Method):
         for t in range(1, done + 1):  # spent, whatever became of the ledger's file
             private.spend(f"pe.votes/round={t}", self._mechanism(run))
         yield done, population
+        there = PrivateEmbeddings(embedding, population.images.shape[1:])
         with progress("PE: variations", (self.iterations - done) * (self.lookahead + 1) * len(labels)) as advance:
             for t in range(done + 1, self.iterations + 1):
-                votes = self.vote(population, private, api, embedding, t, run, advance)
+                points = self.look_ahead(population, api, embedding, t, advance)
+                votes = self.vote(population, points, private, there, t, run)
                 population = self.offspring(population, votes, api, t, run, advance)
                 yield t, population
 
     def vote(
         self,
         population: SampleSet,
+        points: np.ndarray,
         private: PrivateDataset,
-        api: ImageAPI,
-        embedding: Embedding,
+        there: PrivateEmbeddings,
         t: int,
         run: Run,
-        advance: Advance,
     ) -> np.ndarray:
-        """Alg. 2 with lookahead (§4): noisy, thresholded votes, float64 [N]."""
-        points = self.look_ahead(population, api, embedding, t, advance)
+        """Alg. 2: noisy, thresholded votes for the population, float64 [N], whose members stand at `points` [N, D]."""
         mechanism, purpose = self._mechanism(run), f"pe.votes/round={t}"
         images = private.spend(purpose, mechanism)
-        private_labels = images.labels if self.conditional else np.zeros(len(images), np.int64)
-        there = embedding.embed(conform(images.images, population.images.shape[1:]))
-        votes = count_votes(there, private_labels, points, population.labels, self.neighbours)
+        votes = np.zeros(len(population), np.int64)
+        for vectors, labels in there.blocks(images):
+            labels = labels if self.conditional else np.zeros_like(labels)
+            votes += count_votes(vectors, labels, points, population.labels, self.neighbours)
         votes = threshold_votes(noisy_votes(votes, mechanism, run.noise.stream(purpose)), self.threshold)
         run.tracker.log({"pe/noisy_votes": float(votes.sum()), "pe/images_with_votes": int((votes > 0).sum())}, step=t)
         return votes

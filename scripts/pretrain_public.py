@@ -4,6 +4,7 @@
     python -m scripts.pretrain_public +pretraining=loda_cifar10_step1  # a recipe of conf/pretraining; --help lists them
     python -m scripts.pretrain_public … model.pretrained=FOLDER        # go on from an earlier step's weights
     python -m scripts.pretrain_public … out=FOLDER recipe.steps=100    # any key=value
+    torchrun --nproc_per_node=8 -m scripts.pretrain_public …           # every batch shared among processes; with GPUs, one each
 
 Writes `unet/` and `scheduler/` as diffusers has them (and `features.safetensors`, where `features_steps` is not 0) under `out`,
 which `model.pretrained=` then names. A killed run goes on with the same command.
@@ -30,6 +31,7 @@ from models.config import Model
 from models.diffusion import save_schedule
 from models.pretraining import Recipe, pretrain, stand_ins, train_features
 from models.unet import UNet
+from tracking import ranks
 from tracking.progress import progress
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -61,13 +63,15 @@ def main(overrides: list[str]) -> None:
         require(
             samples.num_classes <= model.labels, "model.labels", model.labels, f"at least {samples.num_classes} public classes"
         )
-    device = torch_device(settings.device)
+    device = ranks.start(torch_device(settings.device))
     generator = model.build(dataset, device, settings.seed).generator
     work = out / "unfinished"
-    _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
+    if first := ranks.rank() == 0:
+        _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
+    ranks.wait()
 
     # Run
-    if settings.features_steps and not (work / "features.safetensors").exists():
+    if first and settings.features_steps and not (work / "features.safetensors").exists():
         with progress("feature extractor", settings.features_steps) as advance:
             network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance)
         save_file(network.state_dict(), work / "features.safetensors")
@@ -79,6 +83,9 @@ def main(overrides: list[str]) -> None:
             done = step
 
     # Report
+    ranks.stop()
+    if not first:
+        return
     unet: Any = generator.unet.half() if settings.half else generator.unet
     unet.save_pretrained(work / "unet")
     save_schedule(generator.alpha_bar, work / "scheduler")

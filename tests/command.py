@@ -84,6 +84,14 @@ def call(*overrides: str) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def in_processes(count: int, *command: str) -> Result:
+    """`torchrun --nproc_per_node=count command`, the processes talking over the loopback alone."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 @dataclass
 class Forked:
     """The command in a process of its own, forked where everything is imported already."""

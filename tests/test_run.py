@@ -20,7 +20,7 @@ from eval.distances import Frechet
 from method.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
-from tests.command import SMOKE, STRONG_NOISE, Result, bytes_of, call, fork, fork_run, published, python_run, typed
+from tests.command import SMOKE, STRONG_NOISE, Result, bytes_of, call, fork, fork_run, in_processes, published, python_run, typed
 from tests.facts import FACTS, number
 from tracking.run_dir import RunDir
 
@@ -245,6 +245,12 @@ def assert_resumes_to(seeded: Path, folder: Path) -> None:
     config = typed(*SEEDED)
     planned = Plan.make(config.method, config.dataset, config.privacy).epsilon
     assert read(published(resumed) / "privacy.json")["epsilon"] == planned
+
+
+def test_two_processes_evolve_bitwise_what_one_does(seeded, tmp_path):
+    both = finished(in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"), tmp_path)
+    assert bytes_of(published(both)) == bytes_of(published(seeded))
+    assert lines(both / "internal" / "ledger.jsonl") == lines(seeded / "internal" / "ledger.jsonl")
 
 
 @pytest.mark.parametrize("entries", [0, 2])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from dp_finetune.training import poisson_batch
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
-from tests.command import ROOT, bytes_of, call, fork, fork_run, ledger, published, released, save_every_step, typed
+from tests.command import ROOT, bytes_of, call, fork, fork_run, in_processes, ledger, published, released, save_every_step, typed
 from tracking.run_dir import RunDir
 
 STEPS = 4
@@ -109,19 +106,14 @@ def test_a_run_out_of_time_releases_at_what_it_has_spent(here):
 
 
 def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [*command, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    both, alone = published(tmp_path / "run"), published(trained / "run")
+    done = in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run")
+    both, alone = released(done, tmp_path), published(trained / "run")
     assert ledger(tmp_path / "run") == ledger(trained / "run")
     assert (both / "privacy.json").read_bytes() == (alone / "privacy.json").read_bytes()
     one, two = load_file(alone / WEIGHTS), load_file(both / WEIGHTS)
     difference = sum((one[name] - two[name]).square().sum() for name in one) / sum(w.square().sum() for w in one.values())
     assert float(difference) ** 0.5 < 1e-4
-    assert done.stdout.count("run directory") == 1
+    assert done.out.count("run directory") == 1
 
 
 def test_unconditional_training_uses_no_label(here, monkeypatch):

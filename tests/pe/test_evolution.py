@@ -12,6 +12,7 @@ from diffusers import UNet2DModel
 
 from data.samples import SampleSet
 from method.plan import Plan
+from pe.embedded import PrivateEmbeddings
 from pe.evolution import InitialLabels, PrivateEvolution
 from pe.histogram import VoteNoise
 from privacy.accounting import compose_epsilon
@@ -19,7 +20,7 @@ from privacy.config import Privacy
 from privacy.mechanisms import DiscreteGaussian, Spend
 from tests.command import typed
 from tests.facts import FACTS, gaussian_rows
-from tests.toy import Cloud, Plane, Toy, start, toy
+from tests.toy import Cloud, Plane, Start, Toy, start, toy
 
 NO_NOISE = 0.05  # discrete Gaussian noise of this sigma is 0, except with probability e^-200
 
@@ -35,6 +36,11 @@ def evolution(iterations: int = 2, degree: float = 4, **settings: Any) -> Privat
 def run(method: PrivateEvolution, dataset: Toy, folder: Path, sigma: float = 1.0, api: Cloud | None = None) -> SampleSet:
     one = start(method, dataset, folder, sigma, api=api)
     return method.run(one.private, one.model, one.run)
+
+
+def vote(method: PrivateEvolution, population: SampleSet, one: Start) -> np.ndarray:
+    points = method.look_ahead(population, one.api, Plane(), 1, lambda _: None)
+    return method.vote(population, points, one.private, PrivateEmbeddings(Plane(), (1, 2, 1)), 1, one.run)
 
 
 def equal(a: SampleSet, b: SampleSet) -> bool:
@@ -220,14 +226,14 @@ def test_with_classes_an_image_votes_in_its_own_class_alone(tmp_path):
     images = np.array([[40, 200], [200, 60], [190, 70]], np.uint8).reshape(-1, 1, 2, 1)
     population = SampleSet(images, np.array([0, 1, 1]), 2, np.zeros(3, np.int64))
     one = start(method := evolution(lookahead=0), dataset, tmp_path, NO_NOISE)
-    votes = method.vote(population, one.private, one.api, Plane(), 1, one.run, lambda _: None)
+    votes = vote(method, population, one)
     assert votes[0] == 300
     assert votes[1:].sum() == 100
 
 
 def test_only_noisy_votes_are_logged(tmp_path):
     one = start(method := evolution(lookahead=0), ONE_CLOUD, tmp_path, sigma=20.0)
-    votes = method.vote(ONE_CLOUD.private()[:30], one.private, one.api, Plane(), 1, one.run, lambda _: None)
+    votes = vote(method, ONE_CLOUD.private()[:30], one)
     assert one.tracker.lines == [
         {"pe/noisy_votes": votes.sum(), "pe/images_with_votes": (votes > 0).sum(), "step": 1, "internal": False}
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.errors import HydraException
+from PIL import Image
 from safetensors.torch import load_file
 
 from data.digits import Digits, printed
@@ -16,7 +17,7 @@ from errors import InputError
 from models import pretraining
 from models.config import EmbeddingName
 from scripts import pretrain_public
-from tests.command import ROOT, typed
+from tests.command import ROOT, in_processes, typed
 
 FAST = ["recipe.steps=3", "recipe.batch_size=8", "recipe.checkpoint_steps=1", "device=cpu"]
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "pretraining").glob("*.yaml"))
@@ -101,3 +102,20 @@ def test_bad_settings_are_refused(overrides, message, tmp_path):
     with pytest.raises((InputError, HydraException), match=message):
         pretrain_public.main([*FAST, f"out={tmp_path}/out", *overrides])
     assert not (tmp_path / "out" / "unet").exists()
+
+
+def test_two_processes_share_the_batches_of_one_training(tmp_path):
+    SampleSet(*printed(40), num_classes=10).save(tmp_path / "public.npz")
+    (tmp_path / "own").mkdir()
+    for i, image in enumerate(printed(20)[0]):
+        folder = tmp_path / "own" / str(i % 2)
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{i}.png")
+    own = [f"dataset.path={tmp_path}/own", f"dataset.public_path={tmp_path}/public.npz", "dataset.image_size=8"]
+    settings = ["dataset=folder", *own, "dataset.image_channels=1", "features_steps=0", *FAST, "recipe.batch_size=7"]
+    pretrain_public.main([*settings, f"out={tmp_path}/one", "half=false"])
+    done = in_processes(2, "-m", "scripts.pretrain_public", *settings, f"out={tmp_path}/two", "half=false")
+    assert done.code == 0, done.err
+    assert done.out.count("steps on") == 1
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
