@@ -128,6 +128,7 @@ def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
 def require_public_weights(method: Method, model: Model) -> None:
     """For methods that use the public model as it is."""
     require(model.pretrained is not None, "model.pretrained", model.pretrained, f"method={method.name} needs public weights")
+    require(not model.untrained_labels, "model.new_labels", True, f"false: method={method.name} needs the labels as they are")
 
 
 def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> None:

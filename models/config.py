@@ -114,6 +114,11 @@ class Model:
         network = self.skeleton()
         return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
 
+    @property
+    def untrained_labels(self) -> bool:
+        """Whether its labels mean nothing before it is trained on private images."""
+        return self.pretrained is None
+
     def memory(self) -> int:
         """Bytes of the network and of one pass of sampling; 0 where nobody knows."""
         return 0

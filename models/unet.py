@@ -18,6 +18,8 @@ from models.network import Network
 from models.schedules import SCHEDULES
 from models.seeds import derive
 
+LABELS = "class_embedding.weight"
+
 
 class Schedule(Enum):
     linear = "linear"
@@ -36,6 +38,7 @@ class UNet(Network):
     head_channels: int = 64
     norm_groups: int = 32
     labels: int = MISSING
+    new_labels: bool = False  # with pretrained: another set of labels than theirs, whose embedding starts random
     scale_shift: bool = False  # adaptive group norm
     schedule: Schedule = Schedule.linear
     schedule_steps: int = 1000
@@ -47,6 +50,10 @@ class UNet(Network):
     @property
     def makes(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, self.image_channels)
+
+    @property
+    def untrained_labels(self) -> bool:
+        return super().untrained_labels or self.new_labels
 
     def check(self, dataset: Dataset) -> None:
         self._check_architecture()
@@ -71,11 +78,15 @@ class UNet(Network):
         }
 
     def load_unet(self, seed: int) -> Any:
-        if self.pretrained is not None:
+        if self.pretrained is not None and not self.new_labels:
             return super().load_unet(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "model/initial weights"))
-            return UNet2DModel(**self.architecture())
+            unet: Any = UNet2DModel(**self.architecture())
+        if self.pretrained is not None:
+            trained = {name: w for name, w in super().load_unet(seed).state_dict().items() if name != LABELS}
+            unet.load_state_dict({**trained, LABELS: unet.state_dict()[LABELS]})
+        return unet
 
     def _check_architecture(self) -> None:
         levels = len(self.channels)
@@ -91,12 +102,14 @@ class UNet(Network):
         attending = [self.channels[level] for level in {*self.attention_levels, levels - 1}]
         divides = self.head_channels >= 1 and all(width % self.head_channels == 0 for width in attending)
         require(divides, "model.head_channels", self.head_channels, f"a number that divides the attending channels {attending}")
+        allowed = "false without model.pretrained: all is new"
+        require(self.pretrained is not None or not self.new_labels, "model.new_labels", self.new_labels, allowed)
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         if self.pretrained is not None and (self.weights_folder() / "unet" / "config.json").exists():
             stored = json.loads((self.weights_folder() / "unet" / "config.json").read_text())
             for key, value in self.architecture().items():
-                same = json.loads(json.dumps(value)) == stored.get(key)
+                same = (key == "num_class_embeds" and self.new_labels) or json.loads(json.dumps(value)) == stored.get(key)
                 require(
                     same,
                     "model.pretrained",

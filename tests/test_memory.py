@@ -19,6 +19,9 @@ PE = ["model.labels=10", "model.null_label=true", "method=pe", "method.iteration
 PE = ["model=diffusers", "model.features=null", *PE, "model.respacing='2'", "method.lookahead=1", "method.embedding=pixels"]
 
 
+NOISE = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
+
+
 def peak_gib(*overrides: str) -> float:
     """Of `python run.py` in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

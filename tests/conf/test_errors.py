@@ -21,6 +21,8 @@ def bad(name: str, overrides: str, *words: str):
 
 
 BAD = [
+    bad("new-labels-as-they-are", "method=public_only model.new_labels=true", "model.new_labels=True", "needs the labels"),
+    bad("keep-unknown", "dataset.keep_classes=[cat]", "dataset.keep_classes=['cat']", "different ones of 0"),
     # the budget
     bad("epsilon-and-sigma", "privacy.noise_multiplier=1", "privacy.epsilon=10.0", "privacy.noise_multiplier=1.0", "exactly one"),
     bad("no-epsilon-no-sigma", "privacy.epsilon=null", "privacy.epsilon=null", "privacy.noise_multiplier=null", "exactly one"),

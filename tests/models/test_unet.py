@@ -12,7 +12,7 @@ from data.dataset import ClassCounts
 from data.digits import Digits
 from errors import InputError
 from models.config import EmbeddingName
-from models.unet import UNet
+from models.unet import LABELS, UNet
 from tests.facts import FACTS
 
 DIGITS = Digits(class_counts=ClassCounts.uniform)
@@ -73,7 +73,23 @@ def test_the_embedded_model_makes_digits_and_embeds_them():
         assert len(model.embeddings[name].embed(images)) == 20
 
 
+def test_new_labels_keep_all_weights_but_those_of_the_labels(tmp_path):
+    trained = digits_unet(labels=7, null_label=False).load_unet(seed=1)
+    trained.save_pretrained(tmp_path / "unet")
+    with pytest.raises(InputError, match="num_class_embeds is 7, not 11"):
+        digits_unet(pretrained=str(tmp_path)).check(DIGITS)
+    settings = digits_unet(pretrained=str(tmp_path), new_labels=True)
+    settings.check(DIGITS)
+    taken, old = settings.load_unet(seed=0).state_dict(), trained.state_dict()
+    assert taken.keys() == old.keys()
+    assert len(taken[LABELS]) == 11
+    assert all(torch.equal(taken[name], old[name]) for name in old if name != LABELS)
+    assert torch.equal(taken[LABELS], settings.load_unet(seed=0).class_embedding.weight)
+    assert settings.untrained_labels
+
+
 REFUSED = {
+    "model.new_labels=True": dict(new_labels=True),
     "model.respacing=ten": dict(respacing="ten"),
     "model.respacing=2000": dict(respacing="2000"),
     "model.guidance=-1": dict(guidance=-1),
