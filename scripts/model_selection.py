@@ -40,10 +40,7 @@ from tracking.run_dir import write_json
 
 CONF = Path(__file__).parent.parent / "conf"
 SYNTHETIC, TRANSFER, REAL = "synthetic", "trained on samples", "real"
-_FIGURE = (
-    (TRANSFER, "trained on samples: real test accuracy, %"),
-    (REAL, "trained on real images: real test accuracy, %"),
-)
+_FIGURE = (TRANSFER, "real test, trained on samples, %"), (REAL, "real test, trained on real images, %")
 
 
 @dataclass(kw_only=True)
@@ -202,7 +199,7 @@ def _plot(out: Path, cells: Sequence[Mapping[str, Any]], summary: Mapping[str, f
             mine = [cell for cell in cells if cell["family"] == family]
             axes.plot(*([100 * cell[name] for cell in mine] for name in (SYNTHETIC, key)), marker, label=family)
         rho = summary[f"{key}/spearman"]
-        axes.set(xlabel="trained on samples: held out samples, %", ylabel=title)
+        axes.set(xlabel="held out samples, trained on samples, %", ylabel=title)
         axes.set_title("ranks not defined" if rho is None else f"Spearman's ρ = {rho:.2f}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False)
