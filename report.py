@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from conf.schema import Config
+from errors import shown
+from eval.downstream import Downstream
 from tracking.run_dir import RunDir
 
 REFERENCES = Path(__file__).parent / "eval" / "references"
@@ -21,11 +23,14 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     if stored:
         rows = {"public_only": stored["public_only"], **rows, "real_data": stored["real_data"]}
     table = Table(title=f"{config.method.name} on {config.dataset.name}, δ = {certificate['delta']:g}")
-    for column in ("", "ε spent", "Fréchet distance ↓", "WRN-40-4 accuracy ↑"):
+    classifier = config.eval.downstream.classifier
+    for column in ("", "ε spent", "Fréchet distance ↓", f"{classifier.title} accuracy ↑"):
         table.add_column(column, justify="left" if not column else "right")
     for name, row in rows.items():
         label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
-        table.add_row(label, _epsilon(row), _distance(row), _accuracy(row), style="bold" if row is metrics else None)
+        table.add_row(
+            label, _epsilon(row), _distance(row), _accuracy(row, classifier.value), style="bold" if row is metrics else None
+        )
     console = Console()
     console.print(table)
     if stored:
@@ -58,10 +63,17 @@ def evaluator_settings(config: Config) -> dict[str, Any]:
     frechet, downstream = config.eval.frechet, config.eval.downstream
     return {
         "frechet": [frechet.embedding.value, frechet.reference.value],
-        "downstream": [downstream.steps, downstream.batch_size],
+        "downstream": [downstream.steps, downstream.batch_size, *_other_training(downstream)],
         "n_private": config.dataset.num_private,
         "model": config.model.name,
     }
+
+
+def _other_training(downstream: Downstream) -> list[str]:
+    """What else decides an accuracy, where it is not the default."""
+    aside = {"enabled", "seeds", "ensemble", "sizes", "holdout", "steps", "batch_size"}
+    usual = vars(Downstream())
+    return [f"{name}={shown(value)}" for name, value in vars(downstream).items() if name not in aside and value != usual[name]]
 
 
 def _epsilon(row: dict[str, Any]) -> str:
@@ -74,9 +86,9 @@ def _distance(row: dict[str, Any]) -> str:
     return f"{values[0]:.1f}" if values else "–"
 
 
-def _accuracy(row: dict[str, Any]) -> str:
-    if "wrn40_4/accuracy" not in row:
+def _accuracy(row: dict[str, Any], classifier: str) -> str:
+    if f"{classifier}/accuracy" not in row:
         return "–"
-    mean, spread, seeds = (row[f"wrn40_4/accuracy{part}"] for part in ("", "_spread", "_seeds"))
+    mean, spread, seeds = (row[f"{classifier}/accuracy{part}"] for part in ("", "_spread", "_seeds"))
     mean, spread, seeds = 100 * mean, 100 * spread, int(seeds)
     return f"{mean:.1f} % ± {spread:.1f} ({seeds} seeds)" if seeds > 1 else f"{mean:.1f} % (1 seed)"

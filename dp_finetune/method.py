@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.augmentations import Augmentation
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
-from dp_finetune.objective import Augmentation, Objective
+from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.per_example import unsupported_layers
 from dp_finetune.training import Trainer

@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from data.images import random_shift
+from data.augmentations import Augmentation, augmented
 from models.seeds import derive
 from models.timesteps import Interval, draw_timesteps
-
-
-class Augmentation(Enum):
-    flip = "flip"  # left to right, with probability 1/2
-    crop = "crop"  # shifted by up to 1/8 of the side either way, the border filled by its edge
-    colour = "colour"  # brightness and contrast scaled by 0.8 … 1.2
 
 
 @dataclass
@@ -72,9 +65,7 @@ class Objective:
         self, x: torch.Tensor, label: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         k, device = self.augmult, x.device
-        x_0 = x.expand(k, *x.shape)  # [K, C, H, W]
-        for augmentation in self.augmentations:
-            x_0 = _AUGMENT[augmentation](x_0, rng)
+        x_0 = augmented(x.expand(k, *x.shape), self.augmentations, rng)  # [K, C, H, W]
         t = draw_timesteps(self.mixture, k, rng)
         noise = torch.randn(x_0.shape, generator=rng, device=device)
         labels = torch.full((k,), label, device=device)
@@ -89,21 +80,3 @@ def view_losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor
     with torch.autocast(views.x_t.device.type, torch.bfloat16, enabled=bfloat16):
         predicted = unet(views.x_t, views.t, views.labels if unet.config.num_class_embeds else None).sample
     return F.mse_loss(predicted[:, : views.noise.shape[1]].float(), views.noise, reduction="none").flatten(1).mean(1)
-
-
-def _flip(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    flipped = torch.rand(len(x), generator=rng, device=x.device) < 0.5
-    return torch.where(flipped.reshape(-1, 1, 1, 1), x.flip(3), x)
-
-
-def _crop(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    return random_shift(x, max(1, x.shape[3] // 8), rng)
-
-
-def _colour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    contrast, brightness = 0.8 + 0.4 * torch.rand(2, len(x), 1, 1, 1, generator=rng, device=x.device)
-    mean = x.mean((1, 2, 3), keepdim=True)
-    return (((x - mean) * contrast + mean + 1) * brightness - 1).clamp(-1, 1)
-
-
-_AUGMENT = {Augmentation.flip: _flip, Augmentation.crop: _crop, Augmentation.colour: _colour}

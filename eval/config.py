@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from data.dataset import Dataset
+from eval.discriminator import Discriminator
 from eval.distances import Frechet
 from eval.downstream import Downstream
 from eval.evaluator import Evaluator
@@ -15,6 +16,7 @@ from models.config import EmbeddingName, Model
 class Evaluation:
     frechet: Frechet = field(default_factory=Frechet)
     downstream: Downstream = field(default_factory=Downstream)
+    discriminator: Discriminator = field(default_factory=Discriminator)
     private_figures: bool = False  # pictures that show private images, under internal/ and watermarked
 
     @property

@@ -1,103 +1,125 @@
-"""Downstream utility: train a classifier on the samples, test it on real images, once, at the end."""
+"""Downstream utility: train classifiers on the samples, test them on real images, once, at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from data.dataset import Dataset
-from data.images import random_shift, to_network
+from data.dataset import Dataset, subset
 from data.samples import SampleSet
 from errors import require
 from eval.evaluator import Cost, Evaluator, Subject
-from models.classifiers import WideResNet
+from models.classification import Recipe, accuracy, logits, right, train
+from models.classifiers import Classifier
 from models.config import Model
-from models.flops import network_flops
-from models.seeds import derive, torch_rng
 from tracking.progress import Advance, progress
 
 
 @dataclass(kw_only=True)
-class Downstream(Evaluator):
-    """WRN-40-4 trained on the samples, tested on the real test split; mean and spread over `seeds` trainings."""
+class Downstream(Recipe, Evaluator):
+    """Classifiers trained on the samples, tested on the real test split; mean and spread over `seeds` trainings."""
 
     seeds: int = 1
-    steps: int = 200
-    batch_size: int = 128
+    ensemble: int = 1  # above 1: so many classifiers are trained at least, and the mean of their logits is judged too
+    sizes: list[int] = field(default_factory=list)  # numbers of samples to train on, besides all of them
+    pretrain_steps: int = 0  # on the public images and their classes, before the samples
+    choose_from: list[float] = field(default_factory=list)  # learning rates: the best on held out samples is taken
+    choose_steps: list[int] = field(default_factory=list)  # numbers of steps, likewise; with both, every pair is tried
+    holdout: float = 0.1  # share of the samples that a choice is made on
+
+    @property
+    def trainings(self) -> int:
+        return max(self.seeds, self.ensemble)
+
+    @property
+    def candidates(self) -> list[Recipe]:
+        rates, steps = self.choose_from or [self.learning_rate], self.choose_steps or [self.steps]
+        return [replace(self, learning_rate=rate, steps=number) for rate, number in product(rates, steps)]
 
     def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        self.check_recipe(key)
         require(self.seeds >= 1, f"{key}.seeds", self.seeds, "1 or more")
-        require(self.steps >= 1, f"{key}.steps", self.steps, "1 or more")
-        require(self.batch_size >= 2, f"{key}.batch_size", self.batch_size, "2 or more")
+        require(self.ensemble >= 1, f"{key}.ensemble", self.ensemble, "1 (off) or more")
+        require(self.pretrain_steps >= 0, f"{key}.pretrain_steps", self.pretrain_steps, "0 (off) or more")
+        if self.pretrain_steps:
+            allowed = f"0, as dataset={dataset.name} has no public images of 2 classes or more"
+            known = dataset.num_public > 0 and len(dataset.public_classes) > 1
+            require(known, f"{key}.pretrain_steps", self.pretrain_steps, allowed)
+        require(all(size >= 1 for size in self.sizes), f"{key}.sizes", self.sizes, "numbers of samples, 1 or more")
+        for name in ("choose_from", "choose_steps"):
+            values = getattr(self, name)
+            positive = all(0 < value < np.inf for value in values)
+            require(positive, f"{key}.{name}", values, "finite numbers above 0")
+        require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
 
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        height, width, channels = dataset.shape
-        with torch.device("meta"):
-            forward = network_flops(WideResNet(40, 4, channels, max(2, len(dataset.classes))), dataset.shape)
-        return Cost(3.0 * forward * self.seeds * self.steps * self.batch_size, self.batch_size * height * width * 8_000)
+        flops, kept = self.step_cost(dataset.shape, max(2, len(dataset.classes)))
+        return Cost(flops * self._steps(longest=True), kept)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        if subject.samples.num_classes < 2:
+        samples, name = subject.samples, self.classifier.value
+        if samples.num_classes < 2:
             return  # samples without classes train no classifier
-        scores = []
-        with progress("WRN-40-4 on the samples", self.seeds * self.steps) as advance:
-            for i in range(self.seeds):
-                network = train_wrn(
-                    subject.samples,
-                    seed=subject.seed + i,
-                    steps=self.steps,
-                    batch_size=self.batch_size,
-                    device=subject.device,
-                    advance=advance,
-                )
-                scores.append(accuracy(network, subject.test, subject.device))
-        mean, spread = mean_and_spread(scores)
-        yield "wrn40_4/accuracy", mean
-        yield "wrn40_4/accuracy_spread", spread
-        yield "wrn40_4/accuracy_seeds", float(self.seeds)
+        require(all(size <= len(samples) for size in self.sizes), "eval.downstream.sizes", self.sizes, f"to {len(samples)}")
+        with progress(f"{self.classifier.title} on the samples", self._steps(longest=False)) as advance:
+            chosen, on_holdout, trained = self._train(subject, advance)
+        test = subject.test  # nothing is trained or chosen from here on
+        for size, networks in trained.items():
+            scores = [logits(network, test, subject.device) for network in networks]
+            mean, spread = mean_and_spread([right(score, test) for score in scores])
+            at = "" if size is None else f"_at={size}"
+            yield f"{name}/accuracy{at}", mean
+            yield f"{name}/accuracy_spread{at}", spread
+            if size is None:
+                yield f"{name}/accuracy_seeds", float(len(networks))
+            if self.ensemble > 1:
+                yield f"{name}/ensemble_accuracy{at}", right(np.mean(scores[: self.ensemble], axis=0), test)
+        if on_holdout is not None:
+            yield f"{name}/holdout_accuracy", on_holdout
+            yield f"{name}/chosen_learning_rate", chosen.learning_rate
+            yield f"{name}/chosen_steps", float(chosen.steps)
+
+    def _train(self, subject: Subject, advance: Advance) -> tuple[Recipe, float | None, dict[int | None, list[Classifier]]]:
+        """The recipe, its accuracy on held out samples where it was chosen, and the classifiers for each number of samples."""
+        samples, fit = subject.samples, functools.partial(train, device=subject.device, advance=advance)
+        start = None
+        if self.pretrain_steps:
+            recipe = replace(self, steps=self.pretrain_steps)
+            start = fit(subject.public, recipe, seed=subject.seed, stream="eval/public")
+        fit = functools.partial(fit, start=start)
+        choosing = bool(self.choose_from or self.choose_steps)
+        chosen, on_holdout = self._choose(subject, fit) if choosing else (self, None)
+        trained: dict[int | None, list[Classifier]] = {}
+        for size in (None, *self.sizes):
+            part = samples if size is None else samples[subset(samples.labels, size, stratified=True)]
+            trained[size] = [fit(part, chosen, seed=subject.seed + i).cpu() for i in range(self.trainings)]
+        return chosen, on_holdout, trained
+
+    def _choose(self, subject: Subject, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
+        """The candidate that is best on held out samples, the first of equals. Samples alone are looked at."""
+        samples = subject.samples
+        kept, held = split(samples, self.holdout)
+        scores = [accuracy(fit(kept, recipe, seed=subject.seed), held, subject.device) for recipe in self.candidates]
+        best = int(np.argmax(scores))
+        return self.candidates[best], scores[best]
+
+    def _steps(self, longest: bool) -> int:
+        """Of all trainings; those after a choice are as long as the longest candidate, or as the first."""
+        steps = [recipe.steps for recipe in self.candidates]
+        tried = sum(steps) if self.choose_from or self.choose_steps else 0
+        final = max(steps) if longest else steps[0]
+        return self.pretrain_steps + tried + self.trainings * (1 + len(self.sizes)) * final
 
 
-def train_wrn(
-    samples: SampleSet, *, seed: int, steps: int, batch_size: int, device: torch.device, advance: Advance
-) -> WideResNet:
-    """WRN-40-4 with SGD (Nesterov 0.9, weight decay 5e-4), one-cycle cosine rate up to 0.1, random shifts by 1/8 of the side.
-
-    Nothing but `samples` is looked at: no early stopping, no selection.
-    """
-    rng = torch_rng(seed, "eval/wrn")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "eval/wrn/weights"))
-        network = WideResNet(40, 4, channels=samples.images.shape[3], num_classes=samples.num_classes)
-    network = network.to(device).train()
-    images, labels = torch.from_numpy(samples.images), torch.from_numpy(samples.labels)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps, pct_start=0.15)
-    pad = max(1, samples.images.shape[1] // 8)
-    for _ in range(steps):
-        rows = torch.randint(len(images), (batch_size,), generator=rng)
-        x = random_shift(to_network(images[rows].numpy()), pad, rng).to(device)
-        loss = F.cross_entropy(network(x), labels[rows].to(device))
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        advance(1)
-    return network
-
-
-@torch.inference_mode()
-def accuracy(network: torch.nn.Module, test: SampleSet, device: torch.device, batch_size: int = 512) -> float:
-    """Share of test images classified correctly, 0 … 1."""
-    network.eval()
-    right = 0
-    for start in range(0, len(test), batch_size):
-        logits = network(to_network(test.images[start : start + batch_size], device))
-        right += int((logits.argmax(1).cpu().numpy() == test.labels[start : start + batch_size]).sum())
-    return right / len(test)
+def split(samples: SampleSet, holdout: float) -> tuple[SampleSet, SampleSet]:
+    """Two parts, the second the share `holdout`, with the classes in the same shares: always the same rows."""
+    size = min(len(samples) - 1, max(1, round((1 - holdout) * len(samples))))
+    kept = subset(samples.labels, size, stratified=True)
+    return samples[kept], samples[np.setdiff1d(np.arange(len(samples)), kept)]
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float]:

@@ -45,6 +45,11 @@ class Subject:
     def test(self) -> SampleSet:
         return self.dataset.test()
 
+    @cached_property
+    def public(self) -> SampleSet:
+        """Where the dataset has public images."""
+        return self.dataset.public()
+
     def real(self, split: Reference) -> SampleSet:
         return self.train if split is Reference.train else self.test
 

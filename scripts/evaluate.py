@@ -3,9 +3,11 @@
     python -m scripts.evaluate release=runs/…/release                       # as the run itself would
     python -m scripts.evaluate release=samples.npz dataset=cifar10 model=dpd_32 eval=full
     python -m scripts.evaluate release=… eval.frechet.reference=test out=judged
+    python -m scripts.evaluate release=runs/…/more_samples eval.frechet.enabled=false    # what scripts.sample wrote
 
 Numbers are measured on real data: they must not be shared as the release may. They are written to `out`/metrics.json, by default
-`evaluation/` beside the release. A killed evaluation goes on with the same command.
+`evaluation/` beside the release (`NAME_evaluation/` beside a folder NAME of shards). Classifiers read shards one by one, so
+that there may be more than memory holds; distances read all of them. A killed evaluation goes on with the same command.
 """
 
 from __future__ import annotations
@@ -22,9 +24,8 @@ from omegaconf import MISSING, OmegaConf
 from conf.help import run_script
 from conf.schema import added_keys_refused, check_device, register, torch_device
 from data.dataset import Dataset
-from data.images import conform
-from data.samples import SampleFileError, SampleSet
-from errors import InputError, require
+from data.shards import is_sharded, open_release
+from errors import require
 from eval.config import Evaluation
 from eval.evaluator import Subject
 from eval.judge import judge
@@ -36,7 +37,7 @@ CONF = Path(__file__).parent.parent / "conf"
 
 @dataclass(kw_only=True)
 class Judging:
-    release: str = MISSING  # a release/ folder, or an npz
+    release: str = MISSING  # a release/ folder, an npz, or a folder of shards
     dataset: Dataset = MISSING
     model: Model = MISSING  # whose features distances may use
     eval: Evaluation = MISSING
@@ -48,11 +49,13 @@ class Judging:
 def main(overrides: list[str]) -> None:
     # Setup
     settings = _settings(overrides)
-    samples = _samples(Path(settings.release), settings.dataset)
+    release = Path(settings.release)
+    samples = open_release(release, settings.dataset)
     settings.dataset.prepare()
     settings.model.prepare(settings.eval.embeddings())
     device = torch_device(settings.device)
-    out = Path(settings.out) if settings.out else Path(settings.release).parent / "evaluation"
+    beside = f"{release.name}_evaluation" if is_sharded(release) else "evaluation"
+    out = Path(settings.out) if settings.out else release.parent / beside
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     model = settings.model.build(settings.dataset, device, settings.seed)
@@ -75,28 +78,17 @@ def _settings(overrides: list[str]) -> Judging:
     register()
     ConfigStore.instance().store(name="evaluate_schema", node=Judging)
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        settings: Any = OmegaConf.to_object(compose("evaluate", overrides))
+        composed = compose("evaluate", overrides)
+    allowed = "a release/ folder, a folder of shards, or an npz of images and labels"
+    require(not OmegaConf.is_missing(composed, "release"), "release", None, allowed)
+    settings: Any = OmegaConf.to_object(composed)
     assert isinstance(settings, Judging)
     added_keys_refused(settings)
-    require(settings.release != "???", "release", None, "a release/ folder, or an npz of images and labels")
     check_device(settings.device)
     settings.dataset.check()
     settings.model.check(settings.dataset)
     settings.eval.check(settings.dataset, settings.model)
     return settings
-
-
-def _samples(release: Path, dataset: Dataset) -> SampleSet:
-    try:
-        samples = SampleSet.load(release / "samples.npz" if release.is_dir() else release)
-    except SampleFileError as error:
-        raise InputError(f"release={release}: {error}") from error
-    classes = len(dataset.classes)
-    require(
-        samples.num_classes in (1, classes), "release", release, f"samples of the {classes} classes of dataset={dataset.name}"
-    )
-    samples.images = conform(samples.images, dataset.shape)
-    return samples
 
 
 if __name__ == "__main__":

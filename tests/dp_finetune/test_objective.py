@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from dp_finetune.objective import Augmentation, Objective
+from data.augmentations import Augmentation
+from dp_finetune.objective import Objective
 from errors import InputError
 from models.schedules import linear_alpha_bar
 from models.timesteps import Interval, check_mixture

@@ -1,71 +1,198 @@
-"""The classifier that judges samples: trained on nothing but them."""
+"""Classifiers that judge samples: trained and chosen on nothing but them, tested once, at the end."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from data.samples import SampleSet
-from eval.downstream import accuracy, mean_and_spread, train_wrn
+from errors import InputError
+from eval import downstream
+from eval.downstream import Downstream, mean_and_spread, split
+from eval.evaluator import Subject
+from models.classification import Schedule, logits, train
+from models.classifiers import ClassifierName
 
 CPU = torch.device("cpu")
 
 
-def samples(seed: int = 0, channels: int = 1) -> SampleSet:
-    rng = np.random.default_rng(seed)
-    return SampleSet(rng.integers(0, 256, (20, 8, 8, channels)).astype(np.uint8), np.arange(20) % 4, 4)
+def images(seed: int, count: int = 40, classes: int = 4) -> SampleSet:
+    """The class is in the level of one corner."""
+    rng, labels = np.random.default_rng(seed), np.arange(count) % classes
+    pixels = rng.integers(0, 256, (count, 8, 8, 1)).astype(np.uint8)
+    pixels[:, :4, :4, 0] = (labels * (255 // (classes - 1)))[:, None, None]
+    return SampleSet(pixels, labels, classes)
 
 
-def train(data: SampleSet, seed: int = 0, steps: int = 2) -> torch.nn.Module:
-    return train_wrn(data, seed=seed, steps=steps, batch_size=4, device=CPU, advance=lambda count: None)
+@dataclass
+class World:
+    """A dataset that records what is opened between trainings, and the classifiers that were trained."""
+
+    tested: SampleSet = field(default_factory=lambda: images(1))
+    events: list[str] = field(default_factory=list)
+    trained: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    on: list[int] = field(default_factory=list)
+
+    def test(self) -> SampleSet:
+        self.events.append("test")
+        return self.tested
+
+    def public(self) -> SampleSet:
+        self.events.append("public")
+        return images(2, classes=3)
+
+    def train(self, samples: SampleSet, recipe: Any, **settings: Any) -> Any:
+        network = train(samples, recipe, **settings)
+        self.events.append("train")
+        self.trained.append({name: value.clone() for name, value in network.state_dict().items()})
+        self.on.append(len(samples))
+        return network
 
 
-def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+def judge(monkeypatch, world: World, samples: SampleSet | None = None, **settings: Any) -> dict[str, float]:
+    monkeypatch.setattr(downstream, "train", world.train)
+    usual = {"classifier": ClassifierName.cnn, "schedule": Schedule.constant, "steps": 6, "batch_size": 8, "learning_rate": 0.05}
+    subject = Subject(samples or images(0), cast(Any, world), cast(Any, None), CPU, 0, Path())
+    return dict(Downstream(**{**usual, **settings}).evaluate(subject))
 
 
-def test_nothing_but_samples_and_seed_decides_the_weights():
-    torch.manual_seed(1)
-    network = train(samples())
-    torch.manual_seed(2)
-    np.random.seed(2)
-    assert same(network, train(samples()))
-    assert not same(network, train(samples(), seed=1))
-    assert not same(network, train(samples(seed=1)))
+def test_the_classifiers_name_is_in_the_numbers(monkeypatch):
+    world = World()
+    numbers = judge(monkeypatch, world, seeds=2)
+    assert list(numbers) == ["cnn/accuracy", "cnn/accuracy_spread", "cnn/accuracy_seeds"]
+    assert numbers["cnn/accuracy_seeds"] == 2
+    assert world.on == [40, 40]
 
 
-def test_training_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    train(samples(), steps=1)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_an_ensemble_is_the_mean_of_logits_beside_the_mean_of_accuracies(monkeypatch):
+    kept: list[np.ndarray] = []
+
+    def recorded(*args: Any) -> np.ndarray:
+        kept.append(logits(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(downstream, "logits", recorded)
+    world = World()
+    numbers = judge(monkeypatch, world, ensemble=3, steps=2)
+    assert len(kept) == 3
+    assert numbers["cnn/ensemble_accuracy"] == (sum(kept).argmax(1) == world.tested.labels).mean()  # type: ignore[union-attr]
+    assert numbers["cnn/accuracy"] == pytest.approx(np.mean([(k.argmax(1) == world.tested.labels).mean() for k in kept]))
+    assert numbers["cnn/accuracy_seeds"] == 3
 
 
-def test_the_network_is_one_of_the_samples_kind_and_reports_every_step():
+def test_fewer_samples_are_a_balanced_part(monkeypatch):
+    world = World()
+    numbers = judge(monkeypatch, world, sizes=[8, 20], ensemble=2, steps=1)
+    assert world.on == [40, 40, 8, 8, 20, 20]
+    for name in ("accuracy_at=8", "accuracy_spread_at=20", "ensemble_accuracy_at=8"):
+        assert f"cnn/{name}" in numbers
+    with pytest.raises(InputError, match=r"eval.downstream.sizes=\[41\]: to 40"):
+        judge(monkeypatch, World(), sizes=[41])
+
+
+def test_the_choice_is_the_best_on_samples_that_were_held_out(monkeypatch):
+    world = World()
+    numbers = judge(monkeypatch, world, choose_from=[1e-9, 0.05], choose_steps=[1, 30], holdout=0.2)
+    assert world.on == [32] * 4 + [40]
+    assert (numbers["cnn/chosen_learning_rate"], numbers["cnn/chosen_steps"]) == (0.05, 30)
+    assert 0 < numbers["cnn/holdout_accuracy"] <= 1
+    alone = World()
+    judge(monkeypatch, alone, learning_rate=0.05, steps=30)
+    assert all(torch.equal(value, alone.trained[0][name]) for name, value in world.trained[-1].items())
+
+
+def test_real_test_images_change_nothing_but_the_last_number(monkeypatch):
+    settings: Any = {"choose_from": [0.05, 0.01], "seeds": 2, "sizes": [20], "ensemble": 2, "pretrain_steps": 2}
+    one, two = World(), World(tested=images(1)[::-1])
+    two.tested.labels = np.roll(two.tested.labels, 7)
+    before, after = judge(monkeypatch, one, **settings), judge(monkeypatch, two, **settings)
+    for a, b in zip(one.trained, two.trained, strict=True):
+        assert all(torch.equal(value, b[name]) for name, value in a.items())
+    judged = {name for name in before if before[name] != after[name]}
+    assert "cnn/accuracy" in judged
+    assert not {name for name in judged if "holdout" in name or "chosen" in name}
+
+
+def test_the_test_split_is_opened_once_after_the_last_training(monkeypatch):
+    world = World()
+    judge(monkeypatch, world, choose_from=[0.05, 0.01], seeds=2, sizes=[20], pretrain_steps=1)
+    assert world.events == ["public"] + ["train"] * 7 + ["test"]
+
+
+def test_pretraining_is_on_public_images_once_and_every_classifier_starts_there(monkeypatch):
+    world = World()
+    judge(monkeypatch, world, seeds=2, steps=1, pretrain_steps=3, learning_rate=1e-9)
+    public, *others = world.trained
+    assert public["head.weight"].shape == (3, 128)
+    for network in others:
+        assert network["head.weight"].shape == (4, 128)
+        assert torch.allclose(network["body.0.0.weight"], public["body.0.0.weight"], atol=1e-6)
+
+
+def test_progress_counts_every_step(monkeypatch):
+    settings: Any = {"choose_from": [0.05, 0.01], "seeds": 2, "sizes": [20], "pretrain_steps": 3, "steps": 4}
+    totals: list[int] = []
     done: list[int] = []
-    network = train_wrn(samples(channels=3), seed=0, steps=1, batch_size=4, device=CPU, advance=done.append)
-    assert sum(done) == 1
-    assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+
+    class Bar:
+        def __init__(self, description: str, total: int):
+            totals.append(total)
+
+        def __enter__(self):
+            return done.append
+
+        def __exit__(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(downstream, "progress", Bar)
+    judge(monkeypatch, World(), **settings)
+    assert totals == [sum(done)] == [3 + 2 * 4 + 2 * 2 * 4]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 512])
-def test_accuracy_is_the_share_of_right_answers(batch_size):
-    class Level(torch.nn.Module):
-        """Answers with the class whose grey level the image has."""
-
-        def forward(self, x):
-            return -(x.mean((1, 2, 3))[:, None] - torch.linspace(-1, 1, 4)).abs()
-
-    labels = np.arange(20) % 4
-    grey = np.array([0, 85, 170, 255], np.uint8)[np.where(np.arange(20) < 15, labels, (labels + 1) % 4)]
-    test = SampleSet(np.broadcast_to(grey[:, None, None, None], (20, 8, 8, 1)).copy(), labels, 4)
-    assert accuracy(Level(), test, CPU, batch_size) == 0.75
+def test_samples_without_classes_train_nothing(monkeypatch):
+    whole = images(0)
+    assert judge(monkeypatch, World(), SampleSet(whole.images, np.zeros(40, np.int64), 1)) == {}
 
 
-def test_accuracy_does_not_depend_on_the_batch_or_the_training_mode():
-    network = train(samples())
-    scores = {accuracy(network.train(mode), samples(), CPU, batch_size) for mode in (True, False) for batch_size in (3, 512)}
-    assert len(scores) == 1
+def test_cost_is_that_of_all_trainings():
+    dataset: Any = Mock(shape=(8, 8, 1), classes=list("abcd"))
+    one = Downstream(steps=10).cost(dataset, Mock(), 100).flops
+    many = Downstream(steps=10, seeds=2, ensemble=5, sizes=[10], pretrain_steps=30, choose_from=[0.1, 0.2])
+    assert many.cost(dataset, Mock(), 100).flops == pytest.approx(one * (3 + 2 + 5 * 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 0}, "x.seeds=0: 1 or more"),
+        ({"ensemble": 0}, "x.ensemble=0"),
+        ({"pretrain_steps": 5}, "x.pretrain_steps=5: 0, as dataset=svhn has no public images"),
+        ({"sizes": [0]}, r"x.sizes=\[0\]"),
+        ({"choose_from": [0.0]}, r"x.choose_from=\[0.0\]"),
+        ({"choose_steps": [-1]}, r"x.choose_steps=\[-1\]"),
+        ({"holdout": 1.0}, "x.holdout=1.0: between 0 and 1"),
+        ({"steps": 0}, "x.steps=0: 1 or more"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(settings, message):
+    dataset = Mock(num_public=0)
+    dataset.name = "svhn"
+    with pytest.raises(InputError, match=message):
+        Downstream(**settings).check("x", dataset, Mock())
+
+
+def test_a_split_is_two_parts_with_classes_in_their_shares():
+    kept, held = split(images(0, count=100), 0.2)
+    assert (len(kept), len(held)) == (80, 20)
+    assert np.bincount(held.labels).tolist() == [5, 5, 5, 5]
+    together = np.concatenate([kept.images, held.images]).reshape(100, -1)
+    assert np.array_equal(np.unique(together, axis=0), np.unique(images(0, count=100).images.reshape(100, -1), axis=0))
 
 
 @pytest.mark.parametrize(("values", "mean", "spread"), [([0.5], 0.5, 0.0), ([1.0, 3.0], 2.0, 2**0.5)])
