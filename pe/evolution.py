@@ -16,6 +16,7 @@ from data.dataset import Dataset
 from data.grid import save_grid
 from data.images import conform
 from data.private import PrivateDataset
+from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import require
 from method.base import Method, Run, require_large_enough, require_matching_labels, require_public_weights
@@ -94,8 +95,9 @@ class PrivateEvolution(Method):
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
         embedding, api = model.embeddings[self.embedding], model.generator
         for t, population in self.evolve(private, api, embedding, labels, run):
-            save_grid(population, run.figures / f"round_{t:03d}.png")
+            save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")
+        keep_round(run.checkpoints, self.iterations, population, votes=None)
         return self.expand(population, api)
 
     def evolve(
@@ -117,6 +119,7 @@ class PrivateEvolution(Method):
         with progress("PE: variations", (self.iterations - done) * (self.lookahead + 1) * len(labels)) as advance:
             for t in range(done + 1, self.iterations + 1):
                 votes = self.vote(population, private, api, embedding, t, run, advance)
+                keep_round(run.checkpoints, t - 1, population, votes)
                 population = self.offspring(population, votes, api, t, run, advance)
                 yield t, population
 
