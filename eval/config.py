@@ -8,6 +8,9 @@ from data.dataset import Dataset
 from eval.distances import Frechet
 from eval.downstream import Downstream
 from eval.evaluator import Evaluator
+from eval.intrinsic import IntrinsicDimension
+from eval.membership import Membership
+from eval.pictures import Pictures
 from models.config import EmbeddingName, Model
 
 
@@ -15,6 +18,9 @@ from models.config import EmbeddingName, Model
 class Evaluation:
     frechet: Frechet = field(default_factory=Frechet)
     downstream: Downstream = field(default_factory=Downstream)
+    membership: Membership = field(default_factory=Membership)
+    intrinsic_dimension: IntrinsicDimension = field(default_factory=IntrinsicDimension)
+    pictures: Pictures = field(default_factory=Pictures)
     private_figures: bool = False  # pictures that show private images, under internal/ and watermarked
 
     @property
