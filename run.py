@@ -29,6 +29,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
@@ -39,6 +40,7 @@ from data.samples import SampleSet
 from errors import InputError, shown
 from eval.evaluator import Subject
 from eval.judge import judge
+from eval.watermark import save_private
 from method.base import Run
 from method.plan import Plan
 from models.flops import flops_per_second
@@ -175,7 +177,9 @@ def release(
 
     def write(target: Path) -> None:
         samples.save(target / "samples.npz")
-        save_grid(samples, target / "grid.png")
+        save_grid(samples, target / "grid.png", classes=config.dataset.classes)
+        if ledger.holds_private_data:
+            save_private(Image.open(target / "grid.png"), target / "grid.png")
         if save_model:
             save_model(target / "model")
         write_json(target / "privacy.json", document)
@@ -192,7 +196,15 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
     samples = SampleSet.load(published / "samples.npz")
     samples.images = conform(samples.images, config.dataset.shape)
     subject = Subject(
-        samples, config.dataset, model, device, config.seed, figures=folder.figures, private_figures=config.eval.private_figures
+        samples,
+        config.dataset,
+        model,
+        device,
+        config.seed,
+        figures=folder.figures,
+        private_figures=config.eval.private_figures,
+        checkpoints=folder.checkpoints,
+        settings=config.model,
     )
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}

@@ -9,6 +9,9 @@ from eval.discriminator import Discriminator
 from eval.distances import Frechet
 from eval.downstream import Downstream
 from eval.evaluator import Evaluator
+from eval.intrinsic import IntrinsicDimension
+from eval.membership import Membership
+from eval.pictures import Pictures
 from models.config import EmbeddingName, Model
 
 
@@ -17,6 +20,9 @@ class Evaluation:
     frechet: Frechet = field(default_factory=Frechet)
     downstream: Downstream = field(default_factory=Downstream)
     discriminator: Discriminator = field(default_factory=Discriminator)
+    membership: Membership = field(default_factory=Membership)
+    intrinsic_dimension: IntrinsicDimension = field(default_factory=IntrinsicDimension)
+    pictures: Pictures = field(default_factory=Pictures)
     private_figures: bool = False  # pictures that show private images, under internal/ and watermarked
 
     @property

@@ -22,6 +22,7 @@ class Reference(Enum):
 
     train = "train"
     test = "test"
+    private = "private"  # what a method is given: train, or a `dataset.fraction` of it
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Subject:
     seed: int
     figures: Path  # under internal/
     private_figures: bool = False  # whether pictures of private images may be drawn
+    checkpoints: Path | None = None  # of the run, where it is known
+    settings: Model | None = None  # of `model`, to build it anew where its generator may have been trained since
     _features: dict[tuple[EmbeddingName, Reference | None], np.ndarray] = field(default_factory=dict)
 
     @cached_property
@@ -50,11 +53,19 @@ class Subject:
         """Where the dataset has public images."""
         return self.dataset.public()
 
+    @cached_property
+    def private(self) -> SampleSet:
+        return self.train if self.dataset.fraction == 1 else self.dataset.private()
+
     def real(self, split: Reference) -> SampleSet:
+        if split is Reference.private:
+            return self.private
         return self.train if split is Reference.train else self.test
 
     def features(self, embedding: EmbeddingName, split: Reference | None = None) -> np.ndarray:
         """float32 [N, D] of the samples, or of the real images of one split; kept, as several evaluators want the same."""
+        if split is Reference.private and self.dataset.fraction == 1:
+            split = Reference.train
         key = embedding, split
         if key not in self._features:
             images = self.samples.images if split is None else self.real(split).images
@@ -89,11 +100,10 @@ class Evaluator:
 
 
 @dataclass(kw_only=True)
-class InFeatureSpace(Evaluator):
-    """Compares samples and real images of one split in the space of an embedding."""
+class InEmbedding(Evaluator):
+    """Works in the space of an embedding."""
 
     embedding: EmbeddingName = EmbeddingName.public_features
-    reference: Reference = Reference.train
 
     def check(self, key: str, dataset: Dataset, model: Model) -> None:
         allowed = f"model={model.name} has none; use pixels, or {key}.enabled=false"
@@ -105,11 +115,23 @@ class InFeatureSpace(Evaluator):
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}
 
+
+@dataclass(kw_only=True)
+class InFeatureSpace(InEmbedding):
+    """Compares samples and real images of one split in the space of an embedding."""
+
+    reference: Reference = Reference.train
+
     def feature_cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         """Of the features of samples and real images, which evaluators in the same space share."""
         flops, dim = model.embedding_cost(self.embedding, dataset.shape)
-        images = num_samples + (dataset.num_train if self.reference is Reference.train else dataset.num_test)
+        images = num_samples + self.num_real(dataset)
         return Cost(images * flops, 4 * images * dim)
+
+    def num_real(self, dataset: Dataset) -> int:
+        if self.reference is Reference.private:
+            return dataset.num_private
+        return dataset.num_train if self.reference is Reference.train else dataset.num_test
 
     @property
     def space(self) -> str:

@@ -44,6 +44,8 @@ class CallableModel(Model):
     retries: int = 5
     retry_seconds: float = 1.0  # before the first repetition; doubled for every further one
 
+    local = False
+
     @property
     def num_steps(self) -> int:
         return 0

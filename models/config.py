@@ -57,6 +57,8 @@ class Model:
     inception: str | None = None  # for the embedding of that name: pytorch-fid's weights; null: where torch.hub keeps them
     clip: str | None = None  # for the embedding of that name: a folder that transformers reads
 
+    local = True  # whether images that it is given stay on this machine
+
     @property
     def num_steps(self) -> int:
         """Timesteps of the noise schedule."""
@@ -88,6 +90,11 @@ class Model:
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         """Raise InputError for a variation degree that the model does not have."""
         raise NotImplementedError
+
+    @property
+    def highest_degree(self) -> float | None:
+        """Of variation: a whole number of steps, or a strength up to 1; None where nobody knows."""
+        return None
 
     def embeddings(self) -> set[EmbeddingName]:
         """The embeddings that `build` will offer."""

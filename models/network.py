@@ -92,6 +92,10 @@ class Network(Model):
         whole = 1 <= degree <= steps and degree == int(degree)
         require(whole, key, degree, f"a whole number from 1 to {steps} (respacing {respacing})")
 
+    @property
+    def highest_degree(self) -> float:
+        return num_respaced(self.respacing)
+
     def embeddings(self) -> set[EmbeddingName]:
         return super().embeddings() | ({EmbeddingName.public_features} if self.features else set())
 

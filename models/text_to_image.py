@@ -57,6 +57,10 @@ class StableDiffusion(Model):
         allowed = f"a strength up to 1, of at least one of model.steps={self.steps}: {1 / self.steps:g} or more"
         require(1 / self.steps <= degree <= 1, key, degree, allowed)
 
+    @property
+    def highest_degree(self) -> float:
+        return 1.0
+
     def facts(self) -> dict[str, int]:
         return {"parameters": 0, "flops": 0}
 

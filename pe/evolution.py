@@ -16,16 +16,17 @@ import numpy as np
 from data.dataset import Dataset
 from data.grid import save_grid
 from data.private import PrivateDataset
+from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import require
 from method.base import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
+from models.neighbours import NeighbourBackend
 from models.seeds import numpy_rng
 from pe.apis import ImageAPI
 from pe.embedded import BLOCK, PrivateEmbeddings
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
-from pe.neighbours import NeighbourBackend
 from privacy.config import Privacy
 from privacy.mechanisms import DiscreteGaussian, Gaussian, Spend
 from tracking.progress import Advance, console, progress
@@ -102,8 +103,9 @@ class PrivateEvolution(Method):
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
         embedding, api = model.embeddings[self.embedding], model.generator
         for t, population in self.evolve(private, api, embedding, labels, run):
-            save_grid(population, run.figures / f"round_{t:03d}.png")
+            save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")
+        keep_round(run.checkpoints, self.iterations, population, votes=None)
         return self.expand(population, api)
 
     def evolve(
@@ -127,6 +129,7 @@ class PrivateEvolution(Method):
             for t in range(done + 1, self.iterations + 1):
                 points = self.look_ahead(population, api, embedding, t, advance)
                 votes = self.vote(population, points, private, there, t, run)
+                keep_round(run.checkpoints, t - 1, population, votes)
                 population = self.offspring(population, votes, api, t, run, advance)
                 yield t, population
 

@@ -30,7 +30,7 @@ from eval.config import Evaluation
 from eval.evaluator import Subject
 from eval.judge import judge
 from models.config import Model
-from tracking.run_dir import write_json
+from tracking.run_dir import RunDir, write_json
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -60,6 +60,7 @@ def main(overrides: list[str]) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     model = settings.model.build(settings.dataset, device, settings.seed)
     subject = Subject(samples, settings.dataset, model, device, settings.seed, figures, settings.eval.private_figures)
+    subject.checkpoints, subject.settings = RunDir(Path(settings.release).parent).checkpoints, settings.model
 
     # Run
     numbers, errors = judge(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)

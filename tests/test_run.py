@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from diffusers import UNet2DModel
+from PIL import Image
 
 import run
 from data.digits import Digits
 from data.samples import SampleSet
 from eval.distances import Frechet
+from eval.watermark import RED
 from method.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
@@ -156,6 +158,7 @@ def test_real_data_release_nothing_and_say_so(real_data):
     assert not (real_data / "release").exists()
     withheld = real_data / "internal" / "not_for_release"
     assert len(SampleSet.load(withheld / "samples.npz")) == 1437
+    assert Image.open(withheld / "grid.png").convert("RGB").getpixel((0, 0)) == RED  # watermarked
     document = read(withheld / "privacy.json")
     assert (document["private"], document["epsilon"]) == (False, "inf")
     assert "without noise" in document["reason"]

@@ -103,6 +103,18 @@ BAD = [
     bad("noise", "method.noise=laplace", "method.noise", "laplace", "discrete_gaussian"),
     bad("public-only-samples", "method=public_only method.num_samples=15", "method.num_samples=15", "divisible by 10"),
     # the model, the device, the evaluation, the tracker
+    bad("pictures-rows", "eval.pictures.enabled=true eval.pictures.rows=0", "eval.pictures.rows=0", "1 or more"),
+    bad("pictures-neighbours", "eval.pictures.enabled=true eval.pictures.neighbours=2000", "neighbours=2000", "1 to 1437"),
+    bad("intrinsic-degree", "eval=full eval.intrinsic_dimension.degrees=[21]", "eval.intrinsic_dimension.degrees=21", "1 to 20"),
+    bad("intrinsic-share", "eval=full eval.intrinsic_dimension.explained=0", "explained=0.0", "above 0"),
+    bad("intrinsic-count", "eval=full eval.intrinsic_dimension.variations=1", "variations=1", "2 or more"),
+    bad(
+        "membership-embedding",
+        "eval=full model.features=null eval.frechet.enabled=false eval.pictures.enabled=false "
+        "eval.intrinsic_dimension.enabled=false",
+        "eval.membership.embedding=public_features",
+        "pixels",
+    ),
     bad("respacing-word", "model.respacing=foo", "model.respacing=foo", "ddimN"),
     bad("respacing-0", "model.respacing='0'", "model.respacing=0", "ddimN"),
     bad("respacing-stride", "model.respacing=ddim999", "model.respacing=ddim999", "stride"),

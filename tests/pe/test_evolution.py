@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from diffusers import UNet2DModel
 
+from data.rounds import first, kept_rounds
 from data.samples import SampleSet
 from method.plan import Plan
 from pe.embedded import PrivateEmbeddings
@@ -18,7 +19,7 @@ from pe.histogram import VoteNoise
 from privacy.accounting import compose_epsilon
 from privacy.config import Privacy
 from privacy.mechanisms import DiscreteGaussian, Spend
-from tests.command import typed
+from tests.command import bytes_of, typed
 from tests.facts import FACTS, gaussian_rows
 from tests.toy import Cloud, Plane, Start, Toy, start, toy
 
@@ -34,6 +35,7 @@ def evolution(iterations: int = 2, degree: float = 4, **settings: Any) -> Privat
 
 
 def run(method: PrivateEvolution, dataset: Toy, folder: Path, sigma: float = 1.0, api: Cloud | None = None) -> SampleSet:
+    folder.mkdir(exist_ok=True)
     one = start(method, dataset, folder, sigma, api=api)
     return method.run(one.private, one.model, one.run)
 
@@ -327,6 +329,33 @@ def test_a_damaged_checkpoint_is_started_over_to_the_same_release(tmp_path, unin
     checkpoint.write_bytes(checkpoint.read_bytes()[:kept_bytes])
     assert equal(run(method, TWO_CLASSES, tmp_path), uninterrupted)
     assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 3
+
+
+# What is kept for pictures
+
+
+def test_every_round_keeps_its_population_and_noisy_votes_and_no_exact_ones(tmp_path):
+    one = start(method := evolution(**RESUMED), TWO_CLASSES, tmp_path, sigma=20.0)
+    samples = method.run(one.private, one.model, one.run)
+    rounds = list(kept_rounds(tmp_path))
+    assert [line["pe/noisy_votes"] for line in one.tracker.lines if "pe/noisy_votes" in line] == [
+        kept.noisy_votes.sum() for kept in rounds[:3]
+    ]
+    assert rounds[3].votes is None
+    rows = np.concatenate(first(samples.labels[:30]))
+    assert np.array_equal(rounds[3].images(rows), samples.images[:30][rows])
+    assert np.array_equal(rounds[0].images(rows), one.api.outputs[0][rows])
+    assert len(one.ledger.spends) == 1  # no further touch
+
+
+@pytest.mark.parametrize("lost_call", [2, 3, 6, 8])
+def test_a_resumed_run_keeps_the_same_rounds(tmp_path, lost_call):
+    method = evolution(**RESUMED)
+    run(method, TWO_CLASSES, whole := tmp_path / "whole")
+    with pytest.raises(ConnectionError):
+        run(method, TWO_CLASSES, tmp_path / "lost", api=Cloud(fail_at=lost_call))
+    run(method, TWO_CLASSES, tmp_path / "lost")
+    assert bytes_of(tmp_path / "lost" / "rounds") == bytes_of(whole / "rounds")
 
 
 # Published numbers

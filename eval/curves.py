@@ -1,0 +1,39 @@
+"""Curves of what was measured: a figure of panels, as svg and png."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+POINTS = 1000  # of a curve
+MEASURED = "Measured on real data without noise: not to be shared."
+
+
+@contextmanager
+def panels(path: Path, rows: int = 1, columns: int = 2, note: str = MEASURED) -> Iterator[np.ndarray]:
+    """Axes [rows, columns] to draw on; then `path`.svg and `path`.png are written, `note` below the panels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.3 * columns, 3.2 * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(rows, columns, squeeze=False)
+    yield axes
+    for one in axes.flat:
+        one.spines[["top", "right"]].set_visible(False)
+        if one.get_legend_handles_labels()[0]:
+            one.legend(frameon=False, fontsize="small")
+    figure.supxlabel(note, fontsize="small")
+    for kind in ("svg", "png"):
+        figure.savefig(path.with_suffix(f".{kind}"), dpi=110, metadata={"Date": None} if kind == "svg" else None)
+
+
+def cumulative(axes: Any, values: np.ndarray, **style: Any) -> None:
+    """The share of values that are at most x; of many values, at so many of them as a figure can show."""
+    ordered, shares = np.sort(values), np.arange(1, len(values) + 1) / len(values)
+    shown = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))
+    axes.step(np.append(ordered[:1], ordered[shown]), np.append(0.0, shares[shown]), where="post", **style)

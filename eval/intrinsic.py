@@ -1,0 +1,122 @@
+"""How many dimensions the variations of one image fill in an embedding (Lin et al. 2024, App. G, Fig. 9-10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.images import conform
+from errors import require
+from eval.curves import MEASURED, panels
+from eval.evaluator import Cost, InEmbedding, Reference, Subject
+from models.config import Model
+from models.seeds import numpy_rng
+from tracking.progress import progress
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the highest degree, where none are given
+
+
+class Start(Enum):
+    private = "private"  # a private image, at a random public label: the paper's
+    samples = "samples"  # one of the release, at the public label that it has
+
+
+@dataclass(kw_only=True)
+class IntrinsicDimension(InEmbedding):
+    """For each degree the number of singular values that explain 80 % of the variance among variations of one image."""
+
+    enabled: bool = False
+    start: Start = Start.private
+    degrees: list[float] = field(default_factory=list)  # none: six, up to the model's highest
+    variations: int | None = None  # null: 1.5 for each dimension of the embedding (the paper's 3,000 for 2,048)
+    explained: float = 0.8
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        super().check(key, dataset, model)
+        off = f"or {key}.enabled=false"
+        require(model.pretrained is not None, "model.pretrained", model.pretrained, f"public weights to vary images with, {off}")
+        told = f"give some, as model={model.name} does not tell which it has, {off}"
+        require(bool(self.degrees) or model.highest_degree is not None, f"{key}.degrees", self.degrees, told)
+        for degree in self.degrees:
+            model.check_degree(f"{key}.degrees", degree, None)
+        local = self.start is Start.samples or model.local
+        require(local, f"{key}.start", self.start, f"samples, as model={model.name} may send a private image away, {off}")
+        require(self.variations is None or self.variations >= 2, f"{key}.variations", self.variations, "2 or more, or null")
+        require(0 < self.explained <= 1, f"{key}.explained", self.explained, "above 0, to 1")
+
+    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        flops, dim = model.embedding_cost(self.embedding, dataset.shape)
+        count, degrees = self._variations(dim), self._degrees(model)
+        calls = sum(model.calls(degree) for degree in degrees)
+        each = count * flops + 4.0 * count * dim * min(count, dim)
+        return Cost(calls * count * float(model.facts()["flops"]) + len(degrees) * each, 3 * 8 * count * dim)
+
+    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        assert subject.settings is not None
+        embedding, shape = subject.model.embeddings[self.embedding], subject.dataset.shape
+        generator = subject.settings.build(subject.dataset, subject.device, subject.seed).generator
+        image, label = self._start(subject, generator.num_labels)
+        image = conform(image, subject.settings.makes)
+        dim = embedding.embed(conform(image, shape)).shape[1]
+        count, degrees = self._variations(dim), self._degrees(subject.settings)
+        spectra = {}
+        with progress("intrinsic dimension: variations", len(degrees) * count) as advance:
+            for degree in degrees:
+                made = generator.variation(
+                    np.repeat(image, count, 0),
+                    np.repeat(label, count),
+                    degree,
+                    stream=f"eval/intrinsic_dimension/degree={degree:g}",
+                    advance=advance,
+                )
+                spectra[degree] = singular_values(embedding.embed(conform(made, shape)))
+                yield f"intrinsic_dimension/degree_{degree:g}", float(intrinsic_dimension(spectra[degree], self.explained))
+        self._draw(subject, spectra, dim, count)
+
+    def _start(self, subject: Subject, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
+        """One image, uint8 [1, H, W, C], and its public label, int64 [1]."""
+        rng = numpy_rng(subject.seed, "eval/intrinsic_dimension")
+        of_samples = self.start is Start.samples
+        source = subject.samples if of_samples else subject.real(Reference.private)
+        row = int(rng.integers(len(source)))
+        drawn = rng.integers(num_labels, size=1)
+        known = source.public_labels if of_samples else None
+        return source.images[[row]], drawn if known is None else known[[row]]
+
+    def _draw(self, subject: Subject, spectra: dict[float, np.ndarray], dim: int, count: int) -> None:
+        note = f"{count} variations of one {'sample' if self.start is Start.samples else 'private image'}. {MEASURED}"
+        with panels(subject.figures / "intrinsic_dimension", note=note) as axes:
+            sizes = [intrinsic_dimension(values, self.explained) for values in spectra.values()]
+            axes[0, 0].plot(list(spectra), sizes, marker="o")
+            axes[0, 0].set(xlabel="variation degree", ylabel=f"dimensions of {dim} that explain {self.explained:.0%}")
+            axes[0, 0].set_ylim(0, 1.1 * max(sizes) + 1)
+            axes[0, 0].set_xticks(list(spectra), [f"{degree:g}" for degree in spectra])
+            for degree, values in spectra.items():
+                axes[0, 1].plot(np.arange(1, len(values) + 1), values / count, label=f"degree {degree:g}")
+            axes[0, 1].set(xlabel="dimension", ylabel=f"singular value / {count}")
+
+    def _variations(self, dim: int) -> int:
+        return self.variations or max(2, round(1.5 * dim))
+
+    def _degrees(self, model: Model) -> list[float]:
+        if self.degrees:
+            return list(self.degrees)
+        assert model.highest_degree is not None
+        degrees = [share * model.highest_degree for share in SHARES]
+        return degrees if model.highest_degree <= 1 else sorted({float(max(1, round(degree))) for degree in degrees})
+
+
+def singular_values(vectors: np.ndarray) -> np.ndarray:
+    """Of vectors [N, D] around their mean, descending: float64 [min(N, D)]."""
+    vectors = vectors.astype(np.float64)
+    return np.linalg.svd(vectors - vectors.mean(0), compute_uv=False)
+
+
+def intrinsic_dimension(values: np.ndarray, explained: float) -> int:
+    """The fewest singular values (descending) whose squares are `explained` of the sum of all squares; 0 where all are 0."""
+    energy = np.cumsum(np.square(values))
+    return 0 if energy[-1] == 0 else int(np.argmax(energy >= explained * energy[-1])) + 1
