@@ -34,9 +34,9 @@ from PIL import Image
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
 from data.grid import save_grid
-from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
+from data.shards import open_release, save_release
 from errors import InputError, shown
 from eval.evaluator import Subject
 from eval.judge import judge
@@ -176,7 +176,7 @@ def release(
     )
 
     def write(target: Path) -> None:
-        samples.save(target / "samples.npz")
+        save_release(samples, target)
         save_grid(samples, target / "grid.png", classes=config.dataset.classes)
         if ledger.holds_private_data:
             save_private(Image.open(target / "grid.png"), target / "grid.png")
@@ -193,8 +193,7 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
     published = folder.published
     assert published is not None
     document = json.loads((published / "privacy.json").read_text())
-    samples = SampleSet.load(published / "samples.npz")
-    samples.images = conform(samples.images, config.dataset.shape)
+    samples = open_release(published, config.dataset)
     subject = Subject(
         samples,
         config.dataset,

@@ -16,6 +16,8 @@ from data.images import conform
 from data.samples import SampleFileError, SampleSet
 from errors import InputError, require
 
+SHARD = 100_000
+
 
 class Shards(SampleSet):
     """A set whose images stay on disk: `batches` reads one shard after the other, `images` all of them at once.
@@ -100,6 +102,19 @@ class _Files:
             self._held = -1, np.empty(0)  # let go of one before the next is read
             self._held = number, conform(SampleSet.load(self.paths[number]).images, self.shape)
         return self._held[1]
+
+
+def save_release(samples: SampleSet, folder: Path, shard: int = SHARD) -> None:
+    """`samples.npz`; more than `shard` images are `samples_00000.npz`, … of that many each."""
+    if len(samples) <= shard:
+        samples.save(folder / "samples.npz")
+        return
+    for number, start in enumerate(range(0, len(samples), shard)):
+        samples[slice(start, start + shard)].save(shard_path(folder, number))
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"samples_{number:05d}.npz"
 
 
 def open_release(release: Path, dataset: Dataset) -> SampleSet:

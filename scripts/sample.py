@@ -22,6 +22,7 @@ from omegaconf import MISSING, OmegaConf
 from conf.help import run_script
 from conf.schema import check_device, torch_device
 from data.samples import SampleFileError, SampleSet
+from data.shards import shard_path
 from dp_finetune import adapters
 from errors import InputError, require
 from models.diffusion import DiffusionModel
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> None:
     with progress("sampling", settings.num_samples) as advance:
         for number, start in enumerate(range(0, settings.num_samples, settings.shard)):
             size = min(settings.shard, settings.num_samples - start)
-            path = out / f"samples_{number:05d}.npz"
+            path = shard_path(out, number)
             if _complete(path, size):
                 advance(size)
                 continue

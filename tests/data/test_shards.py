@@ -12,7 +12,7 @@ import torch
 from data.dataset import ClassCounts
 from data.digits import Digits
 from data.samples import SampleFileError, SampleSet
-from data.shards import Shards, open_release
+from data.shards import Shards, open_release, save_release
 from errors import InputError
 from models.classification import Recipe, accuracy, logits, train
 from models.classifiers import ClassifierName
@@ -141,3 +141,15 @@ def test_a_release_is_a_folder_of_one_file_or_of_many(folder, tmp_path):
 
 def digits() -> Digits:
     return Digits(class_counts=ClassCounts.uniform)
+
+
+@pytest.mark.parametrize(("shard", "files"), [(25, ["samples.npz"]), (10, [f"samples_{i:05d}.npz" for i in range(3)])])
+def test_a_large_release_is_written_in_many_files(folder, tmp_path, shard, files):
+    whole = Shards.open(folder, SHAPE)
+    out = tmp_path / "out"
+    out.mkdir()
+    save_release(SampleSet(whole.images, whole.labels, 10), out, shard)
+    assert sorted(path.name for path in out.iterdir()) == files
+    again = open_release(out, Digits(class_counts=ClassCounts.uniform))
+    assert np.array_equal(again.images, whole.images)
+    assert np.array_equal(again.labels, whole.labels)

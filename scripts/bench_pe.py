@@ -1,0 +1,194 @@
+"""What Private Evolution costs beside its network calls: the vote step, the parts of a round, and sampling.
+
+    python -m scripts.bench_pe                                                   # CIFAR-10's shape; about 15 minutes on 2 cores
+    python -m scripts.bench_pe --private 10000 --synthetic 10000 --votes-only    # another shape
+    python -m scripts.bench_pe --model mnist_unet --images 256                   # another public model
+
+Votes: every private vector finds the nearest of all synthetic ones, by torch in blocks (`method.neighbours=torch`), by faiss,
+and by a plain blocked loop in numpy; seconds, peak memory beyond the vectors, and private images whose nearest is not the
+loop's (ties in rounding). A round: random images, variations, embedding, votes and the rest, as one run spends them. Sampling:
+images a second of this project beside a plain loop over diffusers' own DDIM scheduler, alternating. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from hydra import compose, initialize_config_dir
+
+from conf.schema import register, to_typed
+from data.private import PrivateDataset
+from method.base import Run
+from method.plan import Plan
+from models.neighbours import NeighbourBackend, nearest
+from pe import evolution
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from tracking.tracker import Several
+
+Nearest = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--private", type=int, default=50_000)
+    parser.add_argument("--synthetic", type=int, default=50_000)
+    parser.add_argument("--dim", type=int, default=2048, help="of the embedding: Inception's")
+    parser.add_argument("--votes-only", action="store_true")
+    parser.add_argument("--model", default="digits_unet", help="a model of conf/model, for the round and for sampling")
+    parser.add_argument("--images", type=int, default=1000, help="population of the round")
+    parser.add_argument("--repetitions", type=int, default=4, help="of sampling; the first is dropped")
+    args = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    votes(args.private, args.synthetic, args.dim)
+    if not args.votes_only:
+        parts_of_a_round(args.model, args.images)
+        sampling(args.model, args.repetitions)
+
+
+def votes(private: int, synthetic: int, dim: int) -> None:
+    rng = np.random.default_rng(0)
+    queries, points = (rng.standard_normal((count, dim), np.float32) for count in (private, synthetic))
+    by: dict[str, Nearest] = {
+        "plain loop (numpy)": plain_loop,
+        "torch": lambda q, z: nearest(q, z, NeighbourBackend.torch),
+        "faiss": lambda q, z: nearest(q, z, NeighbourBackend.faiss),
+    }
+    print(f"{private:,} private and {synthetic:,} synthetic vectors of {dim:,} numbers\n")
+    print("| votes | seconds | peak memory, MiB | other winners |\n| --- | ---: | ---: | ---: |")
+    expected = None
+    for name, function in by.items():
+        found, seconds, mebibytes = in_child(function, queries, points)
+        expected = found if expected is None else expected
+        print(f"| {name} | {seconds:.1f} | {mebibytes:.0f} | {int((found != expected).sum())} |", flush=True)
+    print()
+
+
+def plain_loop(queries: np.ndarray, points: np.ndarray, rows: int = 256) -> np.ndarray:
+    norms = np.square(points).sum(1)
+    parts = [queries[start : start + rows] for start in range(0, len(queries), rows)]
+    return np.concatenate([(norms - 2 * part @ points.T).argmin(1) for part in parts])
+
+
+def in_child(function: Nearest, queries: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Result, seconds, and MiB that the peak is above what a fork holds at its start."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def work(out: Connection) -> None:
+        function(queries[:2], points[:1000])  # libraries are loaded, threads started
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        started = time.perf_counter()
+        found = function(queries, points)
+        seconds = time.perf_counter() - started
+        out.send((found, seconds, (1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20))
+
+    process = context.Process(target=work, args=(theirs,))
+    process.start()
+    answer = ours.recv()
+    process.join()
+    return answer
+
+
+class Clock:
+    """Adds up the seconds of calls by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[name] += time.perf_counter() - started
+
+        return call
+
+
+def parts_of_a_round(model_name: str, images: int) -> None:
+    """One round of the digits' own settings, every call of the network and of the vote step timed where it happens."""
+    register()
+    noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
+    settings = [f"method.num_samples={images}", "method.iterations=1", "method.variation_degrees=[10]", "method.lookahead=4"]
+    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+        config = to_typed(compose("config", [*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
+    plan = Plan.make(config.method, config.dataset, config.privacy)
+    model, clock = config.model.build(config.dataset, config.torch_device, 0), Clock()
+    generator: Any = model.generator
+    generator.random = clock.timed("random", generator.random)
+    generator.variation = clock.timed("variation", generator.variation)
+    embedding: Any = model.embeddings[config.method.embedding]  # type: ignore[attr-defined]
+    embedding.embed = clock.timed("embedding", embedding.embed)
+    evolution.count_votes = clock.timed("votes", evolution.count_votes)
+    with tempfile.TemporaryDirectory() as folder:
+        data, place = config.dataset, Path(folder)
+        ledger = Ledger(place / "ledger.jsonl", plan.spends, config.delta, config.privacy.accountant)
+        run = Run(
+            dataset=data,
+            privacy=config.privacy,
+            noise=NoiseSource(bytes(32)),
+            noise_multiplier=plan.noise_multiplier,
+            seed=0,
+            tracker=Several(),
+            checkpoints=place,
+            figures=place,
+        )
+        started = time.perf_counter()
+        config.method.run(PrivateDataset(data.private, data.num_private, len(data.classes), ledger), model, run)
+        total = time.perf_counter() - started
+    network = sum(clock.seconds[name] for name in ("random", "variation", "embedding"))
+    print(f"One round of {images:,} images by {model_name}, degree 10, lookahead 4\n")
+    print("| part | seconds | share |\n| --- | ---: | ---: |")
+    for name, seconds in [*clock.seconds.items(), ("all the rest", total - network - clock.seconds["votes"])]:
+        print(f"| {name} | {seconds:.2f} | {seconds / total:.1%} |")
+    print(f"\nOutside network calls: {1 - network / total:.1%} (goal: 5 % or less)\n")
+
+
+def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
+    """Ratios of images a second, ours over the plain loop's."""
+    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+        config = to_typed(compose("config", [f"model={model_name}", "method=public_only"]))
+    generator = config.model.build(config.dataset, config.torch_device, 0).generator
+    steps, labels = config.model.calls(), np.arange(images) % generator.num_labels
+    betas = 1 - generator.alpha_bar / np.concatenate([[1.0], generator.alpha_bar[:-1]])
+    scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist(), clip_sample=True)
+    scheduler.set_timesteps(steps)
+
+    @torch.inference_mode()
+    def plain() -> None:
+        x, y = torch.randn(images, *generator.shape, device=generator.device), torch.from_numpy(labels).to(generator.device)
+        for t in scheduler.timesteps:
+            x = scheduler.step(generator.unet(x, t, y).sample, t, x).prev_sample
+
+    ours, ratios = [], []
+    for _ in range(repetitions):
+        started = time.perf_counter()
+        generator.random(labels, stream="bench")
+        middle = time.perf_counter()
+        plain()
+        ended = time.perf_counter()
+        ours.append(images / (middle - started))
+        ratios.append((ended - middle) / (middle - started))
+    median, spread = statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:]))
+    print(f"Sampling {images} images in {steps} steps: {statistics.median(ours[1:]):.1f} images/s, {median:.2f} times")
+    print(f"({spread[0]:.2f}–{spread[1]:.2f}) as many as a plain loop of diffusers")
+
+
+if __name__ == "__main__":
+    main()
