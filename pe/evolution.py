@@ -21,10 +21,10 @@ from errors import require
 from method.base import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
+from models.neighbours import NeighbourBackend
 from models.seeds import numpy_rng
 from pe.apis import ImageAPI
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
-from pe.neighbours import NeighbourBackend
 from privacy.config import Privacy
 from privacy.mechanisms import DiscreteGaussian, Gaussian, Spend
 from tracking.progress import Advance, console, progress

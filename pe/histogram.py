@@ -6,7 +6,7 @@ from enum import Enum
 
 import numpy as np
 
-from pe.neighbours import NeighbourBackend, nearest
+from models.neighbours import NeighbourBackend, nearest
 from privacy.mechanisms import DiscreteGaussian, Gaussian
 from privacy.noise import NoiseStream
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.neighbours import NeighbourBackend
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
-from pe.neighbours import NeighbourBackend
 from privacy.mechanisms import DiscreteGaussian, Gaussian
 from privacy.noise import NoiseSource
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pe import neighbours
-from pe.neighbours import NeighbourBackend, nearest
+from models import neighbours
+from models.neighbours import NeighbourBackend, distance_blocks, k_nearest, nearest
 
 backends = pytest.mark.parametrize("backend", list(NeighbourBackend))
 
@@ -64,3 +64,51 @@ def test_blocks_of_any_size_find_the_same(monkeypatch, block):
     whole = squared_distances(queries, points).argmin(1)
     monkeypatch.setattr(neighbours, "BLOCK", block)
     assert np.array_equal(nearest(queries, points), whole)
+
+
+@settings(max_examples=60, deadline=None)
+@given(queries=grid_points(0), points=grid_points(1), data=st.data())
+def test_the_k_nearest_are_the_k_smallest_distances_and_each_point_is_named_once(queries, points, data):
+    k = data.draw(st.integers(1, len(points)))
+    distances, indices = k_nearest(queries, points, k)
+    assert (distances.dtype, indices.dtype, distances.shape) == (np.float32, np.int64, (len(queries), k))
+    every = np.sqrt(squared_distances(queries, points))
+    assert np.array_equal(distances, np.sort(every, 1)[:, :k].astype(np.float32))
+    assert np.array_equal(distances, np.take_along_axis(every, indices, 1).astype(np.float32))
+    assert all(len(set(row)) == k for row in indices)
+
+
+@pytest.mark.parametrize("values", [1, 30, 64, 1 << 23], ids=lambda values: f"{values} values at once")
+def test_k_nearest_of_real_valued_points_agree_with_a_full_sort_in_blocks_of_any_size(monkeypatch, values):
+    rng = np.random.default_rng(3)
+    queries, points = rng.normal(9, 1, (23, 8)).astype(np.float32), rng.normal(9, 1, (41, 8)).astype(np.float32)
+    monkeypatch.setattr(neighbours, "VALUES", values)
+    distances, indices = k_nearest(queries, points, 7)
+    every = squared_distances(queries, points)
+    assert np.array_equal(indices, np.argsort(every, 1, kind="stable")[:, :7])
+    assert distances == pytest.approx(np.sqrt(np.sort(every, 1)[:, :7]), rel=1e-6)
+    assert np.array_equal(k_nearest(queries[5:6], points, 7)[0], distances[5:6])
+
+
+def test_a_copy_is_at_distance_zero_however_far_from_the_origin():
+    points = np.random.default_rng(4).normal(1e4, 1, (60, 32)).astype(np.float32)
+    distances, indices = k_nearest(points, points, 2)
+    assert np.array_equal(indices[:, 0], np.arange(60))
+    assert (distances[:, 0] == 0).all()
+    assert (distances[:, 1] > 1).all()
+
+
+def test_blocks_cover_every_pair_once(monkeypatch):
+    rng = np.random.default_rng(5)
+    queries, points = rng.normal(size=(11, 4)).astype(np.float32), rng.normal(size=(13, 4)).astype(np.float32)
+    monkeypatch.setattr(neighbours, "VALUES", 20)
+    pairs = np.zeros((11, 13))
+    for rows, columns, squared in distance_blocks(queries, points):
+        pairs[rows, columns] += squared.numpy()
+    assert pairs == pytest.approx(squared_distances(queries, points))
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_more_neighbours_than_points_are_refused(k):
+    with pytest.raises(ValueError, match=f"k={k}: .* 3"):
+        k_nearest(np.zeros((1, 2), np.float32), np.zeros((3, 2), np.float32), k)
