@@ -189,7 +189,14 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
     samples = SampleSet.load(published / "samples.npz")
     samples.images = conform(samples.images, config.dataset.shape)
     subject = Subject(
-        samples, config.dataset, model, device, config.seed, figures=folder.figures, private_figures=config.eval.private_figures
+        samples,
+        config.dataset,
+        model,
+        device,
+        config.seed,
+        figures=folder.figures,
+        private_figures=config.eval.private_figures,
+        cache=config.eval.cache_folder,
     )
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}

@@ -56,7 +56,8 @@ def main(overrides: list[str]) -> None:
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     model = settings.model.build(settings.dataset, device, settings.seed)
-    subject = Subject(samples, settings.dataset, model, device, settings.seed, figures, settings.eval.private_figures)
+    pictures, cache = settings.eval.private_figures, settings.eval.cache_folder
+    subject = Subject(samples, settings.dataset, model, device, settings.seed, figures, pictures, cache)
 
     # Run
     numbers, errors = judge(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
