@@ -42,6 +42,7 @@ Main keys (every group's keys: --cfg job):
   method.adapter, method.rank, method.guidance  dp_loda: loda, lora, attention, norm_bias, full; r; classifier-free guidance
   dataset.path, dataset.fraction                folder: your images; a fixed part of the private images
   eval.downstream.seeds                         classifiers trained, for a spread
+  eval.frechet.embedding, .reference            and of kernel, manifold, inception_score: in which space, to train or test
   seed, device, tracker.project
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.evaluator import Evaluator, Reference, Subject
 from eval.frechet import frechet_distance
 from models.config import EmbeddingName, PublicModel
-from tests.command import typed
+from tests.command import call, typed
 from tests.toy import Plane, Toy
 
 EVERY = [Frechet(), Kernel(subsets=5), Manifold(), InceptionScore()]
@@ -187,3 +188,16 @@ def test_the_full_evaluation_says_what_each_part_will_take_and_grows_with_the_sa
 
 def test_the_default_evaluation_stays_what_it_was():
     assert typed().eval.evaluators.keys() == {"frechet", "downstream"}
+
+
+def test_a_run_with_every_distance_keeps_what_is_of_real_images_under_internal(here):
+    full = ["method=public_only", "method.num_samples=60", "eval=full", "eval.downstream.enabled=false", "eval.kernel.subsets=2"]
+    result = call(*full, "model.respacing=ddim2", "device=cpu")
+    assert result.code == 0, result.err
+    metrics = json.loads((here / "run" / "internal" / "metrics.json").read_text())
+    groups = {"frechet", "kernel", "precision", "recall", "density", "coverage", "class_score"}
+    assert groups <= {name.split("/")[0] for name in metrics}
+    assert f"{metrics['frechet/public_features_train_floor']:.1f} apart" in result.out
+    kept = {path.relative_to(here).parts[:3] for path in here.rglob("*.npz") if "release" not in path.parts}
+    assert kept == {("runs", "internal", "reference_statistics")}
+    assert len(list((here / "runs" / "internal" / "reference_statistics").iterdir())) == 3 + 10

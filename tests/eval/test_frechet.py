@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -106,8 +107,9 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 
 
 @pytest.mark.slow
-def test_fifty_thousand_images_in_inceptions_space_take_two_core_minutes_and_two_gib_at_most():
-    done = subprocess.run([sys.executable, "-c", MEASURE], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_fifty_thousand_images_in_inceptions_space_take_a_minute_of_one_core_and_two_gib_at_most():
+    command, one_thread = [sys.executable, "-c", MEASURE], {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, check=True)
     cpu_seconds, gib = json.loads(done.stdout)
-    assert cpu_seconds < 120
+    assert cpu_seconds < 60
     assert gib < 2
