@@ -37,6 +37,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print(f"Floor and ceiling: stored runs of the same evaluator ({stored['command']}).")
     if "frechet/public_features_train" in metrics:
         console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
+    if "frechet/public_features_train_floor" in metrics:
+        console.print(f"Two halves of them are {metrics['frechet/public_features_train_floor']:.1f} apart.")
     if not certificate["private"]:
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
     if "caution" in certificate:
@@ -82,7 +84,7 @@ def _epsilon(row: dict[str, Any]) -> str:
 
 
 def _distance(row: dict[str, Any]) -> str:
-    values = [value for name, value in row.items() if name.startswith("frechet/")]
+    values = [value for name, value in row.items() if name.startswith(("frechet/", "fid/"))]
     return f"{values[0]:.1f}" if values else "–"
 
 

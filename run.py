@@ -204,6 +204,7 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
         private_figures=config.eval.private_figures,
         checkpoints=folder.checkpoints,
         settings=config.model,
+        cache=config.eval.cache_folder,
     )
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}

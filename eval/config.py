@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from data.dataset import Dataset
+from errors import require
 from eval.discriminator import Discriminator
-from eval.distances import Frechet
+from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.downstream import Downstream
 from eval.evaluator import Evaluator
 from eval.intrinsic import IntrinsicDimension
@@ -18,12 +21,16 @@ from models.config import EmbeddingName, Model
 @dataclass(kw_only=True)
 class Evaluation:
     frechet: Frechet = field(default_factory=Frechet)
+    kernel: Kernel = field(default_factory=Kernel)
+    manifold: Manifold = field(default_factory=Manifold)
+    inception_score: InceptionScore = field(default_factory=InceptionScore)
     downstream: Downstream = field(default_factory=Downstream)
     discriminator: Discriminator = field(default_factory=Discriminator)
     membership: Membership = field(default_factory=Membership)
     intrinsic_dimension: IntrinsicDimension = field(default_factory=IntrinsicDimension)
     pictures: Pictures = field(default_factory=Pictures)
     private_figures: bool = False  # pictures that show private images, under internal/ and watermarked
+    cache: str | None = "runs/internal/reference_statistics"  # of real images, between runs; null: nothing is kept
 
     @property
     def evaluators(self) -> dict[str, Evaluator]:
@@ -33,6 +40,13 @@ class Evaluation:
     def embeddings(self) -> set[EmbeddingName]:
         return {name for evaluator in self.evaluators.values() for name in evaluator.embeddings()}
 
+    @property
+    def cache_folder(self) -> Path | None:
+        return None if self.cache is None else Path(self.cache)
+
     def check(self, dataset: Dataset, model: Model) -> None:
+        parts = Path(os.path.normpath(self.cache)).parts if self.cache is not None else ("internal",)
+        allowed = "null, or a folder under one that is named internal, not under release: it is of private images"
+        require("internal" in parts and "release" not in parts, "eval.cache", self.cache, allowed)
         for name, evaluator in self.evaluators.items():
             evaluator.check(f"eval.{name}", dataset, model)

@@ -5,20 +5,180 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.dataset import Dataset
+from errors import require
 from eval.evaluator import Cost, InFeatureSpace, Subject
-from eval.frechet import frechet_distance
-from models.config import Model
+from eval.frechet import Gaussian, fit_gaussian, gaussian_distance
+from eval.inception_score import inception_score
+from eval.kernel import kernel_distance
+from eval.manifold import coverage_of_balls
+from models.config import EmbeddingName, Model
+from models.features import Classifies
+from models.seeds import numpy_rng
+
+DOUBLE = 2  # what an operation in float64 takes, in those that a plan counts
 
 
 @dataclass(kw_only=True)
 class Frechet(InFeatureSpace):
-    """Fréchet distance to the real images of one split, in the space of the public feature extractor: not FID."""
+    """Fréchet distance to the real images of one split: `fid/train` in Inception's space, `frechet/pixels_train` in others.
+
+    Samples of another size than the real images were brought to it by `data.images.conform` (PIL's antialiased bicubic); FID's
+    network resizes to 299×299 itself, by pytorch-fid's bilinear without antialiasing. No other filter is used.
+
+    `…_n`: how many real images; a distance to fewer is larger. `…_floor`: between two halves of them. `…/class=NAME`: to the real
+    images of one class (DP-Diffusion, Fig. 11b), where there are two or more of it on both sides.
+    """
+
+    floor: bool = True
+    per_class: bool = False
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        super().check(key, dataset, model)
+        require(not self.per_class or len(dataset.classes) > 1, f"{key}.per_class", "true", "false, as there is one class")
 
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
-        return Cost(cost.flops + 30 * dim**3, cost.bytes + 5 * 8 * dim**2)
+        distances = 1 + self.floor + (len(dataset.classes) if self.per_class else 0)
+        covariances = (1 + self.per_class) * num_samples + (1 + self.floor + self.per_class) * self.num_real(dataset)
+        flops = DOUBLE * float(dim) ** 2 * covariances + 30 * float(dim) ** 3 * distances
+        return Cost(cost.flops + flops, cost.bytes + 6 * 8 * dim**2 + 2**26)
+
+    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        name, split = self.distance_name("frechet", in_inception="fid"), self.reference
+        samples = subject.features(self.embedding)
+        real = subject.gaussian(self.embedding, split)
+        yield name, gaussian_distance(fit_gaussian(samples), real)
+        yield f"{name}_n", float(real.count)
+        if self.floor:
+            a, b = (subject.gaussian(self.embedding, split, rows) for rows in subject.halves(split))
+            yield f"{name}_floor", gaussian_distance(a, b)
+        if self.per_class:
+            for label, found, there in _classes(subject, samples, self):
+                yield f"{name}/class={label}", gaussian_distance(found, there)
+
+
+def _classes(subject: Subject, samples: np.ndarray, frechet: Frechet) -> Iterator[tuple[str, Gaussian, Gaussian]]:
+    if subject.samples.num_classes < 2:
+        return  # samples without classes
+    for label, name in enumerate(subject.dataset.classes):
+        mine = np.flatnonzero(subject.samples.labels == label)
+        there = np.flatnonzero(subject.real(frechet.reference).labels == label)
+        if min(len(mine), len(there)) >= 2:
+            yield name, fit_gaussian(samples, mine), subject.gaussian(frechet.embedding, frechet.reference, there)
+
+
+@dataclass(kw_only=True)
+class Kernel(InFeatureSpace):
+    """Kernel distance to the real images of one split: KID, `kid/train`, in Inception's space, `kernel/pixels_train` in others.
+
+    `…_standard_error`; `…_n`: how many real images; `…_floor`: between two halves of them, 0 but for chance.
+    """
+
+    enabled: bool = False
+    subsets: int = 100
+    subset_size: int = 1000
+    floor: bool = True
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        super().check(key, dataset, model)
+        require(self.subsets >= 2, f"{key}.subsets", self.subsets, "2 or more")
+        require(self.subset_size >= 2, f"{key}.subset_size", self.subset_size, "2 or more")
+
+    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
+        size = min(self.subset_size, num_samples // 2, self.num_real(dataset) // 2)
+        kernels = 3 * (1 + self.floor) * self.subsets
+        return Cost(cost.flops + DOUBLE * 2.0 * dim * size**2 * kernels, cost.bytes + 8 * (4 * size * dim + 3 * size**2))
+
+    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        name = self.distance_name("kernel", in_inception="kid")
+        samples, real = subject.features(self.embedding), subject.features(self.embedding, self.reference)
+        pairs = {"": (samples, real)}
+        if self.floor:
+            a, b = subject.halves(self.reference)
+            pairs["_floor"] = real[a], real[b]
+        fewest = min(len(features) for pair in pairs.values() for features in pair)
+        allowed = f"false, as it needs 4 samples and 4 real images (in each half), and there are {fewest}"
+        require(fewest >= 4, "eval.kernel.enabled", "true", allowed)
+        for part, (a, b) in pairs.items():
+            rng = numpy_rng(subject.seed, f"eval/kernel{part}")
+            distance, error = kernel_distance(a, b, subsets=self.subsets, subset_size=self.subset_size, rng=rng)
+            yield f"{name}{part}", distance
+            yield f"{name}{part}_standard_error", error
+        yield f"{name}_n", float(len(real))
+
+
+@dataclass(kw_only=True)
+class Manifold(InFeatureSpace):
+    """Precision, recall, density and coverage: `precision/pixels_train`, …, each with `…_n`, the number of real images.
+
+    `…_ceiling`: what one half of the real images reaches against the other; few images in many dimensions do not reach 1.
+    """
+
+    enabled: bool = False
+    k: int = 5  # of Naeem et al.; Kynkäänniemi et al. take 3
+    ceiling: bool = True
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        super().check(key, dataset, model)
+        require(self.k >= 1, f"{key}.k", self.k, "1 or more")
+
+    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
+        n, m = float(num_samples), float(self.num_real(dataset))
+        pairs = n * n + m * m + n * m + self.ceiling * 3 * (m / 2) ** 2
+        return Cost(cost.flops + DOUBLE * 2 * dim * pairs, cost.bytes + 2**28)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         samples, real = subject.features(self.embedding), subject.features(self.embedding, self.reference)
-        yield f"frechet/{self.space}", frechet_distance(samples, real)
+        halves = [real[rows] for rows in subject.halves(self.reference)] if self.ceiling else []
+        fewest = min(len(features) for features in (samples, real, *halves))
+        allowed = f"below {fewest}, the least number of samples and real images (in each half)"
+        require(self.k < fewest, "eval.manifold.k", self.k, allowed)
+        found = coverage_of_balls(real, samples, self.k)
+        reached = coverage_of_balls(halves[0], halves[1], self.k) if self.ceiling else {}
+        for measure, value in found.items():
+            yield f"{measure}/{self.space}", value
+            yield f"{measure}/{self.space}_n", float(len(real))
+            if measure in reached:
+                yield f"{measure}/{self.space}_ceiling", reached[measure]
+
+
+@dataclass(kw_only=True)
+class InceptionScore(InFeatureSpace):
+    """`inception_score/mean` of the samples, by Inception's classes; `class_score/mean` by those of the public extractor.
+
+    `…/spread` over `splits` parts. `…/train`: what the real images of that split score; samples are compared to nothing.
+    """
+
+    enabled: bool = False
+    splits: int = 10
+
+    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+        allowed = "inception or public_features, which have classes"
+        classes = (EmbeddingName.inception, EmbeddingName.public_features)
+        require(self.embedding in classes, f"{key}.embedding", self.embedding, allowed)
+        super().check(key, dataset, model)
+        require(self.splits >= 1, f"{key}.splits", self.splits, "1 or more")
+
+    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+        return self.feature_cost(dataset, model, num_samples)
+
+    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+        group = "inception_score" if self.embedding is EmbeddingName.inception else "class_score"
+        network = subject.model.embeddings[self.embedding]
+        assert isinstance(network, Classifies)
+        scores = {}
+        for split in (None, self.reference):
+            features = subject.features(self.embedding, split)
+            require(
+                self.splits <= len(features), "eval.inception_score.splits", self.splits, f"to {len(features)}, one image each"
+            )
+            order = numpy_rng(subject.seed, "eval/inception_score").permutation(len(features))
+            scores[split] = inception_score(network.logits(features)[order], self.splits)
+        yield f"{group}/mean", scores[None][0]
+        yield f"{group}/spread", scores[None][1]
+        yield f"{group}/{self.reference.value}", scores[self.reference][0]

@@ -14,7 +14,10 @@ import torch
 from data.dataset import Dataset
 from data.samples import SampleSet
 from errors import require
+from eval.cache import content_key, kept_gaussian
+from eval.frechet import Gaussian, fit_gaussian
 from models.config import EmbeddingName, Model, PublicModel
+from models.seeds import numpy_rng
 
 
 class Reference(Enum):
@@ -38,6 +41,7 @@ class Subject:
     private_figures: bool = False  # whether pictures of private images may be drawn
     checkpoints: Path | None = None  # of the run, where it is known
     settings: Model | None = None  # of `model`, to build it anew where its generator may have been trained since
+    cache: Path | None = None  # under internal/: where statistics of real images are kept between runs
     _features: dict[tuple[EmbeddingName, Reference | None], np.ndarray] = field(default_factory=dict)
 
     @cached_property
@@ -71,6 +75,18 @@ class Subject:
             images = self.samples.images if split is None else self.real(split).images
             self._features[key] = self.model.embeddings[embedding].embed(images)
         return self._features[key]
+
+    def gaussian(self, embedding: EmbeddingName, split: Reference, rows: np.ndarray | None = None) -> Gaussian:
+        """Of the features of a split's real images, or of these rows of them. Kept: a second run needs no features."""
+        images = self.real(split).images
+        key = content_key(images if rows is None else images[rows], embedding.value, self.model.embeddings[embedding].identity)
+        return kept_gaussian(self.cache, key, lambda: fit_gaussian(self.features(embedding, split), rows))
+
+    def halves(self, split: Reference) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers of two disjoint halves of a split's real images: the same ones in every run, whatever its seed."""
+        order = numpy_rng(0, "eval/halves").permutation(len(self.real(split)))
+        middle = len(order) // 2
+        return np.sort(order[:middle]), np.sort(order[middle : 2 * middle])
 
 
 @dataclass
@@ -132,6 +148,12 @@ class InFeatureSpace(InEmbedding):
         if self.reference is Reference.private:
             return dataset.num_private
         return dataset.num_train if self.reference is Reference.train else dataset.num_test
+
+    def distance_name(self, elsewhere: str, in_inception: str) -> str:
+        """`fid/train`: a distance that has a name of its own in Inception's space; `frechet/pixels_train` in others."""
+        if self.embedding is EmbeddingName.inception:
+            return f"{in_inception}/{self.reference.value}"
+        return f"{elsewhere}/{self.space}"
 
     @property
     def space(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 
 from data.images import conform
 from errors import InputError, require
+from models.features import weights_digest
 from models.passes import embed_in_passes
 
 PASS_ROWS = 64  # always as many: rounding depends on it
@@ -26,6 +28,11 @@ class Network:
 
     dim: int
     device: torch.device
+    network: Any
+
+    @cached_property
+    def identity(self) -> str:
+        return weights_digest(self.network)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -52,7 +59,8 @@ class Inception(Network):
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             with patch.object(source, "load_state_dict_from_url", lambda *_, **__: state):
-                self.network: Any = source.InceptionV3([3]).to(device).eval()
+                self.network = source.InceptionV3([3]).to(device).eval()
+            self.classes = state["fc.weight"].float()  # [1008, 2048]
         except Exception as error:  # a foreign file may make anything of its reader
             lines = str(error).splitlines() or [type(error).__name__]
             raise InputError(f"model.inception={weights}: no weights of pytorch-fid ({lines[0]})") from error
@@ -60,6 +68,10 @@ class Inception(Network):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.network(x)[0].flatten(1)
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        """Of its 1,008 classes, without the last layer's bias, as the code of Salimans et al. has them: float32 [N, 1008]."""
+        return (torch.from_numpy(vectors) @ self.classes.T).numpy()
 
 
 class Clip(Network):

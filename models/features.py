@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,7 +18,30 @@ PASS_ROWS = 512
 class Embedding(Protocol):
     """Anything that turns uint8 images [N, H, W, C] into float32 vectors [N, D]."""
 
+    @property
+    def identity(self) -> str:
+        """Differs where the vectors may: what is kept of them is kept under this name."""
+        ...
+
     def embed(self, images: np.ndarray) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Classifies(Embedding, Protocol):
+    """An embedding whose vectors a last layer turns into classes."""
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        """float32 [N, D], as `embed` gives them, to float32 [N, classes]."""
+        ...
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of the names, shapes and values of its weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(np.ascontiguousarray(value.cpu().numpy()).data)
+    return digest.hexdigest()
 
 
 class PublicFeatures(nn.Module):
@@ -38,6 +62,15 @@ class PublicFeatures(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(x))
 
+    @property
+    def identity(self) -> str:
+        return weights_digest(self)
+
+    @torch.inference_mode()
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        """Of the public classes: float32 [N, dim] to [N, num_classes]."""
+        return self.head(torch.from_numpy(vectors).to(next(self.parameters()).device)).cpu().numpy()
+
     @torch.inference_mode()
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others."""
@@ -48,6 +81,8 @@ class PublicFeatures(nn.Module):
 
 class Pixels:
     """The images themselves, scaled to [0, 1] and flattened."""
+
+    identity = "pixels"
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, H·W·C]."""

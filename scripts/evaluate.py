@@ -59,8 +59,18 @@ def main(overrides: list[str]) -> None:
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     model = settings.model.build(settings.dataset, device, settings.seed)
-    subject = Subject(samples, settings.dataset, model, device, settings.seed, figures, settings.eval.private_figures)
-    subject.checkpoints, subject.settings = RunDir(Path(settings.release).parent).checkpoints, settings.model
+    subject = Subject(
+        samples,
+        settings.dataset,
+        model,
+        device,
+        settings.seed,
+        figures=figures,
+        private_figures=settings.eval.private_figures,
+        checkpoints=RunDir(Path(settings.release).parent).checkpoints,
+        settings=settings.model,
+        cache=settings.eval.cache_folder,
+    )
 
     # Run
     numbers, errors = judge(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)

@@ -75,6 +75,8 @@ class Cloud:
 class Plane:
     """An embedding: the two pixels."""
 
+    identity = "plane"
+
     def embed(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype(np.float32)
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from errors import InputError
+from models import embeddings
 from models.config import EmbeddingName, Embeddings
 from models.embeddings import Clip, Inception
+from models.features import Pixels, PublicFeatures
 from tests.command import typed
 
 CPU = torch.device("cpu")
@@ -49,6 +51,7 @@ def clip_folder(tmp_path_factory):
 def test_inception_features_are_those_of_pytorch_fid(inception_file, monkeypatch):
     import pytorch_fid.inception as source
 
+    monkeypatch.setattr(embeddings, "PASS_ROWS", 3)
     embedding = Inception(inception_file, CPU)
     vectors = embedding.embed(IMAGES)
     assert vectors.shape == (3, 2048)
@@ -57,6 +60,32 @@ def test_inception_features_are_those_of_pytorch_fid(inception_file, monkeypatch
     with torch.inference_mode():
         expected = source.InceptionV3([3]).eval()(x)[0].flatten(1).numpy()
     assert np.abs(vectors - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_inceptions_logits_are_its_last_layers_without_the_bias(inception_file, monkeypatch):
+    import pytorch_fid.inception as source
+
+    monkeypatch.setattr(embeddings, "PASS_ROWS", 3)
+    embedding = Inception(inception_file, CPU)
+    logits = embedding.logits(embedding.embed(IMAGES))
+    monkeypatch.setattr(source, "load_state_dict_from_url", lambda *_, **__: torch.load(inception_file, weights_only=True))
+    network = source.fid_inception_v3().eval()
+    network.fc.bias.data.zero_()
+    x = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.inference_mode():
+        expected = network(torch.nn.functional.interpolate(x, (299, 299), mode="bilinear", align_corners=False)).numpy()
+    assert logits.shape == (3, 1008)
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_an_identity_is_of_the_weights(clip_folder):
+    one, same = Clip(clip_folder, CPU), Clip(clip_folder, CPU)
+    with torch.no_grad():
+        other = PublicFeatures()
+        before = other.identity
+        next(other.parameters()).view(-1)[0] += 1e-3
+    assert one.identity == same.identity
+    assert len({one.identity, before, other.identity, Pixels().identity}) == 4
 
 
 def test_clip_vectors_do_not_depend_on_company_and_take_grey(clip_folder):

@@ -1,0 +1,203 @@
+"""The evaluators of distances: what they yield, under which names, beside which floor."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.samples import SampleSet
+from errors import InputError
+from eval.distances import Frechet, InceptionScore, Kernel, Manifold
+from eval.evaluator import Evaluator, Reference, Subject
+from eval.frechet import frechet_distance
+from models.config import EmbeddingName, PublicModel
+from tests.command import call, typed
+from tests.toy import Plane, Toy
+
+EVERY = [Frechet(), Kernel(subsets=5), Manifold(), InceptionScore()]
+
+
+class Counting(Plane):
+    """The two pixels, which are the logits of two classes too; how many images it was shown."""
+
+    shown = 0
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        self.shown += len(images)
+        return super().embed(images)
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors / 64
+
+
+@dataclass(kw_only=True)
+class Split(Toy):
+    held_out: SampleSet
+
+    def train(self) -> SampleSet:
+        return self.samples
+
+    def test(self) -> SampleSet:
+        return self.held_out
+
+
+def points(count: int, seed: int, classes: int = 2) -> SampleSet:
+    labels = np.arange(count) % classes
+    images = np.random.default_rng(seed).normal(80 + 60 * labels[:, None], 15, (count, 2)).round().clip(0, 255)
+    return SampleSet(images.astype(np.uint8).reshape(-1, 1, 2, 1), labels, classes)
+
+
+DATASET = Split(samples=points(200, 0), held_out=points(60, 1))
+VECTORS = {name: Plane().embed(split.images) for name, split in (("train", DATASET.samples), ("test", DATASET.held_out))}
+
+
+def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[Subject, Counting]:
+    embedding: Any = Counting()
+    model = PublicModel("plane", None, dict.fromkeys(EmbeddingName, embedding))  # type: ignore[arg-type]
+    return Subject(samples, DATASET, model, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
+
+
+def numbers(evaluator: Evaluator, samples: SampleSet, **settings: Any) -> dict[str, float]:
+    return dict(evaluator.evaluate(subject(samples, **settings)[0]))
+
+
+@pytest.mark.parametrize("reference", Reference)
+def test_the_number_of_real_images_is_that_of_the_split(reference):
+    count = {"train": 200, "test": 60}[reference.value]
+    for evaluator in EVERY[:3]:
+        found = numbers(replace(evaluator, reference=reference), points(80, 2))  # type: ignore[type-var]
+        assert {value for name, value in found.items() if name.endswith("_n")} == {count}
+
+
+def test_a_distance_has_its_name_in_inceptions_space_alone():
+    for name, elsewhere, in_inception in (("frechet", "frechet", "fid"), ("kernel", "kernel", "kid")):
+        evaluator = {"frechet": Frechet(), "kernel": Kernel(subsets=2)}[name]
+        for embedding in EmbeddingName:
+            first = next(iter(numbers(replace(evaluator, embedding=embedding), points(80, 2))))  # type: ignore[type-var]
+            expected = f"{in_inception}/train" if embedding.value == "inception" else f"{elsewhere}/{embedding.value}_train"
+            assert first == expected
+
+
+def test_the_score_has_its_name_with_inceptions_classes_alone():
+    assert "inception_score/mean" in numbers(InceptionScore(embedding=EmbeddingName.inception), points(80, 2))
+    assert numbers(InceptionScore(), points(80, 2)).keys() == {"class_score/mean", "class_score/spread", "class_score/train"}
+
+
+def test_the_halves_are_disjoint_and_the_same_in_every_run():
+    a, b = subject(points(8, 2))[0].halves(Reference.train)
+    assert sorted([*a, *b]) == list(range(200))
+    for seed in (0, 1):
+        again = subject(points(8, 3), seed=seed)[0].halves(Reference.train)
+        assert np.array_equal(again, [a, b])
+
+
+def test_the_floor_is_the_distance_between_the_halves_whatever_the_samples():
+    a, b = subject(points(8, 2))[0].halves(Reference.train)
+    expected = frechet_distance(VECTORS["train"][a], VECTORS["train"][b])
+    assert expected > 0
+    for seed in (2, 3):
+        found = numbers(Frechet(), points(80, seed), seed=seed)
+        assert found["frechet/public_features_train_floor"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_samples_as_good_as_real_images_are_near_the_floor_and_worse_ones_are_not():
+    good, bad = points(200, 2), points(200, 2)
+    bad.images = bad.images // 8
+    for evaluator, name in ((Frechet(), "frechet"), (Kernel(subsets=20), "kernel")):
+        near, far = numbers(evaluator, good), numbers(evaluator, bad)
+        floor = abs(near[f"{name}/public_features_train_floor"]) + near.get(f"{name}/public_features_train_standard_error", 0)
+        assert abs(near[f"{name}/public_features_train"]) < 5 * floor
+        assert far[f"{name}/public_features_train"] > 10 * floor
+    found = numbers(Manifold(), good)
+    for measure in ("precision", "recall", "density", "coverage"):
+        name = f"{measure}/public_features_train"
+        assert found[name] == pytest.approx(found[f"{name}_ceiling"], abs=0.15)
+        assert numbers(Manifold(), bad)[name] < 0.2
+
+
+def test_the_distance_of_a_class_is_that_of_its_images():
+    samples = points(80, 2)
+    found = numbers(Frechet(per_class=True), samples)
+    vectors = Plane().embed(samples.images)
+    for label, name in enumerate(DATASET.classes):
+        expected = frechet_distance(vectors[samples.labels == label], VECTORS["train"][DATASET.samples.labels == label])
+        assert found[f"frechet/public_features_train/class={name}"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_class_without_two_samples_and_samples_without_classes_have_no_distance_by_class():
+    one_left = points(80, 2)[np.r_[0:80:2, 1]]
+    named = [name for name in numbers(Frechet(per_class=True), one_left) if "class=" in name]
+    assert named == ["frechet/public_features_train/class=class 0"]
+    assert not [name for name in numbers(Frechet(per_class=True), points(80, 2, classes=1)) if "class=" in name]
+
+
+def test_a_second_run_reads_what_the_first_kept_and_looks_at_no_real_image(tmp_path):
+    evaluator, samples = Frechet(per_class=True), points(80, 2)
+    (first, shown), (second, shown_again) = subject(samples, tmp_path), subject(samples, tmp_path)
+    assert dict(evaluator.evaluate(first)) == dict(evaluator.evaluate(second)) == numbers(evaluator, samples)
+    assert (shown.shown, shown_again.shown) == (280, 80)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "count", "message"),
+    [
+        (Frechet(), 1, "2 or more images, not 1"),
+        (Kernel(), 3, r"^eval\.kernel\.enabled=true: .*4 .* are 3$"),
+        (Manifold(k=30, reference=Reference.test), 80, r"^eval\.manifold\.k=30: below 30"),
+        (Manifold(), 5, r"^eval\.manifold\.k=5: below 5"),
+        (InceptionScore(), 9, r"^eval\.inception_score\.splits=10: to 9"),
+    ],
+)
+def test_too_few_images_are_refused_in_one_line(evaluator, count, message):
+    with pytest.raises(ValueError, match=message):
+        numbers(evaluator, points(count, 2))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("frechet.embedding", "public_features"),
+        ("kernel.subsets", 1),
+        ("kernel.subset_size", 1),
+        ("manifold.k", 0),
+        ("inception_score.splits", 0),
+        ("inception_score.embedding", "pixels"),
+        ("inception_score.embedding", "clip"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_by_name(key, value):
+    others = ["method=public_only", "model.features=null", "eval.frechet.embedding=pixels"] if value == "public_features" else []
+    with pytest.raises(InputError, match=rf"^eval\.{key}={value}"):
+        typed("eval=full", *others, f"eval.{key}={value}")
+
+
+def test_the_full_evaluation_says_what_each_part_will_take_and_grows_with_the_samples():
+    config = typed("eval=full")
+    assert {"frechet", "kernel", "manifold", "inception_score"} <= config.eval.evaluators.keys()
+    for evaluator in config.eval.evaluators.values():
+        few, many = (evaluator.cost(config.dataset, config.model, count) for count in (100, 100_000))
+        assert few.flops > 0
+        assert few.bytes > 0
+        assert many.flops >= few.flops
+
+
+def test_the_default_evaluation_stays_what_it_was():
+    assert typed().eval.evaluators.keys() == {"frechet", "downstream"}
+
+
+def test_a_run_with_every_distance_keeps_what_is_of_real_images_under_internal(here):
+    full = ["method=public_only", "method.num_samples=60", "eval=full", "eval.downstream.enabled=false", "eval.kernel.subsets=2"]
+    result = call(*full, "model.respacing=ddim2", "device=cpu")
+    assert result.code == 0, result.err
+    metrics = json.loads((here / "run" / "internal" / "metrics.json").read_text())
+    groups = {"frechet", "kernel", "precision", "recall", "density", "coverage", "class_score"}
+    assert groups <= {name.split("/")[0] for name in metrics}
+    assert f"{metrics['frechet/public_features_train_floor']:.1f} apart" in result.out
+    kept = {path.relative_to(here).parts[:3] for path in here.rglob("*.npz") if "release" not in path.parts}
+    assert kept == {("runs", "internal", "reference_statistics")}
+    assert len(list((here / "runs" / "internal" / "reference_statistics").iterdir())) == 3 + 10
