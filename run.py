@@ -22,10 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import hydra
 import torch
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -37,11 +35,11 @@ from data.grid import save_grid
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from data.shards import open_release, save_release
-from errors import InputError, shown
 from eval.evaluator import Subject
 from eval.judge import judge
 from eval.watermark import save_private
 from method.base import Run
+from method.opening import difference, open_folder
 from method.plan import Plan
 from models.flops import flops_per_second
 from privacy.ledger import Ledger, certificate
@@ -61,7 +59,7 @@ def main(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = RunDir(Path(hydra_config.runtime.output_dir))
     sweeping = hydra_config.mode is RunMode.MULTIRUN
-    if sweeping and folder.finished and _difference(folder.config.read_text(), cfg) is None:
+    if sweeping and folder.finished and difference(folder.config.read_text(), cfg) is None:
         console.print(f"{folder.path}: finished before, kept", highlight=False, soft_wrap=True)
         return
     try:
@@ -94,7 +92,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:
-            open_folder(folder, cfg, config, plan, load)
+            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy)
         else:
             folder = RunDir(path)
     finally:
@@ -129,21 +127,6 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     if own is folder:
         evaluate(config, model, device, folder, tracker)
         tracker.finish()
-
-
-def open_folder(folder: RunDir, cfg: DictConfig, config: Config, plan: Plan, load: Callable[[], SampleSet]) -> None:
-    """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
-
-    A run that spends goes on with the private images that it started with: their digest is kept under internal/.
-    """
-    started_with = _computes_with(config)
-    if plan.spends:
-        started_with["private images (digest)"] = load().digest()
-    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: _difference(stored, cfg), started_with)
-    ledger = Ledger(folder.ledger, plan.spends, config.delta, config.privacy.accountant)
-    if ledger.spends and not folder.noise_key.exists() and config.privacy.noise_seed is None:
-        raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
-    NoiseSource.for_run(folder.noise_key, config.privacy.noise_seed)
 
 
 def release(
@@ -240,32 +223,6 @@ def evaluation_plan(config: Config) -> dict[str, dict[str, float]]:
         name: {"seconds": float(f"{cost.flops / rate:.2g}"), "memory_gib": float(f"{cost.bytes / 2**30:.2g}")}
         for name, cost in costs.items()
     }
-
-
-def _computes_with(config: Config) -> dict[str, str]:
-    """What rounding depends on: a resumed run that rounds otherwise would put the same noise on other votes."""
-    cuda = config.torch_device.type == "cuda"
-    processor = torch.cuda.get_device_name(config.torch_device) if cuda else f"CPU with {torch.backends.cpu.get_cpu_capability()}"
-    return {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
-
-
-def _difference(stored: str, cfg: DictConfig) -> str | None:
-    """The first key in which a stored configuration is another run than this one. Evaluation and tracking may differ."""
-    try:
-        before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
-    except (AttributeError, yaml.YAMLError):
-        return "its config.yaml is of another program"
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key) and key.split(".")[0] not in ("eval", "tracker", "device"):
-            return f"{key}: {shown(before.get(key))} before, {shown(now.get(key))} now"
-    return None
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def cli() -> int:

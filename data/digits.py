@@ -61,5 +61,8 @@ class Digits(Dataset):
     def public(self) -> SampleSet:
         return SampleSet(*printed(), num_classes=10)
 
+    def some_public(self) -> SampleSet:
+        return SampleSet(*printed(20_000), num_classes=10)
+
     def test(self) -> SampleSet:
         return self.kept(SampleSet(*handwritten("test"), num_classes=10))

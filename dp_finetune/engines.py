@@ -8,6 +8,7 @@ gradients kept apart; better for small K.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -15,10 +16,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dp_finetune.objective import Views, view_losses
+from dp_finetune.objective import ViewsLike
 from dp_finetune.per_example import per_example_gradients, unsupported_layers
 from errors import InputError
-from models.diffusion import activation_bytes
 from models.ema import trainable
 
 
@@ -36,18 +36,18 @@ class Engine:
         self.examples_per_pass = 1
         self.parameters: list[nn.Parameter] = list(trainable(unet).values())
 
-    def __call__(self, views: Views) -> None:
+    def __call__(self, views: ViewsLike) -> None:
         raise NotImplementedError
 
 
 class ViewsEngine(Engine):
     """One example at a time; more views than fit are accumulated over several passes."""
 
-    def __call__(self, views: Views) -> None:
+    def __call__(self, views: ViewsLike) -> None:
         assert views.examples == 1
         for start in range(0, views.augmult, self.views_per_pass):
             part = views.part(slice(start, start + self.views_per_pass))
-            (view_losses(self.unet, part, self.bfloat16).sum() / views.augmult).backward()
+            (part.losses(self.unet, self.bfloat16).sum() / views.augmult).backward()
         for p in self.parameters:
             p.grad_sample = torch.zeros_like(p)[None] if p.grad is None else p.grad[None]  # type: ignore[attr-defined]
             p.grad = None
@@ -62,9 +62,9 @@ class BatchedEngine(Engine):
             raise InputError(f"method.gradient_engine=batched: has no rule for {missing[0]}; use views")
         self.examples_per_pass = max(1, views_per_pass // augmult)
 
-    def __call__(self, views: Views) -> None:
+    def __call__(self, views: ViewsLike) -> None:
         with per_example_gradients(self.unet, views.examples):
-            (view_losses(self.unet, views, self.bfloat16).sum() / views.augmult).backward()
+            (views.losses(self.unet, self.bfloat16).sum() / views.augmult).backward()
         for p in self.parameters:
             if getattr(p, "grad_sample", None) is None:
                 p.grad_sample = p.new_zeros(views.examples, *p.shape)  # type: ignore[attr-defined]
@@ -81,25 +81,25 @@ def refuse_batch_norm(unet: nn.Module) -> None:
             raise InputError(f"model: layer {name} is {type(module).__name__}, which mixes examples; use GroupNorm")
 
 
-def choose(unet: Any, augmult: int, views_per_pass: int, bfloat16: bool = False) -> EngineName:
-    """The faster engine by a short timing on random images; `views` where the batched one has no rule for a layer."""
-    if unsupported_layers(unet):
+def choose(
+    network: nn.Module, some_views: Callable[[int], ViewsLike], augmult: int, views_per_pass: int, bfloat16: bool = False
+) -> EngineName:
+    """The faster engine by a short timing on `some_views(B)`; `views` where the batched one has no rule for a layer."""
+    if unsupported_layers(network):
         return EngineName.views
-    config, device = unet.config, next(unet.parameters()).device
+    device = next(network.parameters()).device
     seconds = {}
     examples = max(1, min(32, views_per_pass // augmult))
-    rows = examples * augmult
-    x = torch.randn(rows, config.in_channels, config.sample_size, config.sample_size, device=device)
-    t, y = torch.zeros(rows, dtype=torch.int64, device=device), torch.zeros(rows, dtype=torch.int64, device=device)
+    views = some_views(examples)
     for name, engine_class in ENGINES.items():
-        engine = engine_class(unet, views_per_pass, augmult, bfloat16)
+        engine = engine_class(network, views_per_pass, augmult, bfloat16)
         step = engine.examples_per_pass
         times = []
         for _ in range(3):
             started = time.perf_counter()
             for i in range(0, examples, step):
-                part = slice(i * augmult, min(i + step, examples) * augmult)
-                engine(Views(x[part], t[part], y[part], x[part], min(i + step, examples) - i))
+                last = min(i + step, examples)
+                engine(views.part(slice(i * augmult, last * augmult), last - i))
                 for p in engine.parameters:
                     p.grad_sample = None  # type: ignore[attr-defined]
             if device.type == "cuda":
@@ -109,6 +109,6 @@ def choose(unet: Any, augmult: int, views_per_pass: int, bfloat16: bool = False)
     return min(seconds, key=lambda name: seconds[name])
 
 
-def views_that_fit(unet: Any, gibibytes: float) -> int:
-    """How many views one pass may hold: activations kept for the backward pass, counted on one random image."""
-    return max(1, int(gibibytes * 2**30 / max(activation_bytes(unet), 1)))
+def views_that_fit(bytes_per_view: int, gibibytes: float) -> int:
+    """How many views one pass may hold."""
+    return max(1, int(gibibytes * 2**30 / max(bytes_per_view, 1)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,31 @@ import torch.nn.functional as F
 from data.augmentations import Augmentation, augmented
 from models.seeds import derive
 from models.timesteps import Interval, draw_timesteps
+
+
+class ViewsLike(Protocol):
+    """K views of each of B examples, flattened example by example into B·K rows, and their losses."""
+
+    examples: int  # B
+
+    @property
+    def augmult(self) -> int:
+        """K"""
+        ...
+
+    def part(self, rows: slice, examples: int = 1) -> ViewsLike: ...
+
+    def losses(self, network: Any, bfloat16: bool = False) -> torch.Tensor:
+        """float32 [B·K]; the network may compute in bfloat16."""
+        ...
+
+
+class DrawsViews(Protocol):
+    """What a training loop minimises."""
+
+    def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> ViewsLike:
+        """`x` float [B, C, H, W] in [-1, 1]; `examples` are the dataset's row numbers, which seed the views with the step."""
+        ...
 
 
 @dataclass
@@ -32,8 +57,11 @@ class Views:
     def augmult(self) -> int:
         return len(self.t) // self.examples
 
-    def part(self, rows: slice) -> Views:
-        return Views(self.x_t[rows], self.t[rows], self.labels[rows], self.noise[rows], 1)
+    def part(self, rows: slice, examples: int = 1) -> Views:
+        return Views(self.x_t[rows], self.t[rows], self.labels[rows], self.noise[rows], examples)
+
+    def losses(self, network: Any, bfloat16: bool = False) -> torch.Tensor:
+        return view_losses(network, self, bfloat16)
 
 
 @dataclass
@@ -73,6 +101,14 @@ class Objective:
             dropped = torch.rand(k, generator=rng, device=device) < self.label_dropout
             labels = torch.where(dropped, self.null_label, labels)
         return x_0, noise, t, labels
+
+
+def views_of_nothing(unet: Any, examples: int, augmult: int) -> Views:
+    """Random images in the shape of a U-Net, to time it on."""
+    config, device, rows = unet.config, next(unet.parameters()).device, examples * augmult
+    x = torch.randn(rows, config.in_channels, config.sample_size, config.sample_size, device=device)
+    zeros = torch.zeros(rows, dtype=torch.int64, device=device)
+    return Views(x, zeros, zeros, x, examples)
 
 
 def view_losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor:

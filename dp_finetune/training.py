@@ -19,7 +19,7 @@ import torch
 from data.images import to_network
 from data.private import PrivateDataset
 from dp_finetune.engines import Engine
-from dp_finetune.objective import Objective
+from dp_finetune.objective import DrawsViews
 from dp_finetune.optimizer import PrivateOptimizer
 from models.ema import EMA, trainable
 from privacy.mechanisms import SampledGaussian
@@ -34,7 +34,7 @@ CHECKPOINT_SECONDS = 30.0
 class Trainer:
     unet: Any
     engine: Engine
-    objective: Objective
+    objective: DrawsViews
     optimizer: PrivateOptimizer
     ema: EMA
     mechanism: SampledGaussian

@@ -55,7 +55,7 @@ class Subject:
     @cached_property
     def public(self) -> SampleSet:
         """Where the dataset has public images."""
-        return self.dataset.public()
+        return self.dataset.some_public()
 
     @cached_property
     def private(self) -> SampleSet:

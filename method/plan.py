@@ -20,6 +20,7 @@ class Plan:
     spends: list[Spend]
     noise_multiplier: float | None  # None: the method adds no noise
     epsilon: float  # of all spends together; at most the target
+    delta: float
 
     @classmethod
     def make(cls, method: Method, dataset: Dataset, privacy: Privacy) -> Plan:
@@ -36,7 +37,7 @@ class Plan:
                 allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
                 require(spent == 0 or spent < privacy.epsilon, "privacy.epsilon", privacy.epsilon, allowed)
             if not method.needs_noise:
-                return cls(fixed, None, spent)
+                return cls(fixed, None, spent, delta)
             sigma = privacy.noise_multiplier
             if sigma is None:
                 assert privacy.epsilon is not None
@@ -47,7 +48,7 @@ class Plan:
             epsilon = compose_epsilon(spends, delta, privacy.accountant)
             allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
             require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
-            return cls(spends, sigma, epsilon)
+            return cls(spends, sigma, epsilon, delta)
         except InputError:
             raise
         except ValueError as error:

@@ -123,7 +123,7 @@ def test_per_example_gradients_equal_a_float64_loop(adapter, engine, monkeypatch
     adapter.apply(unet)
     moved(unet)
     frozen = {name: p.clone() for name, p in unet.named_parameters() if not p.requires_grad}
-    monkeypatch.setattr("dp_finetune.engines.view_losses", _losses)
+    monkeypatch.setattr("dp_finetune.objective.view_losses", _losses)
     got = by_engine(engine(unet, 1000, AUGMULT), views)
     rows = []
     for i in range(views.examples):

@@ -8,8 +8,9 @@ from torch import nn
 
 import dp_finetune.per_example as per_example
 from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
-from dp_finetune.objective import Views
+from dp_finetune.objective import Views, views_of_nothing
 from errors import InputError
+from models.diffusion import activation_bytes
 from tests.toy import tiny_unet
 
 EXAMPLES, AUGMULT = 4, 3
@@ -72,7 +73,7 @@ def test_engines_equal_a_float64_loop(engine, views_per_pass, shift, channels_la
     if channels_last:
         unet = unet.to(memory_format=torch.channels_last)
         views.x_t = views.x_t.contiguous(memory_format=torch.channels_last)
-    monkeypatch.setattr("dp_finetune.engines.view_losses", _losses)
+    monkeypatch.setattr("dp_finetune.objective.view_losses", _losses)
     assert relative(by_engine(engine(unet, views_per_pass, AUGMULT), views), expected) < 1e-12
 
 
@@ -132,15 +133,15 @@ def test_a_layer_without_a_rule_is_refused_by_the_batched_engine_and_left_to_vie
     unet.extra = nn.ConvTranspose2d(1, 1, 3)
     with pytest.raises(InputError, match="extra"):
         BatchedEngine(unet, 1000, AUGMULT)
-    assert choose(unet, AUGMULT, 1000) is EngineName.views
+    assert choose(unet, lambda examples: views_of_nothing(unet, examples, AUGMULT), AUGMULT, 1000) is EngineName.views
 
 
 def test_auto_chooses_and_leaves_no_gradient_behind():
     unet = tiny_unet()
-    assert choose(unet, 2, 8) in (EngineName.views, EngineName.batched)
+    assert choose(unet, lambda examples: views_of_nothing(unet, examples, 2), 2, 8) in (EngineName.views, EngineName.batched)
     assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in unet.parameters())
 
 
 def test_more_memory_holds_more_views():
     unet = tiny_unet()
-    assert 1 <= views_that_fit(unet, 0.01) < views_that_fit(unet, 0.1)
+    assert 1 <= views_that_fit(activation_bytes(unet), 0.01) < views_that_fit(activation_bytes(unet), 0.1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dp_finetune import training
+from dp_finetune.objective import Objective
 from dp_finetune.training import poisson_batch
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
@@ -118,13 +118,13 @@ def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):
 
 def test_unconditional_training_uses_no_label(here, monkeypatch):
     seen = set()
-    views = training.Objective.views
+    views = Objective.views
 
     def spy(self, x, labels, *rest):
         seen.update(labels.tolist())
         return views(self, x, labels, *rest)
 
-    monkeypatch.setattr(training.Objective, "views", spy)
+    monkeypatch.setattr(Objective, "views", spy)
     assert call(*SEEDED, "method.conditional=false").code == 0
     assert seen == {0}
 

@@ -1,0 +1,62 @@
+"""Where a run starts or goes on: a run directory with its settings, its ledger and its noise key, and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import diffusers
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from data.samples import SampleSet
+from errors import InputError, shown
+from method.plan import Plan
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from tracking.run_dir import RunDir
+
+
+def open_folder(
+    folder: RunDir, cfg: DictConfig, plan: Plan, load: Callable[[], SampleSet], device: torch.device, privacy: Privacy
+) -> None:
+    """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
+
+    A run that spends goes on with the private images that it started with: their digest is kept under internal/.
+    """
+    started_with = _computes_with(device)
+    if plan.spends:
+        started_with["private images (digest)"] = load().digest()
+    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: difference(stored, cfg), started_with)
+    ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
+    if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
+        raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
+    NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
+
+
+def _computes_with(device: torch.device) -> dict[str, str]:
+    """What rounding depends on: a resumed run that rounds otherwise would put the same noise on other votes."""
+    cuda = device.type == "cuda"
+    processor = torch.cuda.get_device_name(device) if cuda else f"CPU with {torch.backends.cpu.get_cpu_capability()}"
+    return {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
+
+
+def difference(stored: str, cfg: DictConfig) -> str | None:
+    """The first key in which a stored configuration is another run than this one. Evaluation and tracking may differ."""
+    try:
+        before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
+    except (AttributeError, yaml.YAMLError):
+        return "its config.yaml is of another program"
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key) and key.split(".")[0] not in ("eval", "tracker", "device"):
+            return f"{key}: {shown(before.get(key))} before, {shown(now.get(key))} now"
+    return None
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,144 @@
+"""A classifier trained by DP-SGD on the private images themselves, which classifiers of synthetic images are compared with.
+
+    python -m scripts.dp_classifier                                            # the embedded digits; 2 minutes on 2 cores
+    python -m scripts.dp_classifier dataset=cifar10 privacy.epsilon=3 method.classifier=wrn16_4 out=runs/mine
+    python -m scripts.dp_classifier +dp_classifier=dpd_mnist                   # a row of a paper
+    python -m scripts.dp_classifier plan_only=true                             # what it would cost
+
+`out` is a run directory like any other: `release/` holds the classifier (`classifier.safetensors`, `classifier.json`) and its
+certificate, `internal/metrics.json` its accuracy on the real test images, read once, at the end. A killed training goes on with
+the same command.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
+
+from conf.help import run_script
+from conf.schema import added_keys_refused, check_device, register, torch_device
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from dp_finetune.classifier import DPClassifier
+from errors import require
+from method.base import Run
+from method.opening import open_folder
+from method.plan import Plan
+from models.classification import accuracy
+from privacy.config import Privacy
+from privacy.ledger import Ledger, certificate
+from privacy.noise import NoiseSource
+from tracking.run_dir import RunDir, write_json
+from tracking.tracker import TrackerConfig
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@dataclass(kw_only=True)
+class Classifying:
+    dataset: Dataset = MISSING
+    method: DPClassifier = field(default_factory=DPClassifier)
+    privacy: Privacy = MISSING
+    tracker: TrackerConfig = MISSING
+    out: str = "runs/dp_classifier"
+    seed: int = 0
+    device: str = "auto"
+    plan_only: bool = False
+
+
+def main(overrides: list[str]) -> None:
+    # Setup
+    cfg = _composed(overrides)
+    settings: Any = OmegaConf.to_object(cfg)
+    _check(settings)
+    data, method, privacy, device = settings.dataset, settings.method, settings.privacy, torch_device(settings.device)
+    plan = Plan.make(method, data, privacy)
+    if settings.plan_only:
+        events = [spend.to_dict() for spend in plan.spends]
+        budget = {"epsilon": plan.epsilon, "delta": plan.delta, "noise_multiplier": plan.noise_multiplier, "events": events}
+        print(json.dumps({"dataset": data.facts(), "privacy": budget}, indent=2))
+        return
+    data.prepare()
+    load, folder = functools.cache(data.private), RunDir(Path(settings.out))
+    open_folder(folder, cfg, plan, load, device, privacy)
+    ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
+
+    # Run
+    run = Run(
+        dataset=data,
+        privacy=privacy,
+        noise=NoiseSource.for_run(folder.noise_key, privacy.noise_seed),
+        noise_multiplier=plan.noise_multiplier,
+        seed=settings.seed,
+        tracker=settings.tracker.build(folder.path, OmegaConf.to_container(cfg, resolve=True)),
+        checkpoints=folder.checkpoints,
+        figures=folder.figures,
+    )
+    if folder.published is None:
+        private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
+        _release(method.train(private, run, device), settings, ledger, folder)
+    assert folder.published is not None
+    network = method.recipe.network(data.shape[2], len(data.classes))
+    network.load_state_dict(load_file(folder.published / "classifier.safetensors"))
+
+    # Report
+    reached = accuracy(network, data.test(), device)
+    run.tracker.log({"dp_classifier/accuracy": reached}, internal=True)
+    document = json.loads((folder.published / "privacy.json").read_text())
+    budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
+    write_json(folder.metrics, {**budget, "dp_classifier/accuracy": reached})
+    spent = f"ε = {document['epsilon']:.4g}, δ = {document['delta']:g}"
+    print(f"{method.classifier.title} by DP-SGD at {spent}: {reached:.1%} on {len(data.test())} real test images")
+    print(f"{folder.published}: {'may be shared' if document['private'] else document['reason']}")
+
+
+def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir) -> None:
+    data = settings.dataset
+    assumptions = [f"number of private images: {data.num_private}", f"class names: {', '.join(data.classes)}"]
+    origin = {"method": settings.method.name, "dataset": data.name}
+    document = certificate(
+        ledger, size=data.num_private, noise_seed=settings.privacy.noise_seed, assumptions=assumptions, provenance=origin
+    )
+
+    def write(target: Path) -> None:
+        save_file(
+            {name: p.detach().cpu().contiguous() for name, p in network.state_dict().items()}, target / "classifier.safetensors"
+        )
+        kind = {"classifier": settings.method.classifier.value, "norm": "group", "shape": data.shape, "classes": data.classes}
+        write_json(target / "classifier.json", kind)
+        write_json(target / "privacy.json", document)
+
+    folder.publish(write, private=document["private"])
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    register()
+    ConfigStore.instance().store(name="dp_classifier_schema", node=Classifying)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        return compose("dp_classifier", overrides)
+
+
+def _check(settings: Classifying) -> None:
+    added_keys_refused(settings)
+    check_device(settings.device)
+    require(0 <= settings.seed < 2**63, "seed", settings.seed, "0 to 2^63 - 1")
+    settings.privacy.check()
+    settings.dataset.check()
+    settings.tracker.check()
+    settings.method.check_classifier(settings.dataset, settings.privacy)
+
+
+if __name__ == "__main__":
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(__doc__)
+        sys.exit(0)
+    run_script(main)

@@ -1,0 +1,132 @@
+"""DP-SGD on the private images themselves: spent, certified, resumed, and judged once."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dp_finetune.training
+from data.digits import Digits
+from data.samples import SampleSet
+from dp_finetune.classifier import Classification, LabelledViews
+from dp_finetune.engines import BatchedEngine, ViewsEngine
+from errors import InputError
+from models.classification import Recipe
+from models.classifiers import ClassifierName, Norm
+from privacy.accounting import compose_epsilon
+from privacy.mechanisms import SampledGaussian, Spend
+from scripts import dp_classifier
+from tests.command import bytes_of, published
+from tracking.run_dir import RunDir
+
+FAST = ["method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched", "device=cpu"]
+FAST += ["privacy.epsilon=null", "privacy.noise_multiplier=3", "privacy.noise_seed=1"]
+
+
+def train(folder: Path, *overrides: str) -> Path:
+    dp_classifier.main([*FAST, *overrides, f"out={folder}"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    return train(tmp_path_factory.mktemp("dp_classifier") / "run")
+
+
+def test_the_certificate_is_the_composition_of_the_ledger(trained):
+    document = json.loads((published(trained) / "privacy.json").read_text())
+    spent = [Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 3)]
+    assert document["epsilon"] == compose_epsilon(spent, document["delta"])
+    assert document["private"] is False  # its noise is known
+    assert RunDir(trained).published == RunDir(trained).withheld
+    assert 0 <= json.loads(RunDir(trained).metrics.read_text())["dp_classifier/accuracy"] <= 1
+
+
+def test_a_training_that_was_cut_off_goes_on_to_the_same_classifier(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(dp_finetune.training, "CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        original = dp_finetune.training.Trainer._finish_step
+
+        def dies(self, purpose):
+            if purpose.endswith("=3"):
+                raise KeyboardInterrupt
+            original(self, purpose)
+
+        patch.setattr(dp_finetune.training.Trainer, "_finish_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run")
+    train(tmp_path / "run")
+    assert bytes_of(published(tmp_path / "run")) == bytes_of(published(trained))
+
+
+def test_other_test_images_change_the_number_alone(trained, tmp_path, monkeypatch):
+    original = Digits.test
+    monkeypatch.setattr(Digits, "test", lambda self: SampleSet(255 - original(self).images, original(self).labels, 10))
+    train(tmp_path / "run")
+    assert bytes_of(published(tmp_path / "run")) == bytes_of(published(trained))
+
+
+def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("data.digits.handwritten", lambda split: pytest.fail("images were opened"))
+    train(tmp_path / "run", "plan_only=true")
+    document = json.loads(capsys.readouterr().out)
+    assert document["privacy"]["events"][0]["count"] == 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.batch_size=5000", "method.batch_size=5000: 1 to the 1437"),
+        ("method.momentum=0.9", "method.momentum=0.9: 0, as method.optimizer=adam"),
+        ("method.num_samples=10", "method.num_samples=10: 0"),
+        ("dataset.keep_classes=['3']", "one of at least 2 classes"),
+    ],
+)
+def test_what_cannot_run_is_refused(override, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train(tmp_path / "run", override)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_published_preset_spends_its_published_budget():
+    settings = dp_classifier._composed(["+dp_classifier=dpd_mnist"])
+    method, privacy = settings.method, settings.privacy
+    rate = method.batch_size / 60_000
+    spent = compose_epsilon([Spend("dp_sgd", SampledGaussian(privacy.noise_multiplier, rate), method.steps)], privacy.delta)
+    assert 9.9 < spent <= 10
+
+
+@pytest.mark.parametrize("classifier", [ClassifierName.cnn, ClassifierName.wrn16_4])
+def test_both_engines_find_the_gradient_of_each_example(classifier):
+    torch.manual_seed(0)
+    network: Any = Recipe(classifier=classifier, norm=Norm.group).network(1, 4).double().eval()
+    x, labels = torch.randn(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 3, 1])
+    views = Classification(2, [], seed=0).views(x, labels, [5, 6, 7], step=1)
+    assert (views.augmult, views.labels.tolist()) == (2, [0, 0, 3, 3, 1, 1])
+    BatchedEngine(network, 6, 2)(Double(views.x, views.labels, 3))
+    batched = [p.grad_sample.clone() for p in network.parameters()]
+    for example in range(3):
+        ViewsEngine(network, 2, 2)(Double(views.x[2 * example : 2 * example + 2], views.labels[2 * example : 2 * example + 2], 1))
+        for p, every in zip(network.parameters(), batched, strict=True):
+            assert torch.allclose(p.grad_sample[0], every[example], rtol=1e-9, atol=1e-12)
+
+
+class Double(LabelledViews):
+    """Losses in float64, to compare to the last digits."""
+
+    def part(self, rows: slice, examples: int = 1) -> Double:
+        return Double(self.x[rows], self.labels[rows], examples)
+
+    def losses(self, network, bfloat16: bool = False) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(network(self.x), self.labels, reduction="none")
+
+
+def test_a_confident_wrong_answer_is_a_large_loss_and_chance_is_log_classes():
+    views = LabelledViews(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), 2)
+    assert views.losses(lambda x: torch.zeros(len(x), 5)).tolist() == pytest.approx([math.log(5)] * 2)
