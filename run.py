@@ -19,6 +19,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,11 @@ from eval.judge import judge
 from eval.watermark import save_private
 from method.base import Run
 from method.opening import difference, open_folder
-from method.plan import Plan
+from method.plan import SELECTION, Plan
+from models.config import PublicModel
 from models.flops import flops_per_second
 from privacy.ledger import Ledger, certificate
+from privacy.mechanisms import Selection
 from privacy.noise import NoiseSource
 from report import print_report
 from tracking import ranks
@@ -122,7 +125,12 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         model.generator.kept = own.checkpoints
         samples = config.method.run(private, model, run)
         if own is folder:
-            release(samples, config, ledger, folder, run.save_model, seconds=time.time() - started)
+            selected = None
+            if (share := config.privacy.selection_epsilon) is not None:
+                images = private.spend(SELECTION, Selection(share))
+                subject = subject_of(samples, config, model, device, folder)
+                selected = config.eval.downstream.select(subject, images, run.noise.stream(SELECTION), share)
+            release(samples, selected, config, ledger, folder, run.save_model, seconds=time.time() - started)
     ranks.stop()
     if own is folder:
         evaluate(config, model, device, folder, tracker)
@@ -131,6 +139,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
 
 def release(
     samples: SampleSet,
+    selected: dict[str, Any] | None,
     config: Config,
     ledger: Ledger,
     folder: RunDir,
@@ -154,6 +163,7 @@ def release(
             "epsilon_target": config.privacy.epsilon,
             **origin,
             "num_samples": len(samples),
+            **({"selected": selected} if selected else {}),
             "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
         },
     )
@@ -171,13 +181,8 @@ def release(
     folder.publish(write, private=document["private"])
 
 
-def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, tracker: Tracker) -> None:
-    """Diagnostics on real data: after the release, into internal/, never fed back. The last file written is metrics.json."""
-    published = folder.published
-    assert published is not None
-    document = json.loads((published / "privacy.json").read_text())
-    samples = open_release(published, config.dataset)
-    subject = Subject(
+def subject_of(samples: SampleSet, config: Config, model: PublicModel, device: torch.device, folder: RunDir) -> Subject:
+    return Subject(
         samples,
         config.dataset,
         model,
@@ -189,6 +194,17 @@ def evaluate(config: Config, model: Any, device: torch.device, folder: RunDir, t
         settings=config.model,
         cache=config.eval.cache_folder,
     )
+
+
+def evaluate(config: Config, model: PublicModel, device: torch.device, folder: RunDir, tracker: Tracker) -> None:
+    """Diagnostics on real data: after the release, into internal/, never fed back. The last file written is metrics.json."""
+    published = folder.published
+    assert published is not None
+    document = json.loads((published / "privacy.json").read_text())
+    samples = open_release(published, config.dataset)
+    subject = subject_of(samples, config, model, device, folder)
+    if selected := document.get("selected"):
+        config.eval.downstream = replace(config.eval.downstream, **selected, choose_from=[], choose_steps=[])
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
     started = time.time()

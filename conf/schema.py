@@ -86,6 +86,10 @@ class Config:
         self.method.check(self.dataset, self.model, self.privacy)
         self.eval.check(self.dataset, self.model)
         self.tracker.check()
+        share, downstream = self.privacy.selection_epsilon, self.eval.downstream
+        choosing = downstream.enabled and len(downstream.candidates) > 1
+        allowed = "null, as eval.downstream has nothing to choose from: see eval.downstream.choose_from"
+        require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
 
     @property
     def delta(self) -> float:

@@ -6,17 +6,24 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
+import torch
 
 from data.dataset import Dataset, subset
+from data.images import to_network
 from data.samples import SampleSet
 from errors import require
 from eval.evaluator import Cost, Evaluator, Subject
 from models.classification import Recipe, accuracy, logits, right, train
 from models.classifiers import Classifier
 from models.config import Model
+from models.passes import embed_in_passes
+from privacy.noise import NoiseStream
 from tracking.progress import Advance, progress
+
+PASS_ROWS = 512
 
 
 @dataclass(kw_only=True)
@@ -85,12 +92,7 @@ class Downstream(Recipe, Evaluator):
 
     def _train(self, subject: Subject, advance: Advance) -> tuple[Recipe, float | None, dict[int | None, list[Classifier]]]:
         """The recipe, its accuracy on held out samples where it was chosen, and the classifiers for each number of samples."""
-        samples, fit = subject.samples, functools.partial(train, device=subject.device, advance=advance)
-        start = None
-        if self.pretrain_steps:
-            recipe = replace(self, steps=self.pretrain_steps)
-            start = fit(subject.public, recipe, seed=subject.seed, stream="eval/public")
-        fit = functools.partial(fit, start=start)
+        samples, fit = subject.samples, self._fit(subject, advance)
         choosing = bool(self.choose_from or self.choose_steps)
         chosen, on_holdout = self._choose(subject, fit) if choosing else (self, None)
         trained: dict[int | None, list[Classifier]] = {}
@@ -98,6 +100,29 @@ class Downstream(Recipe, Evaluator):
             part = samples if size is None else samples[subset(samples.labels, size, stratified=True)]
             trained[size] = [fit(part, chosen, seed=subject.seed + i).cpu() for i in range(self.trainings)]
         return chosen, on_holdout, trained
+
+    def _fit(self, subject: Subject, advance: Advance) -> Callable[..., Classifier]:
+        fit = functools.partial(train, device=subject.device, advance=advance)
+        if not self.pretrain_steps:
+            return fit
+        recipe = replace(self, steps=self.pretrain_steps)
+        return functools.partial(fit, start=fit(subject.public, recipe, seed=subject.seed, stream="eval/public"))
+
+    def select(self, subject: Subject, private: SampleSet, noise: NoiseStream, epsilon: float) -> dict[str, Any]:
+        """The `learning_rate` and `steps` that permute-and-flip takes, by how many private images each candidate has right.
+
+        epsilon-DP: an image adds at most 1 to each count, and goes through a network in passes where it moves no other's answer.
+        """
+        with progress("choosing on private images", sum(recipe.steps for recipe in self.candidates)) as advance:
+            fit = self._fit(subject, advance)
+            networks = [fit(subject.samples, recipe, seed=subject.seed) for recipe in self.candidates]
+        counts = []
+        for network in networks:
+            answer = functools.partial(_answer, network, subject.device)
+            scores = embed_in_passes(private.images, PASS_ROWS, subject.samples.num_classes, answer)
+            counts.append(int((scores.argmax(1) == private.labels).sum()))
+        chosen = self.candidates[noise.permute_and_flip(counts, epsilon)]
+        return {"learning_rate": chosen.learning_rate, "steps": chosen.steps}
 
     def _choose(self, subject: Subject, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
         """The candidate that is best on held out samples, the first of equals. Samples alone are looked at."""
@@ -113,6 +138,11 @@ class Downstream(Recipe, Evaluator):
         tried = sum(steps) if self.choose_from or self.choose_steps else 0
         final = max(steps) if longest else steps[0]
         return self.pretrain_steps + tried + self.trainings * (1 + len(self.sizes)) * final
+
+
+@torch.inference_mode()
+def _answer(network: Classifier, device: torch.device, images: np.ndarray) -> torch.Tensor:
+    return network.to(device).eval()(to_network(images, device))
 
 
 def split(samples: SampleSet, holdout: float) -> tuple[SampleSet, SampleSet]:

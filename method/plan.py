@@ -12,7 +12,9 @@ from method.base import Method
 from models.config import Model
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy
-from privacy.mechanisms import Spend
+from privacy.mechanisms import Selection, Spend
+
+SELECTION = "selection"  # of a classifier, on private images: the purpose of its spend
 
 
 @dataclass
@@ -26,12 +28,14 @@ class Plan:
     def make(cls, method: Method, dataset: Dataset, privacy: Privacy) -> Plan:
         """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier."""
         delta = privacy.delta_for(dataset.num_private)
+
+        def every(noise_multiplier: float) -> list[Spend]:
+            share = privacy.selection_epsilon
+            selection = [] if share is None else [Spend(SELECTION, Selection(share))]
+            return [*method.spends(noise_multiplier, dataset, privacy), *selection]
+
         try:
-            fixed = [
-                spend
-                for spend in method.spends(1.0, dataset, privacy)
-                if not method.needs_noise or spend.purpose == "class_counts"
-            ]
+            fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in ("class_counts", SELECTION)]
             spent = compose_epsilon(fixed, delta, privacy.accountant)
             if privacy.epsilon is not None and math.isfinite(spent):
                 allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
@@ -41,10 +45,8 @@ class Plan:
             sigma = privacy.noise_multiplier
             if sigma is None:
                 assert privacy.epsilon is not None
-                sigma = calibrate(
-                    lambda sigma: method.spends(sigma, dataset, privacy), privacy.epsilon, delta, privacy.accountant
-                )
-            spends = method.spends(sigma, dataset, privacy)
+                sigma = calibrate(every, privacy.epsilon, delta, privacy.accountant)
+            spends = every(sigma)
             epsilon = compose_epsilon(spends, delta, privacy.accountant)
             allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
             require(math.isfinite(epsilon), "privacy.delta", delta, allowed)

@@ -23,6 +23,7 @@ from privacy.mechanisms import (
     Mechanism,
     NonPrivate,
     SampledGaussian,
+    Selection,
     Spend,
 )
 
@@ -85,6 +86,7 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
         inverse_variance = sum(spend.count / spend.mechanism.noise_multiplier**2 for spend in spends)  # type: ignore[attr-defined]
         return gaussian_epsilon(inverse_variance**-0.5, delta)
     from dp_accounting.pld import privacy_loss_distribution as pld
+    from dp_accounting.pld.common import DifferentialPrivacyParameters
 
     def one(mechanism: Mechanism, interval: float) -> pld.PrivacyLossDistribution:
         match mechanism:
@@ -96,6 +98,9 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
                 return pld.from_discrete_gaussian_mechanism(sigma, sensitivity=1, value_discretization_interval=interval)
             case DiscreteLaplace(eps):
                 return pld.from_discrete_laplace_mechanism(eps, sensitivity=1, value_discretization_interval=interval)
+            case Selection(eps):  # whatever is eps-DP: randomised response is the worst of it
+                pure = DifferentialPrivacyParameters(eps, 0.0)
+                return pld.from_privacy_parameters(pure, value_discretization_interval=interval)
         raise ValueError(f"privacy.accountant=pld has no curve for {mechanism}")
 
     def epsilon(interval: float) -> float:
@@ -126,7 +131,7 @@ def _rdp(spends: Sequence[Spend], delta: float) -> float:
                 return np.asarray(compute_rdp(q=1.0, noise_multiplier=sigma, steps=1, orders=orders))
             case SampledGaussian(sigma, q):
                 return np.asarray(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=orders))
-            case DiscreteLaplace(eps):  # pure eps-DP: Bun & Steinke (2016), Prop. 3.3, and never above eps
+            case DiscreteLaplace(eps) | Selection(eps):  # pure eps-DP: Bun & Steinke (2016), Prop. 3.3, and never above eps
                 return np.minimum(np.asarray(orders) * eps**2 / 2, eps)
         raise ValueError(f"privacy.accountant=rdp has no curve for {mechanism}")
 

@@ -19,6 +19,9 @@ class Privacy:
     accountant: Accountant = Accountant.pld
     noise_seed: int | None = None  # None: from the operating system's entropy. A number voids the guarantee.
     class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
+    selection_epsilon: float | None = (
+        None  # set: eval.downstream chooses on the private images, not on held out samples, for this
+    )
 
     def check(self) -> None:
         both = f"{shown(self.epsilon)}, privacy.noise_multiplier={shown(self.noise_multiplier)}"
@@ -29,8 +32,9 @@ class Privacy:
         require(sigma is None or 0 < sigma < 1e6, "privacy.noise_multiplier", sigma, "a finite number above 0")
         inside = self.delta is None or 0 < self.delta < 1
         require(inside, "privacy.delta", self.delta, "between 0 and 1, both excluded, or null")
-        share = self.class_counts_epsilon
-        require(share is None or 1e-6 <= share < 1e6, "privacy.class_counts_epsilon", share, "1e-6 or more, finite, or null")
+        for key in ("class_counts_epsilon", "selection_epsilon"):
+            share = getattr(self, key)
+            require(share is None or 1e-6 <= share < 1e6, f"privacy.{key}", share, "1e-6 or more, finite, or null")
 
     def delta_for(self, num_private: int) -> float:
         """The δ that is stated, or 1 / (2 N) rounded down to two digits: at δ = 1/N publishing one image outright is allowed."""

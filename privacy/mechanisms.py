@@ -54,6 +54,13 @@ class DiscreteLaplace(Mechanism):
 
 
 @dataclass(frozen=True)
+class Selection(Mechanism):
+    """A choice between candidates by permute-and-flip (McKenna & Sheldon 2020): one example moves no score by more than 1."""
+
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class DeclaredPublic(Mechanism):
     """An exact statistic that the user declares to be public knowledge: nothing is spent, but the certificate says so."""
 
@@ -68,6 +75,7 @@ _KINDS: dict[type[Mechanism], str] = {
     DiscreteGaussian: "discrete_gaussian",
     SampledGaussian: "sampled_gaussian",
     DiscreteLaplace: "discrete_laplace",
+    Selection: "permute_and_flip",
     DeclaredPublic: "declared_public",
     NonPrivate: "non_private",
 }

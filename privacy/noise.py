@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -96,6 +97,18 @@ class NoiseStream:
         """int64 [size] with P(x) ∝ exp(-|x| epsilon), exactly: Canonne, Kamath & Steinke (2020), Alg. 2."""
         s, t = Fraction(epsilon).as_integer_ratio()
         return np.array([self._discrete_laplace(t, s) for _ in range(size)], dtype=np.int64)
+
+    def permute_and_flip(self, scores: Sequence[int], epsilon: float) -> int:
+        """The index of a high score, eps-DP where one example moves no score by more than 1: McKenna & Sheldon (2020), Alg. 1.
+
+        In random order, the first is taken whose coin of probability exp((score - best) epsilon / 2) says so; exactly.
+        """
+        s, t = Fraction(epsilon).as_integer_ratio()
+        order, best = list(range(len(scores))), max(scores)
+        while True:
+            i = order.pop(self.below(len(order)))
+            if self._bernoulli_exp((best - int(scores[i])) * s, 2 * t):
+                return i
 
     def _discrete_laplace(self, t: int, s: int) -> int:
         """P(x) ∝ exp(-|x| s / t)."""

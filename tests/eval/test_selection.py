@@ -1,0 +1,82 @@
+"""Choosing a classifier on private images: only for a price, which is in the plan, the ledger and the certificate."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+
+import pytest
+
+from privacy.accounting import Accountant, compose_epsilon
+from privacy.mechanisms import DiscreteGaussian, Selection, Spend
+from privacy.noise import NoiseSource
+from tests.command import call, ledger, published, released
+
+CHOOSE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.choose_from=[0.1,0.001]"]
+CHOOSE += ["eval.downstream.classifier=cnn", "eval.frechet.enabled=false", "device=cpu"]
+CHOOSE += ["privacy.epsilon=null", "privacy.noise_multiplier=20"]
+
+
+def test_a_choice_on_private_images_is_spent_for_and_told(here):
+    result = call(*CHOOSE, "privacy.selection_epsilon=0.5")
+    folder = released(result, here)
+    document = json.loads((folder / "privacy.json").read_text())
+    assert ledger(here / "run")[-1] == "selection"
+    spent = [Spend("pe.votes", DiscreteGaussian(20.0), 2), Spend("selection", Selection(0.5))]
+    assert document["epsilon"] == pytest.approx(compose_epsilon(spent, document["delta"]), rel=1e-9)
+    assert document["epsilon"] > compose_epsilon(spent[:1], document["delta"])
+    assert document["selected"]["learning_rate"] in (0.1, 0.001)
+    metrics = json.loads((here / "run" / "internal" / "metrics.json").read_text())
+    assert "cnn/accuracy" in metrics
+    assert "cnn/chosen_learning_rate" not in metrics  # nothing is left to choose
+
+
+def test_without_a_price_the_private_images_choose_nothing(here):
+    folder = released(call(*CHOOSE), here)
+    assert "selected" not in json.loads((folder / "privacy.json").read_text())
+    assert "selection" not in ledger(here / "run")
+    assert published(here / "run") == folder
+
+
+def test_a_price_for_no_choice_is_refused(here):
+    result = call("privacy.selection_epsilon=0.5")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "privacy.selection_epsilon=0.5: null, as eval.downstream has nothing to choose from" in result.err
+
+
+def test_a_choice_dearer_than_the_budget_is_refused(here):
+    result = call(*CHOOSE[:-2], "privacy.epsilon=1", "privacy.selection_epsilon=2", "privacy.accountant=rdp")
+    assert result.code == 2
+    assert "selection cost already" in result.err
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
+def test_alone_it_costs_its_epsilon(epsilon):
+    spent = compose_epsilon([Spend("selection", Selection(epsilon))], 1e-9)
+    assert spent == pytest.approx(epsilon, rel=1e-3)
+    assert compose_epsilon([Spend("selection", Selection(epsilon))], 1e-9, Accountant.rdp) <= 1.001 * epsilon
+
+
+def test_permute_and_flip_takes_candidates_with_its_probabilities():
+    """Two candidates: the better one always flips heads, so it loses only where it comes second and the other flips heads."""
+    epsilon, gap, draws = 1.0, 2, 4000
+    taken = Counter(NoiseSource(bytes(32)).stream(str(i)).permute_and_flip([5, 5 - gap], epsilon) for i in range(draws))
+    expected = math.exp(-epsilon * gap / 2) / 2
+    assert taken[1] / draws == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / draws))
+
+
+def test_neighbouring_scores_are_chosen_alike():
+    """By exact enumeration of both orders, no ratio exceeds e^epsilon when one example moves every score by up to 1."""
+    epsilon = 0.7
+
+    def probabilities(a: int, b: int) -> tuple[float, float]:
+        p, q = (math.exp(epsilon * (score - max(a, b)) / 2) for score in (a, b))
+        first_a = p + (1 - p) * q  # some coin must come up heads: the better one's always does
+        assert first_a == pytest.approx(1.0)
+        return (p + (1 - q) * p) / 2, (q + (1 - p) * q) / 2
+
+    for a, b in ((5, 5), (5, 3), (3, 5), (9, 0)):
+        for more_a, more_b in ((1, 0), (0, 1), (1, 1)):
+            for before, after in zip(probabilities(a, b), probabilities(a + more_a, b + more_b), strict=True):
+                assert abs(math.log(after / before)) <= epsilon + 1e-12
