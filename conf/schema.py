@@ -26,6 +26,7 @@ from models.callable import CallableModel
 from models.config import Model
 from models.improved import ImprovedDiffusion
 from models.pipeline import Diffusers
+from models.renderer import PrintedDigits
 from models.text_to_image import StableDiffusion
 from models.unet import UNet
 from pe.evolution import PrivateEvolution
@@ -54,6 +55,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "diffusers": Diffusers,
         "stable_diffusion": StableDiffusion,
         "callable": CallableModel,
+        "printed_digits": PrintedDigits,
     },
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},

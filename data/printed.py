@@ -6,6 +6,7 @@ box-filtered to the size and margin of the handwritten ones.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,26 +26,42 @@ _MARGINS = {8: 0, 28: 4}  # as scikit-learn's digits and MNIST have them
 def printed(num_images: int = NUM_PRINTED, seed: int = _SEED, size: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Printed digits: uint8 [N, size, size, 1] and int64 [N], classes in equal numbers up to one; `size` is 8 or 28."""
     rng = np.random.default_rng(seed)
-    glyphs = _glyphs()  # [fonts, 10, S, S]
     labels = rng.permutation(np.arange(num_images) % 10)
-    fonts = rng.integers(len(glyphs), size=num_images)
-    angle = np.deg2rad(rng.normal(0, 10, num_images))
-    shear = rng.normal(0, 0.25, num_images)
+    fonts = rng.integers(num_fonts(), size=num_images)
+    angle, shear = rng.normal(0, 10, num_images), rng.normal(0, 0.25, num_images)
     width = np.exp(rng.normal(0, 0.25, num_images))
-    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
-    stretch = np.stack([1 / width, shear, np.zeros_like(width), np.ones_like(width)], -1).reshape(-1, 2, 2)
-    affine = np.concatenate([rotation @ stretch, np.zeros((num_images, 2, 1))], -1)  # [N, 2, 3]
-
     images = np.empty((num_images, size, size, 1), np.uint8)
     for start in range(0, num_images, 2048):
         rows = slice(start, min(start + 2048, num_images))
-        source = torch.from_numpy(glyphs[fonts[rows], labels[rows]])[:, None].float()
-        grid = F.affine_grid(torch.from_numpy(affine[rows]).float(), list(source.shape), align_corners=False)  # [n, S, S, 2]
-        bend = torch.from_numpy(rng.normal(0, 0.12, (len(source), 2, 4, 4))).float()  # half the canvas is 1
-        grid = grid + F.interpolate(bend, size=source.shape[2:], mode="bicubic").permute(0, 2, 3, 1)
-        warped = F.grid_sample(source, grid, align_corners=False)[:, 0].numpy()
-        images[rows, :, :, 0] = [_normalise(ink, size, _MARGINS[size]) for ink in warped]
+        bend = rng.normal(0, 0.12, (rows.stop - start, 2, 4, 4))
+        images[rows] = render(labels[rows], fonts[rows], angle[rows], shear[rows], width[rows], bend, size)
     return images, labels.astype(np.int64)
+
+
+def render(
+    labels: np.ndarray, fonts: np.ndarray, angle: np.ndarray, shear: np.ndarray, width: np.ndarray, bend: np.ndarray, size: int
+) -> np.ndarray:
+    """uint8 [N, size, size, 1]: digit `labels[i]` in the face `fonts[i]`, warped (`angle` in degrees), cropped and scaled."""
+    source = torch.from_numpy(_glyphs()[fonts, labels])[:, None].float()
+    warped = warp(source, np.deg2rad(angle), shear, width, bend)[:, 0].numpy()
+    return np.stack([_normalise(ink, size, _MARGINS[size]) for ink in warped])[..., None]
+
+
+def warp(x: torch.Tensor, angle: np.ndarray, shear: np.ndarray, width: np.ndarray, bend: np.ndarray) -> torch.Tensor:
+    """Float images [N, C, S, S], each turned by its angle (radians), sheared, `width` times as wide and bent; outside is black.
+
+    `bend` float [N, 2, 4, 4]: offsets of a grid of points, half the canvas being 1.
+    """
+    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
+    stretch = np.stack([1 / width, shear, np.zeros_like(width), np.ones_like(width)], -1).reshape(-1, 2, 2)
+    affine = np.concatenate([rotation @ stretch, np.zeros((len(x), 2, 1))], -1)  # [N, 2, 3]
+    grid = F.affine_grid(torch.from_numpy(affine).float(), list(x.shape), align_corners=False)  # [N, S, S, 2]
+    offsets = F.interpolate(torch.from_numpy(bend).float(), size=x.shape[2:], mode="bicubic").permute(0, 2, 3, 1)
+    return F.grid_sample(x, grid + offsets, align_corners=False)
+
+
+def num_fonts() -> int:
+    return len(_glyphs())
 
 
 def _normalise(ink: np.ndarray, size: int, margin: int) -> np.ndarray:
@@ -59,6 +76,7 @@ def _normalise(ink: np.ndarray, size: int, margin: int) -> np.ndarray:
     return out
 
 
+@functools.cache
 def _glyphs(size: int = 64) -> np.ndarray:
     """Every digit in every DejaVu face: uint8 [fonts, 10, size, size], ink 255."""
     import matplotlib
