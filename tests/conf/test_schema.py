@@ -18,7 +18,7 @@ from tests.data.test_folder import class_folders
 
 CONF = Path(run.CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
-OPTIONS = [file for file in FILES if not file.startswith("pretraining/")]  # those of run.py
+OPTIONS = [file for file in FILES if not file.startswith(("pretraining/", "auditing/"))]  # those of run.py
 EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
 CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]
 
