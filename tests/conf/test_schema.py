@@ -18,7 +18,8 @@ from tests.data.test_folder import class_folders
 
 CONF = Path(run.CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
-OPTIONS = [file for file in FILES if not file.startswith(("pretraining/", "selection/"))]  # those of run.py
+OWN = ("pretraining/", "selection/", "auditing/", "dp_classifier/")  # of scripts, not of run.py
+OPTIONS = [file for file in FILES if not file.startswith(OWN)]
 EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
 CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]
 

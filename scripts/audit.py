@@ -1,0 +1,201 @@
+"""Try to refute a method's epsilon: an empirical lower bound, from real runs of it, beside what its ledger claims.
+
+    python -m scripts.audit method=dp_diffusion                 # one training with 1,000 canaries
+    python -m scripts.audit method=dp_loda canaries=2000
+    python -m scripts.audit method=pe repetitions=4000          # a game of many tiny runs
+    python -m scripts.audit method=… dataset=… model=… privacy.epsilon=… method.steps=… out=…
+
+The bound holds with the stated `confidence`. Above the claim it refutes it, and the exit status is 1; below, it proves nothing.
+The last column tells how far the audit can see: its bound, had every guess been right. Settings that make audits quick are in
+conf/auditing; any key=value changes them. `seed` fixes what is public, as in every run; coins and noise are secret, unless
+`privacy.noise_seed` repeats them.
+
+Nothing of it is a release: it writes `out`/internal/audit.json, last, once all is done. A killed audit is started again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from conf.help import run_script
+from conf.schema import added_keys_refused, check_device, register, torch_device
+from data.dataset import ClassCounts, Dataset
+from data.samples import SampleSet
+from dp_finetune.method import DPDiffusion
+from errors import require
+from eval.audit import Finding, game, one_run
+from method.base import Method
+from models.config import Model
+from pe.evolution import PrivateEvolution
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from scripts.auditing.planted import Planted, patterns
+from scripts.auditing.training import train_with_canaries
+from scripts.auditing.votes import play
+from tracking.progress import progress
+from tracking.run_dir import RunDir, write_json
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@dataclass(kw_only=True)
+class Auditing:
+    dataset: Dataset = MISSING
+    method: Method = MISSING
+    model: Model = MISSING
+    privacy: Privacy = MISSING
+    canaries: int = 1000  # dp_diffusion, dp_loda: of one training
+    repetitions: int = 1000  # pe: runs, half of them with the planted image
+    confidence: float = 0.95
+    out: str | None = None
+    seed: int = 0  # everything but coins and privacy noise
+    device: str = "auto"
+
+    def check(self) -> None:
+        check_device(self.device)
+        require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
+        require(0.5 < self.confidence < 1, "confidence", self.confidence, "above 0.5, below 1")
+        require(self.canaries >= 32, "canaries", self.canaries, "32 or more")
+        whole = self.repetitions >= 8 and self.repetitions % 4 == 0
+        require(whole, "repetitions", self.repetitions, "a multiple of 4, at least 8")
+        allowed = "one that adds noise: dp_diffusion, dp_loda, pe"
+        require(isinstance(self.method, DPDiffusion | PrivateEvolution), "method", self.method.name, allowed)
+        self.privacy.check()
+        self.dataset.check()
+        self.model.check(self.dataset)
+        trained = isinstance(self.method, DPDiffusion)
+        count = self.canaries if trained else 1
+        canaries = SampleSet(patterns(0, self.dataset.shape, self.seed), np.zeros(0, np.int64), 1)
+        self.method.check(Planted.of(self.dataset, canaries, np.ones(count, bool)), self.model, self.privacy)
+        if trained:
+            conditional = self.method.conditional
+            require(conditional, "method.conditional", conditional, "true, as canaries are told apart by their labels")
+            counts = self.dataset.class_counts
+            allowed = "uniform or public: an audit of training reads no counts"
+            require(counts is not ClassCounts.laplace, "dataset.class_counts", counts, allowed)
+
+
+def main(overrides: list[str]) -> None:
+    # Setup
+    settings, cfg = _settings(overrides)
+    started = time.time()
+    folder = _folder(settings, cfg)
+    noise = NoiseSource.for_run(folder.noise_key, settings.privacy.noise_seed)
+
+    # Run
+    audit = _one_run if isinstance(settings.method, DPDiffusion) else _game
+    finding, ledger, size = audit(settings, noise, folder)
+
+    # Report
+    claimed = ledger.epsilon  # takes seconds
+    report = {
+        "method": settings.method.name,
+        "dataset": settings.dataset.name,
+        "claimed_epsilon": claimed,
+        "delta": ledger.delta,
+        "lower_bound": finding.lower_bound,
+        "refuted": finding.lower_bound > claimed,
+        "confidence": settings.confidence,
+        **size,
+        "guesses": finding.guesses,
+        "correct": finding.correct,
+        "largest_bound_possible": finding.largest,
+        "neighbouring": "add or remove one example",
+        "accountant": ledger.accountant.value,
+        "mechanisms": [spend.to_dict() for spend in ledger.spends],
+        "seconds": round(time.time() - started, 1),
+    }
+    write_json(folder.internal / "audit.json", report)
+    folder.close()
+    _print(report, folder)
+    if report["refuted"]:
+        raise SystemExit(f"the claim is refuted: epsilon is at least {finding.lower_bound:.3g}, not {claimed:.3g}")
+
+
+def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:
+    assert isinstance(settings.method, DPDiffusion)
+    included = noise.stream("audit/coins").uniform(settings.canaries) < 0.5
+    model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
+    world = settings.dataset, model, settings.privacy
+    scores, ledger = train_with_canaries(settings.method, *world, included, noise, folder.checkpoints, settings.seed)
+    finding = one_run(scores, included, ledger.delta, settings.confidence)
+    return finding, ledger, {"canaries": settings.canaries, "runs": 1}
+
+
+def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:
+    assert isinstance(settings.method, PrivateEvolution)
+    model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    world = settings.dataset, model, settings.model.makes, settings.privacy
+    games = play(settings.method, *world, settings.repetitions, noise, folder.checkpoints, settings.seed)
+    with progress("Private Evolution, again and again", settings.repetitions) as advance:
+        for score, inside, ledger in games:  # noqa: B007  # they all cost the same
+            scores[inside].append(score)
+            advance(1)
+    finding = game(np.array(scores[True]), np.array(scores[False]), ledger.delta, settings.confidence)
+    return finding, ledger, {"canaries": 1, "runs": settings.repetitions}
+
+
+def _settings(overrides: list[str]) -> tuple[Auditing, DictConfig]:
+    register()
+    ConfigStore.instance().store(name="audit_schema", node=Auditing)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        cfg = compose("audit", overrides)
+    settings: Any = OmegaConf.to_object(cfg)
+    assert isinstance(settings, Auditing)
+    added_keys_refused(settings)
+    settings.check()
+    return settings, cfg
+
+
+def _folder(settings: Auditing, cfg: DictConfig) -> RunDir:
+    default = Path("runs", "audit", f"{settings.dataset.name}-{settings.method.name}", f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    out = Path(settings.out) if settings.out else default
+    require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "out", out, "a new folder, or an empty one")
+    settings.dataset.prepare()
+    settings.model.prepare(settings.method.embeddings())
+    folder = RunDir(out)
+    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: None, {})
+    return folder
+
+
+def _print(report: dict[str, Any], folder: RunDir) -> None:
+    title = f"Audit of {report['method']} on {report['dataset']}, {report['confidence']:.0%} confidence"
+    columns = {
+        "claimed ε": f"{report['claimed_epsilon']:.3g}",
+        "δ": f"{report['delta']:g}",
+        "lower bound": f"{report['lower_bound']:.3g}",
+        "canaries": str(report["canaries"]),
+        "runs": str(report["runs"]),
+        "guesses": str(report["guesses"]),
+        "correct": str(report["correct"]),
+        "time": f"{report['seconds']:.0f} s",
+        "could show": f"{report['largest_bound_possible']:.3g}",
+    }
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_row(*columns.values())
+    screen = Console()
+    screen.print(table)
+    screen.print(f"measured on private images, not to be shared: {folder.path}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(__doc__)
+        sys.exit(0)
+    run_script(main)

@@ -1,0 +1,76 @@
+"""Private images with canaries among them, and a method's start on them.
+
+The adversary of an audit is the one that the ledger's epsilon is about: it knows all other private images and all public
+randomness, chooses the canaries, and sees what leaves every mechanism.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from method.base import Run
+from method.plan import Plan
+from models.seeds import numpy_rng
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from tracking.tracker import Several
+
+
+@dataclass(kw_only=True)
+class Planted(Dataset):
+    """The private images of `base`, and after them those of `canaries` that are in. Its public size is as if all were."""
+
+    base: Dataset
+    canaries: SampleSet
+    included: np.ndarray  # bool [canaries]
+
+    @classmethod
+    def of(cls, base: Dataset, canaries: SampleSet, included: np.ndarray) -> Planted:
+        return cls(name=base.name, class_counts=base.class_counts, base=base, canaries=canaries, included=included)
+
+    @property
+    def num_train(self) -> int:
+        return self.base.num_private + len(self.included)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.base.shape
+
+    @property
+    def classes(self) -> list[str]:
+        return self.base.classes
+
+    def private(self) -> SampleSet:
+        ours, chosen = self.base.private(), self.canaries[self.included]
+        images, labels = np.concatenate([ours.images, chosen.images]), np.concatenate([ours.labels, chosen.labels])
+        return SampleSet(images, labels, self.canaries.num_classes)
+
+
+def patterns(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Random pixels, like nothing private: uint8 [count, *shape]."""
+    return numpy_rng(seed, "audit/canaries").integers(0, 256, (count, *shape)).astype(np.uint8)
+
+
+@dataclass
+class Start:
+    """What a method is started with, and the ledger that says what it cost."""
+
+    private: PrivateDataset
+    run: Run
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, dataset: Planted, privacy: Privacy, plan: Plan, noise: NoiseSource, folder: Path, seed: int) -> Start:
+        """`folder` takes the ledger, checkpoints and figures."""
+        ledger = Ledger(folder / "ledger.jsonl", plan.spends, privacy.delta_for(dataset.num_private), privacy.accountant)
+        private = PrivateDataset(dataset.private, dataset.num_private, dataset.canaries.num_classes, ledger, fewer=True)
+        sigma = plan.noise_multiplier
+        run = Run(dataset, privacy, noise, sigma, seed, tracker=Several(), checkpoints=folder, figures=folder)
+        return cls(private, run, ledger)

@@ -1,0 +1,89 @@
+"""DP training audited in one run, by canaries that each have a weight of their own.
+
+What is tried is all that makes a step private: sampling, per-example gradients over all weights, clipping, noise, their number in
+the ledger. What cannot be seen from a canary's own weight is noise that is missing on the others alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d import UNet2DOutput
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from data.dataset import Dataset
+from data.samples import SampleSet
+from dp_finetune.method import DPDiffusion
+from method.plan import Plan
+from models.config import PublicModel
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from scripts.auditing.planted import Planted, Start, patterns
+
+
+class Beacons(nn.Module):
+    """A U-Net with one more weight for each canary, which the canary's gradient points along and no other image's touches.
+
+    What Nasr et al. (2023) call a Dirac canary, made of a private image with a label of its own: at that label the output moves
+    by `gain` times the weight, and a constant `offset` makes the loss slope the same way however the weight trains. That slope
+    exceeds those of all other weights together a hundredfold, so that clipping leaves a step of the whole norm along one
+    coordinate: the worst example that the accountant allows for. Random images without that point mostly the same way (their
+    gradients' cosine is 0.7 on the digits' U-Net), and hide each other.
+    """
+
+    gain = offset = 1e3
+
+    def __init__(self, unet: Any, first: int, canaries: int):
+        super().__init__()
+        self.unet, self.first, self.config = unet, first, unet.config
+        self.weights = nn.Embedding(1 + canaries, 1)  # the first is everybody else's, and is not used
+        nn.init.zeros_(self.weights.weight)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None) -> UNet2DOutput:
+        labels = torch.zeros(len(x), dtype=torch.int64, device=x.device) if labels is None else labels
+        canary = labels >= self.first
+        weight = self.weights(torch.where(canary, labels - self.first + 1, 0))[:, 0]
+        move = torch.where(canary, self.gain * (weight - weight.detach()) + self.offset, 0.0)
+        known = torch.where(canary, 0, labels) if self.config.num_class_embeds else None
+        return UNet2DOutput(sample=self.unet(x, t, known).sample + move.reshape(-1, 1, 1, 1))
+
+
+def train_with_canaries(
+    method: DPDiffusion,
+    dataset: Dataset,
+    model: PublicModel,
+    privacy: Privacy,
+    included: np.ndarray,
+    noise: NoiseSource,
+    folder: Path,
+    seed: int,
+) -> tuple[np.ndarray, Ledger]:
+    """Scores float [m], high for canaries that seem to be in: the sum over steps of a canary's coordinate of the noisy gradient.
+
+    Sampling images afterwards would cost time and no privacy: it is left out.
+    """
+    generator, first = model.generator, model.generator.num_labels + 1  # beyond the labels in use and the null label
+    labels = first + np.arange(len(included))
+    canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
+    planted = Planted.of(dataset, canaries, included)
+    start = Start.of(planted, privacy, Plan.make(method, planted, privacy), noise, folder, seed)
+    method.prepare(generator.unet, seed)
+    generator.unet = beacons = Beacons(generator.unet, first, len(included)).to(generator.device)
+    scores = np.zeros(len(included))
+
+    def read(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        published = beacons.weights.weight.grad
+        assert published is not None
+        scores[:] += published[1:, 0].double().cpu().numpy()
+
+    watching = register_optimizer_step_pre_hook(read)  # what the optimizer is given is what DP-SGD publishes
+    try:
+        method.fit(start.private, model, start.run)
+    finally:
+        watching.remove()
+    return scores, start.ledger

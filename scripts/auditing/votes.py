@@ -1,0 +1,118 @@
+"""Private Evolution audited by a game: many runs, half of them with one planted image, told apart by their noisy votes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.images import conform
+from data.samples import SampleSet
+from method.plan import Plan
+from models.config import PublicModel
+from pe.evolution import PrivateEvolution
+from pe.histogram import count_votes
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from scripts.auditing.planted import Planted, Start, patterns
+from tracking.progress import console
+
+
+class WatchedEvolution(PrivateEvolution):
+    """Private Evolution that keeps what a round shows: points voted for, their classes, noisy votes."""
+
+    def watch(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        self.seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        return self.seen
+
+    def look_ahead(self, *args: Any) -> np.ndarray:
+        self.points = super().look_ahead(*args)
+        return self.points
+
+    def vote(self, population: SampleSet, *args: Any) -> np.ndarray:
+        votes = super().vote(population, *args)
+        self.seen.append((self.points, population.labels, votes))
+        return votes
+
+
+class Remembered:
+    """An image API that keeps its answers, as far as `room` bytes go: what is public is mostly the same in every repetition."""
+
+    def __init__(self, api: Any, room: int = 1 << 28):
+        self.num_labels, self._api, self._room = api.num_labels, api, room
+        self._known: dict[tuple, np.ndarray] = {}
+
+    def random(self, labels: np.ndarray, **call: Any) -> np.ndarray:
+        return self._once((labels.tobytes(), call["stream"]), lambda: self._api.random(labels, **call))
+
+    def variation(self, images: np.ndarray, labels: np.ndarray, degree: float, **call: Any) -> np.ndarray:
+        asked = images.tobytes(), labels.tobytes(), degree, call["stream"], call.get("respacing")
+        return self._once(asked, lambda: self._api.variation(images, labels, degree, **call))
+
+    def _once(self, asked: tuple, make: Callable[[], np.ndarray]) -> np.ndarray:
+        if asked in self._known:
+            return self._known[asked]
+        images = make()
+        self._room -= 2 * images.nbytes
+        if self._room >= 0:
+            self._known[asked] = images
+        return images
+
+
+def play(
+    method: PrivateEvolution,
+    dataset: Dataset,
+    model: PublicModel,
+    makes: tuple[int, int, int],
+    privacy: Privacy,
+    repetitions: int,
+    noise: NoiseSource,
+    folder: Path,
+    seed: int,
+) -> Iterator[tuple[float, bool, Ledger]]:
+    """Whole evolutions, every other one with a planted image: yields its score, whether the image was in, and the ledger.
+
+    `makes`: (H, W, C) of the model's images. The score is the votes of the bins that the planted image would vote for, less those
+    of the other private images, which the adversary can count. Each has fresh noise; what is public, and `seed`, is the same.
+    """
+    watched = WatchedEvolution(**vars(method))
+    embedding, private = model.embeddings[method.embedding], dataset.private()
+    canary = SampleSet(patterns(1, private.images.shape[1:], seed), np.zeros(1, np.int64), private.num_classes)
+    plan = Plan.make(method, Planted.of(dataset, canary, np.ones(1, bool)), privacy)
+    api = Remembered(model.generator)
+
+    def voters(samples: SampleSet) -> tuple[np.ndarray, np.ndarray]:
+        there = embedding.embed(conform(samples.images, makes))
+        return there, samples.labels if method.conditional else np.zeros_like(samples.labels)
+
+    planted, others = voters(canary), voters(private)
+    for repetition in range(repetitions):
+        inside = repetition % 2 == 1
+        key = noise.stream(f"audit/repetition={repetition}").bytes(32)
+        with tempfile.TemporaryDirectory(dir=folder) as place, _quiet():
+            data = Planted.of(dataset, canary, np.array([inside]))
+            start = Start.of(data, privacy, plan, NoiseSource(key), Path(place), seed)
+            sizes, seen = method.class_sizes(start.private, start.run), watched.watch()
+            for _ in watched.evolve(start.private, api, embedding, np.repeat(np.arange(len(sizes)), sizes), start.run):
+                pass
+        score = 0.0
+        for points, labels, votes in seen:
+            its, known = (count_votes(*group, points, labels, method.neighbours) for group in (planted, others))
+            score += float(its @ (votes - known))
+        yield score, inside, start.ledger
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A thousand runs would each say that they are done."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before

@@ -1,0 +1,249 @@
+"""Audits of the methods as they are, which stay below the claim, and of broken ones, which do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conf.help import run_script
+from dp_finetune.engines import ENGINES
+from dp_finetune.objective import Objective
+from dp_finetune.optimizer import PrivateOptimizer
+from errors import InputError
+from eval.audit import game
+from models.ema import trainable
+from models.timesteps import Interval
+from pe import evolution
+from pe.evolution import PrivateEvolution
+from pe.histogram import VoteNoise
+from privacy.accounting import Accountant, compose_epsilon
+from privacy.config import Privacy
+from privacy.gaussian import gaussian_epsilon
+from privacy.mechanisms import Gaussian, SampledGaussian, Spend
+from privacy.noise import NoiseSource
+from scripts import audit
+from scripts.auditing.training import Beacons
+from scripts.auditing.votes import Remembered, play
+from tests.toy import Cloud, start, tiny_unet, toy
+
+TRAIN = ["canaries=96", "dataset.fraction=0.01", "method.steps=2", "method.sample_rate=0.9", "method.augmult=1"]
+TRAIN += ["method.gradient_engine=batched", "device=cpu", "privacy.accountant=rdp", "privacy.noise_seed=1", "privacy.epsilon=1"]
+
+
+def audited(*overrides: str) -> dict[str, Any]:
+    """The report of an audit in the working directory, and whether the command said that the claim is refuted."""
+    try:
+        audit.main([*overrides, "out=audited"])
+        refuted = False
+    except SystemExit as end:
+        refuted = "the claim is refuted" in str(end.code)
+    report = json.loads(Path("audited", "internal", "audit.json").read_text())
+    assert report["refuted"] == refuted == (report["lower_bound"] > report["claimed_epsilon"])
+    return report
+
+
+# DP training
+
+
+def no_noise(self: PrivateOptimizer) -> None:
+    for p in self.params:
+        p.grad = p.summed_grad
+
+
+def no_clipping(self: PrivateOptimizer) -> None:
+    for p in self.params:
+        total = p.grad_sample.sum(0)
+        p.summed_grad = total if p.summed_grad is None else p.summed_grad.add_(total)
+
+
+def a_tenth_of_the_noise(self: PrivateOptimizer) -> None:
+    self.noise_multiplier, kept = self.noise_multiplier / 10, self.noise_multiplier
+    add_noise(self)
+    self.noise_multiplier = kept
+
+
+add_noise = PrivateOptimizer.add_noise
+BROKEN = [("add_noise", no_noise), ("clip_and_accumulate", no_clipping), ("add_noise", a_tenth_of_the_noise)]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("method", ["dp_diffusion", "dp_loda"])
+def test_intact_training_is_not_refuted_and_its_claim_is_what_the_ledger_composes(method):
+    report = audited(f"method={method}", *TRAIN)
+    assert not report["refuted"]
+    assert report["largest_bound_possible"] > report["claimed_epsilon"]  # it could have been
+    lines = Path("audited", "internal", "checkpoints", "ledger.jsonl").read_text().splitlines()
+    sigma = json.loads(lines[0])["noise_multiplier"]
+    assert [json.loads(line)["purpose"] for line in lines] == ["dp_sgd/step=1", "dp_sgd/step=2"]
+    assert report["claimed_epsilon"] <= 1
+    other = compose_epsilon([Spend("dp_sgd", SampledGaussian(sigma, 0.9), 2)], 1e-5, Accountant.rdp)
+    assert report["claimed_epsilon"] == pytest.approx(other)
+    assert not Path("audited", "release").exists()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("what", "broken"), BROKEN)
+def test_broken_training_is_refuted(monkeypatch, what, broken):
+    monkeypatch.setattr(PrivateOptimizer, what, broken)
+    report = audited("method=dp_diffusion", *TRAIN)
+    assert report["refuted"]
+    assert report["correct"] / report["guesses"] > 0.9
+
+
+@pytest.mark.usefixtures("here")
+def test_less_noise_lets_more_be_found_at_the_same_coins():
+    report = audited("method=dp_diffusion", *TRAIN, "privacy.epsilon=null", "privacy.noise_multiplier=0.5")
+    assert not report["refuted"]
+    assert report["lower_bound"] > 1  # the same coins, where the noise of epsilon = 1 shows nothing
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_a_canary_points_along_its_own_weight_which_nobody_else_touches(engine):
+    unet, k = tiny_unet(), 2
+    beacons = Beacons(unet, first=11, canaries=3)
+    labels = torch.tensor([12, 4, 13, 10])  # two canaries, an ordinary label, the null label
+    objective = Objective([Interval(weight=1.0, low=0, high=100)], k, [], torch.linspace(0.99, 0.01, 100), None, 0.0, seed=0)
+    gradients = []
+    for i in range(len(labels)):
+        run = ENGINES[engine](beacons, k, k)
+        run(objective.views(torch.randn(1, 1, 8, 8), labels[i : i + 1], [i], step=1))
+        parts = {name: p.grad_sample.flatten() for name, p in trainable(beacons).items()}  # type: ignore[attr-defined]
+        own = parts.pop("weights.weight")
+        gradients.append((own, torch.cat(list(parts.values()))))
+        for p in beacons.parameters():
+            p.grad_sample = None  # type: ignore[attr-defined]
+    for i, coordinate in ((0, 2), (2, 3)):
+        own, rest = gradients[i]
+        assert own.nonzero().flatten().tolist() == [coordinate]
+        assert own[coordinate] > 20 * rest.norm()  # of the clipped gradient, 99.9 % of the norm
+    for i in (1, 3):
+        own, rest = gradients[i]
+        assert not own.any()
+        assert rest.any()
+
+
+def test_other_images_see_the_same_network_with_beacons_as_without():
+    unet, x, t = tiny_unet(), torch.randn(3, 1, 8, 8), torch.tensor([3, 5, 7])
+    labels = torch.tensor([0, 4, 10])
+    assert torch.equal(Beacons(unet, 11, 5)(x, t, labels).sample, unet(x, t, labels).sample)
+
+
+# Private Evolution
+
+CLOUD = toy([(200, 60), (40, 200)], [30, 30])
+ONCE: dict[str, Any] = dict(
+    num_samples=4, iterations=1, lookahead=0, threshold=1, variation_degrees=[1], noise=VoteNoise.gaussian
+)
+TWICE = {**ONCE, "iterations": 2, "variation_degrees": [1, 1]}
+
+
+@pytest.fixture
+def no_disk(monkeypatch) -> None:
+    """Ledgers of hundreds of runs need not survive a power cut."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def found(folder: Path, sigma: float, delta: float, runs: int, **settings: Any) -> tuple[float, float]:
+    """The lower bound of a game, and what each of its runs claims."""
+    method = PrivateEvolution(**settings)
+    model = start(method, CLOUD, folder, sigma).model
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    privacy = Privacy(noise_multiplier=sigma, delta=delta)
+    for score, inside, ledger in play(method, CLOUD, model, (1, 2, 1), privacy, runs, NoiseSource(bytes(32)), folder, 0):
+        scores[inside].append(score)
+        assert ledger.spends == [Spend("pe.votes", Gaussian(sigma), method.iterations)]
+    claimed = gaussian_epsilon(sigma, delta, rounds=method.iterations)
+    return game(np.array(scores[True]), np.array(scores[False]), delta, 0.95).lower_bound, claimed
+
+
+@pytest.mark.usefixtures("no_disk")
+def test_intact_votes_are_not_refuted_and_much_of_their_epsilon_is_found(tmp_path):
+    bound, claimed = found(tmp_path, sigma=0.7, delta=1e-2, runs=200, **TWICE)
+    assert 1 < bound < claimed
+
+
+@pytest.mark.usefixtures("no_disk")
+def test_votes_without_noise_are_refuted(tmp_path, monkeypatch):
+    monkeypatch.setattr(evolution, "noisy_votes", lambda votes, mechanism, noise: votes.astype(float))
+    bound, claimed = found(tmp_path, sigma=2.0, delta=1e-2, runs=100, **TWICE)
+    assert bound > claimed
+
+
+@pytest.mark.usefixtures("no_disk")
+def test_votes_counted_twice_are_refuted(tmp_path, monkeypatch):
+    """At a delta at which few runs see most of the loss: a claim holds for every delta."""
+    count = evolution.count_votes
+    monkeypatch.setattr(evolution, "count_votes", lambda *args: 2 * count(*args))
+    bound, claimed = found(tmp_path, sigma=2 / 3, delta=0.2, runs=400, **ONCE)
+    assert bound > claimed
+
+
+def test_a_remembered_answer_is_the_api_s_own_and_is_asked_for_once():
+    api, labels = Cloud(), np.arange(3)
+    remembered, forgetful = Remembered(api), Remembered(Cloud(), room=0)
+    first = [remembered.random(labels, stream="a") for _ in range(2)]
+    assert np.array_equal(first[0], Cloud().random(labels, stream="a"))
+    assert np.array_equal(first[0], first[1])
+    for degree in (2.0, 3.0, 2.0):
+        told = remembered.variation(first[0], labels, degree, stream="b", respacing=None)
+        assert np.array_equal(told, Cloud().variation(first[0], labels, degree, stream="b"))
+        assert np.array_equal(told, forgetful.variation(first[0], labels, degree, stream="b"))
+    assert len(api.calls) == 3
+
+
+@pytest.mark.usefixtures("here")
+def test_the_command_plays_the_game_on_the_real_model():
+    report = audited("method=pe", "repetitions=8", "privacy.accountant=rdp", "device=cpu", "model.respacing='4'")
+    assert (report["runs"], report["guesses"], report["refuted"]) == (8, 4, False)
+    assert [entry["count"] for entry in report["mechanisms"]] == [2]
+    assert not list(Path("audited", "internal", "checkpoints").iterdir())
+
+
+# The command
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method=public_only", "method=public_only: one that adds noise"),
+        ("canaries=5", "canaries=5: 32 or more"),
+        ("canarys=5", "canarys"),
+        ("confidence=95", "confidence=95.0: above 0.5, below 1"),
+        ("method.conditional=false", "method.conditional=False: true"),
+        ("method.sample_rate=2", "method.sample_rate=2.0"),
+        ("privacy.noise_multiplier=1", "privacy.epsilon=3.0"),
+        ("device=tpu", "device=tpu"),
+        ("out=full", "out=full: a new folder"),
+        ("out=full/file", "out=full/file: a new folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(override, message, monkeypatch, capsys):
+    Path("full").mkdir()
+    Path("full", "file").touch()
+    monkeypatch.setattr("sys.argv", ["audit", override])
+    with pytest.raises(SystemExit) as end:
+        run_script(audit.main)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+    assert [path.as_posix() for path in Path().rglob("*")] == ["full", "full/file"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_killed_audit_leaves_no_result_and_its_folder_is_not_taken_for_another(monkeypatch):
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "one_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        audit.main(["method=dp_diffusion", *TRAIN, "canaries=32", "method.steps=1", "out=killed"])
+    assert not Path("killed", "internal", "audit.json").exists()
+    with pytest.raises(InputError, match="out=killed: a new folder"):
+        audit.main(["method=dp_diffusion", *TRAIN, "out=killed"])
