@@ -33,10 +33,11 @@ from PIL import Image
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
 from data.grid import save_grid
+from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from data.shards import open_release, save_release
-from eval.evaluator import Subject
+from eval.evaluator import Cost, Subject
 from eval.judge import judge
 from eval.watermark import save_private
 from method.base import Run
@@ -124,17 +125,35 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         )
         model.generator.kept = own.checkpoints
         samples = config.method.run(private, model, run)
-        if own is folder:
-            selected = None
-            if (share := config.privacy.selection_epsilon) is not None:
-                images = private.spend(SELECTION, Selection(share))
-                subject = subject_of(samples, config, model, device, folder)
-                selected = config.eval.downstream.select(subject, images, run.noise.stream(SELECTION), share)
-            release(samples, selected, config, ledger, folder, run.save_model, seconds=time.time() - started)
     ranks.stop()
-    if own is folder:
-        evaluate(config, model, device, folder, tracker)
-        tracker.finish()
+    if own is not folder:
+        return
+    if folder.published is None:
+        selected = select(samples, private, run, config, model, device, folder)
+        release(samples, selected, config, ledger, folder, run.save_model, seconds=time.time() - started)
+    evaluate(config, model, device, folder, tracker)
+    tracker.finish()
+
+
+def select(
+    samples: SampleSet,
+    private: PrivateDataset,
+    run: Run,
+    config: Config,
+    model: PublicModel,
+    device: torch.device,
+    folder: RunDir,
+) -> dict[str, Any] | None:
+    """What is chosen on private images, where that is paid for; drawn once, and kept before anybody sees it."""
+    share, kept = config.privacy.selection_epsilon, folder.checkpoints / "selected.json"
+    if share is None:
+        return None
+    images = private.spend(SELECTION, Selection(share))
+    if not kept.exists():
+        fitting = replace(samples, images=conform(samples.images, config.dataset.shape))
+        subject = subject_of(fitting, config, model, device, folder)
+        write_json(kept, config.eval.downstream.select(subject, images, run.noise.stream(SELECTION), share))
+    return json.loads(kept.read_text())
 
 
 def release(
@@ -222,22 +241,23 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
 def peak_memory(config: Config) -> float:
     """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation."""
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
-    costs = [e.cost(config.dataset, config.model, config.method.num_samples) for e in config.eval.evaluators.values()]
-    judged = sum(cost.bytes for cost in costs) + config.method.num_samples * math.prod(config.dataset.shape)
+    judged = sum(cost.bytes for cost in evaluation_costs(config).values())
+    judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     working = max(config.method.memory(config.dataset, config.model), judged)
     return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
+
+
+def evaluation_costs(config: Config) -> dict[str, Cost]:
+    samples = config.method.released(config.dataset)
+    return {name: evaluator.cost(config.dataset, config.model, samples) for name, evaluator in config.eval.evaluators.items()}
 
 
 def evaluation_plan(config: Config) -> dict[str, dict[str, float]]:
     """What each evaluator will take: seconds to a factor of about two, on this machine, and memory above the run's own."""
     rate = flops_per_second(config.torch_device)
-    costs = {
-        name: evaluator.cost(config.dataset, config.model, config.method.num_samples)
-        for name, evaluator in config.eval.evaluators.items()
-    }
     return {
         name: {"seconds": float(f"{cost.flops / rate:.2g}"), "memory_gib": float(f"{cost.bytes / 2**30:.2g}")}
-        for name, cost in costs.items()
+        for name, cost in evaluation_costs(config).items()
     }
 
 

@@ -62,5 +62,8 @@ class RealData(Method):
     def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
         return {"steps": 0, "network_calls": 0}
 
+    def released(self, dataset: Dataset) -> int:
+        return dataset.num_private
+
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         return private.spend("real_data", NonPrivate())

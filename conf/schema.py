@@ -87,9 +87,11 @@ class Config:
         self.model.check(self.dataset)
         self.method.check(self.dataset, self.model, self.privacy)
         self.eval.check(self.dataset, self.model)
+        self.eval.downstream.check_sizes("eval.downstream", self.method.released(self.dataset))
         self.tracker.check()
         share, downstream = self.privacy.selection_epsilon, self.eval.downstream
-        choosing = downstream.enabled and len(downstream.candidates) > 1
+        classes = self.method.conditional and len(self.dataset.classes) > 1
+        choosing = downstream.enabled and len(downstream.candidates) > 1 and classes
         allowed = "null, as eval.downstream has nothing to choose from: see eval.downstream.choose_from"
         require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
 

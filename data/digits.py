@@ -55,6 +55,10 @@ class Digits(Dataset):
     def all_classes(self) -> list[str]:
         return [str(digit) for digit in range(10)]
 
+    @property
+    def public_classes(self) -> list[str]:
+        return self.all_classes
+
     def train(self) -> SampleSet:
         return self.kept(SampleSet(*handwritten("private"), num_classes=10))
 

@@ -28,7 +28,8 @@ class Shards(SampleSet):
     def __init__(self, files: _Files, rows: np.ndarray):
         self.files, self.rows = files, rows
         self.labels, self.num_classes = files.labels[rows], files.num_classes
-        self.public_labels, self.provenance = None, files.provenance
+        self.public_labels = None if files.public_labels is None else files.public_labels[rows]
+        self.provenance = files.provenance
 
     @classmethod
     def open(cls, folder: Path, shape: tuple[int, int, int]) -> Shards:
@@ -73,15 +74,18 @@ class _Files:
         if not paths:
             raise SampleFileError("no samples_*.npz there")
         self.paths, self.shape, self.digests = paths, shape, []
-        labels, classes = [], set()
+        labels, public, classes = [], [], set()
         for path in paths:
             part = SampleSet.load(path)
             labels.append(part.labels)
+            public.append(part.public_labels)
             self.digests.append(part.digest())
             classes.add(part.num_classes)
             if len(classes) > 1:
                 raise SampleFileError(f"{path}: num_classes={part.num_classes}, unlike the files before")
         self.labels, self.num_classes, self.provenance = np.concatenate(labels), classes.pop(), part.provenance
+        known = [part for part in public if part is not None]
+        self.public_labels = np.concatenate(known) if len(known) == len(paths) else None
         self.ends = np.cumsum([len(part) for part in labels])
         self._held: tuple[int, np.ndarray] = -1, np.empty(0)
 
@@ -127,6 +131,8 @@ def open_release(release: Path, dataset: Dataset) -> SampleSet:
             samples.images = conform(samples.images, dataset.shape)
     except SampleFileError as error:
         raise InputError(f"release={release}: {error}") from error
+    made = samples.provenance.get("dataset", dataset.name)
+    require(made == dataset.name, "release", release, f"was made for dataset={made}, not {dataset.name}")
     classes = len(dataset.classes)
     allowed = f"samples of the {classes} classes of dataset={dataset.name}"
     require(samples.num_classes in (1, classes), "release", release, allowed)

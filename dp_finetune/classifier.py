@@ -18,12 +18,14 @@ from data.augmentations import Augmentation, augmented
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from dp_finetune.dpsgd import DPSGD
+from dp_finetune.objective import view_seed
 from errors import require
 from method.base import Run
 from models.classification import Recipe
 from models.classifiers import Classifier, ClassifierName, Norm
 from models.seeds import derive
 from privacy.config import Privacy
+from privacy.noise import NoiseSource
 
 
 @dataclass
@@ -49,22 +51,21 @@ class LabelledViews:
 
 @dataclass
 class Classification:
-    """Cross-entropy. Augmentation is seeded by (seed, step, example): any batching gives the same."""
+    """Cross-entropy. Augmentation is seeded by (key, step, example), the key being the run's secret: see `Objective`."""
 
     augmult: int
     augmentations: Sequence[Augmentation]
-    seed: int
+    noise: NoiseSource
 
     def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> LabelledViews:
         rng = torch.Generator(x.device)
         copies = [
-            augmented(image.expand(self.augmult, *image.shape), self.augmentations, rng.manual_seed(self._seed(step, n)))
+            augmented(
+                image.expand(self.augmult, *image.shape), self.augmentations, rng.manual_seed(view_seed(self.noise, step, n))
+            )
             for image, n in zip(x, examples, strict=True)
         ]
         return LabelledViews(torch.cat(copies), labels.to(x.device).repeat_interleave(self.augmult), len(x))
-
-    def _seed(self, step: int, example: int) -> int:
-        return derive(self.seed, f"view/{step}/{example}")
 
 
 @dataclass(kw_only=True)
@@ -100,6 +101,6 @@ class DPClassifier(DPSGD):
             x = torch.randn(rows, shape[2], shape[0], shape[1], device=device)
             return LabelledViews(x, torch.zeros(rows, dtype=torch.int64, device=device), examples)
 
-        objective = Classification(self.augmult, self.augmentations, run.seed)
+        objective = Classification(self.augmult, self.augmentations, run.noise)
         self.fit_network(network, objective, some_views, self.bytes_per_view(run.dataset), private, run, np.arange(classes))
         return network.eval()

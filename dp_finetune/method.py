@@ -99,7 +99,7 @@ class DPDiffusion(DPSGD):
             alpha_bar=torch.from_numpy(generator.alpha_bar).float().to(generator.device),
             null_label=generator.null_label,
             label_dropout=self.label_dropout,
-            seed=run.seed,
+            noise=run.noise,
             timestep_scale=generator.timestep_scale,
         )
         self.fit_network(

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from data.augmentations import Augmentation, augmented
-from models.seeds import derive
 from models.timesteps import Interval, draw_timesteps
+from privacy.noise import NoiseSource
 
 
 class ViewsLike(Protocol):
@@ -66,7 +66,11 @@ class Views:
 
 @dataclass
 class Objective:
-    """Draws views and computes their losses. View randomness is seeded by (seed, step, example): any batching gives the same."""
+    """Draws views and computes their losses. View randomness is seeded by (key, step, example): any batching gives the same.
+
+    The key is the run's secret. With a public one, the views of an image would be a known function of its row number, and
+    removing an image would change those of all later rows; with a secret one they are as good as drawn afresh in any row.
+    """
 
     mixture: Sequence[Interval]
     augmult: int
@@ -74,15 +78,14 @@ class Objective:
     alpha_bar: torch.Tensor  # float32 [T]
     null_label: int | None  # with label_dropout: the label of classifier-free guidance
     label_dropout: float
-    seed: int
+    noise: NoiseSource
     timestep_scale: float = 1.0  # what the network is told for timestep t is t times this
 
     def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> Views:
         """`x` float [B, C, H, W] in [-1, 1]; `examples` are the dataset's row numbers."""
         rng = torch.Generator(x.device)
         drawn = [
-            self._draw(x[i], int(labels[i]), rng.manual_seed(derive(self.seed, f"view/{step}/{n}")))
-            for i, n in enumerate(examples)
+            self._draw(x[i], int(labels[i]), rng.manual_seed(view_seed(self.noise, step, n))) for i, n in enumerate(examples)
         ]
         x_0, noise, t, y = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         a = self.alpha_bar[t].reshape(-1, 1, 1, 1)
@@ -109,6 +112,10 @@ def views_of_nothing(unet: Any, examples: int, augmult: int) -> Views:
     x = torch.randn(rows, config.in_channels, config.sample_size, config.sample_size, device=device)
     zeros = torch.zeros(rows, dtype=torch.int64, device=device)
     return Views(x, zeros, zeros, x, examples)
+
+
+def view_seed(noise: NoiseSource, step: int, example: int) -> int:
+    return noise.seed(f"view/{step}/{example}")
 
 
 def view_losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor:

@@ -5,6 +5,7 @@ Ghalebikesabi et al. (2023), §5.5 and Figure 11a. It is trained on real images 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,7 +41,10 @@ class Discriminator(Recipe, Evaluator):
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         flops, kept = self.step_cost(dataset.shape, 2)
         each, images = flops / (3 * self.batch_size * self.augmult), 2 * min(dataset.num_train, dataset.num_public)
-        return Cost(flops * self.steps + each * (num_samples + self.holdout * images), kept)
+        return Cost(
+            flops * self.steps + each * (num_samples + self.holdout * images),
+            kept + 2 * dataset.num_public * math.prod(dataset.shape),
+        )
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         learned, held = split(public_and_private(subject), self.holdout)
@@ -50,8 +54,10 @@ class Discriminator(Recipe, Evaluator):
         judged = logits(network, subject.samples, subject.device).argmax(1) == PRIVATE
         yield "discriminator/private_like", float(judged.mean())
         if subject.samples.num_classes > 1:
-            for label in np.unique(subject.samples.labels):
-                yield f"discriminator/private_like_class={label}", float(judged[subject.samples.labels == label].mean())
+            for label, name in enumerate(subject.dataset.classes):
+                mine = subject.samples.labels == label
+                if mine.any():
+                    yield f"discriminator/private_like/class={name}", float(judged[mine].mean())
 
 
 def public_and_private(subject: Subject) -> SampleSet:

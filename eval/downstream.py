@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -63,15 +64,19 @@ class Downstream(Recipe, Evaluator):
             require(positive, f"{key}.{name}", values, "finite numbers above 0")
         require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
 
+    def check_sizes(self, key: str, num_samples: int) -> None:
+        require(all(size <= num_samples for size in self.sizes), f"{key}.sizes", self.sizes, f"up to the {num_samples} samples")
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         flops, kept = self.step_cost(dataset.shape, max(2, len(dataset.classes)))
-        return Cost(flops * self._steps(longest=True), kept)
+        public = 2 * dataset.num_public * math.prod(dataset.shape) if self.pretrain_steps else 0
+        return Cost(flops * self._steps(longest=True), kept + public)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         samples, name = subject.samples, self.classifier.value
         if samples.num_classes < 2:
             return  # samples without classes train no classifier
-        require(all(size <= len(samples) for size in self.sizes), "eval.downstream.sizes", self.sizes, f"to {len(samples)}")
+        self.check_sizes("eval.downstream", len(samples))
         with progress(f"{self.classifier.title} on the samples", self._steps(longest=False)) as advance:
             chosen, on_holdout, trained = self._train(subject, advance)
         test = subject.test  # nothing is trained or chosen from here on

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from errors import InputError
 from eval.evaluator import Evaluator, Subject
 from tracking.progress import console
 from tracking.run_dir import write_json
@@ -28,7 +30,14 @@ def judge(
     digest = subject.samples.digest()
     for name, evaluator in evaluators.items():
         settings: Any = OmegaConf.to_container(OmegaConf.structured(evaluator), enum_to_str=True)
-        asked = {"settings": settings, "samples": digest, "seed": subject.seed, "private_figures": subject.private_figures}
+        around = {"dataset": _said(subject.dataset), "model": _said(subject.settings)}
+        asked = {
+            "settings": settings,
+            "samples": digest,
+            "seed": subject.seed,
+            "private_figures": subject.private_figures,
+            **around,
+        }
         before = _read(kept / f"{name}.json")
         if before.get("asked") == asked:
             numbers |= {key: math.nan if value is None else value for key, value in before["numbers"].items()}
@@ -38,6 +47,9 @@ def judge(
             for key, value in evaluator.evaluate(subject):
                 found[key] = value
                 log({key: value})
+        except InputError as error:
+            errors[name] = str(error)
+            continue
         except Exception as error:  # the others still run; the run then fails
             errors[name] = f"{type(error).__name__}: {error}"
             console.print_exception()
@@ -46,6 +58,10 @@ def judge(
         write_json(kept / f"{name}.json", {"asked": asked, "numbers": strict})
         numbers |= found
     return numbers, errors
+
+
+def _said(settings: Any) -> dict[str, str]:
+    return {field.name: str(getattr(settings, field.name)) for field in fields(settings)} if is_dataclass(settings) else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

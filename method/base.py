@@ -67,6 +67,10 @@ class Method:
         """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`."""
         raise NotImplementedError
 
+    def released(self, dataset: Dataset) -> int:
+        """How many samples the release holds."""
+        return self.num_samples
+
     def memory(self, dataset: Dataset, model: Model) -> int:
         """Bytes that `run` takes at most, at one time, besides the private images."""
         return 2 * self.num_samples * math.prod(model.makes) + model.memory()

@@ -32,7 +32,7 @@ def open_folder(
     folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: difference(stored, cfg), started_with)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
-        raise InputError(f"hydra.run.dir={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
+        raise InputError(f"{folder.key}={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
     NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
 
 
@@ -50,7 +50,9 @@ def difference(stored: str, cfg: DictConfig) -> str | None:
     except (AttributeError, yaml.YAMLError):
         return "its config.yaml is of another program"
     for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key) and key.split(".")[0] not in ("eval", "tracker", "device"):
+        free = key.split(".")[0] in ("eval", "tracker", "device")
+        chooses = now.get("privacy.selection_epsilon") is not None and key.startswith("eval.downstream.")
+        if before.get(key) != now.get(key) and (chooses or not free):
             return f"{key}: {shown(before.get(key))} before, {shown(now.get(key))} now"
     return None
 

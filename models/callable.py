@@ -79,7 +79,7 @@ class CallableModel(Model):
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
-        require(ranks.world() == 1, "model", self.name, "one process: every one would ask for everything")
+        require(ranks.launched() == 1, "model", self.name, "one process: every one would ask for everything")
         _ = self._api
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:

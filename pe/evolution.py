@@ -89,11 +89,14 @@ class PrivateEvolution(Method):
         more = self.expansions * model.calls(self.expansion_degree) if self.expansions else 0
         return {"steps": self.iterations, "network_calls": self.num_samples * (model.calls() + rounds + more)}
 
+    def released(self, dataset: Dataset) -> int:
+        return (1 + self.expansions) * self.num_samples
+
     def memory(self, dataset: Dataset, model: Model) -> int:
         """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
         _, dim = model.embedding_cost(self.embedding, model.makes)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
-        images = (4 + self.expansions) * self.num_samples * math.prod(model.makes)
+        images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.makes)
         return model.memory() + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
 
     def embeddings(self) -> set[EmbeddingName]:

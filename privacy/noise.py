@@ -42,6 +42,10 @@ class NoiseSource:
             raise ValueError(f"{path} holds {len(key)} bytes, not the 32 of a noise key")
         return cls(key)
 
+    def seed(self, purpose: str) -> int:
+        """63 secret bits for a generator of another library, where draws only have to be unpredictable to an observer."""
+        return int.from_bytes(hashlib.blake2b(purpose.encode(), key=self._key, digest_size=8).digest(), "big") >> 1
+
     def stream(self, purpose: str) -> NoiseStream:
         return NoiseStream(hashlib.blake2b(purpose.encode(), key=self._key, digest_size=32).digest())
 

@@ -7,7 +7,7 @@
 
 `out` is a run directory like any other: `release/` holds the classifier (`classifier.safetensors`, `classifier.json`) and its
 certificate, `internal/metrics.json` its accuracy on the real test images, read once, at the end. A killed training goes on with
-the same command.
+the same command and `out=` its folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import functools
 import json
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Classifying:
     method: DPClassifier = field(default_factory=DPClassifier)
     privacy: Privacy = MISSING
     tracker: TrackerConfig = MISSING
-    out: str = "runs/dp_classifier"
+    out: str | None = None  # default: a new folder under runs/
     seed: int = 0
     device: str = "auto"
     plan_only: bool = False
@@ -68,7 +69,8 @@ def main(overrides: list[str]) -> None:
         print(json.dumps({"dataset": data.facts(), "privacy": budget}, indent=2))
         return
     data.prepare()
-    load, folder = functools.cache(data.private), RunDir(Path(settings.out))
+    load, place = functools.cache(data.private), f"runs/{data.name}-{method.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    folder = RunDir(Path(settings.out or place), key="out")
     open_folder(folder, cfg, plan, load, device, privacy)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
 
@@ -134,6 +136,8 @@ def _check(settings: Classifying) -> None:
     settings.privacy.check()
     settings.dataset.check()
     settings.tracker.check()
+    share = settings.privacy.selection_epsilon
+    require(share is None, "privacy.selection_epsilon", share, "null: nothing is selected here")
     settings.method.check_classifier(settings.dataset, settings.privacy)
 
 

@@ -1,7 +1,7 @@
 """Judge any release, or any npz of images and labels, against real images.
 
     python -m scripts.evaluate release=runs/…/release                       # as the run itself would
-    python -m scripts.evaluate release=samples.npz dataset=cifar10 model=dpd_32 eval=full
+    python -m scripts.evaluate release=samples.npz dataset=cifar10 model=dpd_32 eval.frechet.embedding=pixels
     python -m scripts.evaluate release=… eval.frechet.reference=test out=judged
     python -m scripts.evaluate release=runs/…/more_samples eval.frechet.enabled=false    # what scripts.sample wrote
 
@@ -30,7 +30,7 @@ from eval.config import Evaluation
 from eval.evaluator import Subject
 from eval.judge import judge
 from models.config import Model
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import run_of, write_json
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -54,8 +54,9 @@ def main(overrides: list[str]) -> None:
     settings.dataset.prepare()
     settings.model.prepare(settings.eval.embeddings())
     device = torch_device(settings.device)
-    beside = f"{release.name}_evaluation" if is_sharded(release) else "evaluation"
-    out = Path(settings.out) if settings.out else release.parent / beside
+    beside = f"{release.name}_judged" if is_sharded(release) else "judged"
+    out = Path(settings.out) if settings.out else run_of(release).internal / beside
+    require("release" not in out.parts, "out", out, "not inside a release/, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     model = settings.model.build(settings.dataset, device, settings.seed)
@@ -67,7 +68,7 @@ def main(overrides: list[str]) -> None:
         settings.seed,
         figures=figures,
         private_figures=settings.eval.private_figures,
-        checkpoints=RunDir(Path(settings.release).parent).checkpoints,
+        checkpoints=run_of(release).checkpoints,
         settings=settings.model,
         cache=settings.eval.cache_folder,
     )

@@ -36,7 +36,7 @@ from errors import require
 from eval.downstream import split
 from models.classification import Recipe, accuracy, train
 from tracking.progress import Advance, progress
-from tracking.run_dir import write_json
+from tracking.run_dir import run_of, write_json
 
 CONF = Path(__file__).parent.parent / "conf"
 SYNTHETIC, TRANSFER, REAL = "synthetic", "trained on samples", "real"
@@ -101,7 +101,8 @@ def main(overrides: list[str]) -> None:
     require(samples.num_classes > 1, "release", release, "samples with classes")
     dataset.prepare()
     device = torch_device(settings.device)
-    out = Path(settings.out) if settings.out else release.parent / "internal" / "model_selection"
+    out = Path(settings.out) if settings.out else run_of(release).internal / "model_selection"
+    require("release" not in out.parts, "out", out, "not inside a release/, which may be shared")
     (out / "cells").mkdir(parents=True, exist_ok=True)
     images = Images.make(samples, dataset, grid.holdout)
     cells = [(name, cell) for name, family in grid.families.items() for cell in family.cells]

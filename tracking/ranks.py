@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 def start(device: torch.device) -> torch.device:
     """Join the other processes, if torchrun started several; returns this process's device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    if launched() > 1 and not dist.is_initialized():
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
@@ -26,6 +26,11 @@ def start(device: torch.device) -> torch.device:
 def rank() -> int:
     """0 for the process that writes and speaks. Known before `start`."""
     return int(os.environ.get("RANK", "0"))
+
+
+def launched() -> int:
+    """The processes that torchrun started. Known before `start`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def world() -> int:

@@ -25,8 +25,8 @@ _STARTED = time.time() - 1  # clocks of file systems are coarse
 
 
 class RunDir:
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, key: str = "hydra.run.dir"):
+        self.path, self.key = path, key  # the key that users name it by
         self.config = path / "config.yaml"
         self.release = path / "release"
         self.internal = path / "internal"
@@ -50,23 +50,21 @@ class RunDir:
         Raises InputError for a finished run, another run's directory, or a folder of something else.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"hydra.run.dir={self.path}: is a file; give a directory")
+            raise InputError(f"{self.key}={self.path}: is a file; give a directory")
         if self.finished:
-            raise InputError(f"hydra.run.dir={self.path}: holds a finished run; give another directory")
+            raise InputError(f"{self.key}={self.path}: holds a finished run; give another directory")
         if self.config.exists():
             if difference := same_run(self.config.read_text()):
-                raise InputError(f"hydra.run.dir={self.path}: holds an unfinished run with other settings ({difference})")
+                raise InputError(f"{self.key}={self.path}: holds an unfinished run with other settings ({difference})")
         elif self.path.exists() and (self.ledger.exists() or any(path != self.internal for path in self.path.iterdir())):
-            raise InputError(f"hydra.run.dir={self.path}: is not empty and holds no run; give another directory")
+            raise InputError(f"{self.key}={self.path}: is not empty and holds no run; give another directory")
         self.internal.mkdir(parents=True, exist_ok=True)
         self._lock()
         write_whole(self.config, config_yaml)
         before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else computes_with
         for key, value in computes_with.items():
             if before.get(key) != value:
-                raise InputError(
-                    f"hydra.run.dir={self.path}: holds an unfinished run on {key} {before.get(key)}, here is {value}"
-                )
+                raise InputError(f"{self.key}={self.path}: holds an unfinished run on {key} {before.get(key)}, here is {value}")
         write_json(self.computed_with, computes_with)
         for folder in (self.checkpoints, self.figures):
             folder.mkdir(exist_ok=True)
@@ -78,7 +76,7 @@ class RunDir:
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"hydra.run.dir={self.path}: another process is running there") from None
+            raise InputError(f"{self.key}={self.path}: another process is running there") from None
 
     def close(self) -> None:
         """Let another process in."""
@@ -125,6 +123,12 @@ class RunDir:
     def published(self) -> Path | None:
         """Where the samples are, once they are there."""
         return next((folder for folder in (self.release, self.withheld) if folder.exists()), None)
+
+
+def run_of(release: Path) -> RunDir:
+    """The run whose release/ or samples.npz this is; for other files and folders, what is beside them is treated alike."""
+    folder = release if release.is_dir() else release.parent
+    return RunDir(folder.parent if folder.name == "release" or release.is_dir() else folder)
 
 
 @contextmanager

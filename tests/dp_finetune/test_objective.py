@@ -10,6 +10,7 @@ from dp_finetune.objective import Objective
 from errors import InputError
 from models.schedules import linear_alpha_bar
 from models.timesteps import Interval, check_mixture
+from privacy.noise import NoiseSource
 
 CIFAR = [
     Interval(weight=0.015, low=0, high=30),
@@ -26,7 +27,7 @@ def objective(**changes: Any) -> Objective:
         alpha_bar=torch.from_numpy(linear_alpha_bar()).float(),
         null_label=10,
         label_dropout=0.0,
-        seed=0,
+        noise=NoiseSource(bytes(32)),
     )
     return Objective(**{**settings, **changes})
 
@@ -48,6 +49,12 @@ def test_views_of_an_example_do_not_depend_on_its_batch():
     alone = objective().views(X[4:5], LABELS[4:5], [4], step=3)
     for whole, part in zip((together.x_t, together.t, together.noise), (alone.x_t, alone.t, alone.noise), strict=True):
         assert torch.equal(whole[16:20], part)
+
+
+def test_views_are_drawn_by_the_secret_key_so_that_no_row_number_tells_them():
+    first, other = (objective(noise=NoiseSource(bytes([i] * 32))).views(X[:1], LABELS[:1], [0], step=1) for i in (1, 2))
+    assert not torch.equal(first.t, other.t)
+    assert not torch.equal(first.noise, other.noise)
 
 
 def test_every_step_and_every_view_draws_anew():

@@ -27,7 +27,8 @@ def subject(samples: SampleSet) -> Subject:
     """Private images are bright and public ones dark."""
     private = level(np.ones(60, bool), np.arange(60) % 3, 3)
     public = level(np.zeros(90, bool), np.arange(90) % 7, 7)
-    dataset = SimpleNamespace(train=lambda: private, public=lambda: public, test=lambda: pytest.fail("test images opened"))
+    opens = {"train": lambda: private, "some_public": lambda: public, "test": lambda: pytest.fail("test images opened")}
+    dataset = SimpleNamespace(classes=["0", "1", "2"], **opens)
     return Subject(samples, cast(Any, dataset), cast(Any, None), torch.device("cpu"), 0, Path())
 
 
@@ -38,9 +39,9 @@ def test_samples_are_judged_by_class():
     assert numbers == {
         "discriminator/accuracy": 1.0,
         "discriminator/private_like": pytest.approx(2 / 3),
-        "discriminator/private_like_class=0": 0.0,
-        "discriminator/private_like_class=1": 1.0,
-        "discriminator/private_like_class=2": 1.0,
+        "discriminator/private_like/class=0": 0.0,
+        "discriminator/private_like/class=1": 1.0,
+        "discriminator/private_like/class=2": 1.0,
     }
 
 

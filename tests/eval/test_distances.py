@@ -68,7 +68,7 @@ def numbers(evaluator: Evaluator, samples: SampleSet, **settings: Any) -> dict[s
 
 @pytest.mark.parametrize("reference", Reference)
 def test_the_number_of_real_images_is_that_of_the_split(reference):
-    count = {"train": 200, "test": 60}[reference.value]
+    count = {"train": 200, "private": 200, "test": 60}[reference.value]
     for evaluator in EVERY[:3]:
         found = numbers(replace(evaluator, reference=reference), points(80, 2))  # type: ignore[type-var]
         assert {value for name, value in found.items() if name.endswith("_n")} == {count}

@@ -43,7 +43,7 @@ class World:
         self.events.append("test")
         return self.tested
 
-    def public(self) -> SampleSet:
+    def some_public(self) -> SampleSet:
         self.events.append("public")
         return images(2, classes=3)
 
@@ -92,7 +92,7 @@ def test_fewer_samples_are_a_balanced_part(monkeypatch):
     assert world.on == [40, 40, 8, 8, 20, 20]
     for name in ("accuracy_at=8", "accuracy_spread_at=20", "ensemble_accuracy_at=8"):
         assert f"cnn/{name}" in numbers
-    with pytest.raises(InputError, match=r"eval.downstream.sizes=\[41\]: to 40"):
+    with pytest.raises(InputError, match=r"eval.downstream.sizes=\[41\]: up to the 40 samples"):
         judge(monkeypatch, World(), sizes=[41])
 
 

@@ -107,7 +107,9 @@ def test_a_canary_points_along_its_own_weight_which_nobody_else_touches(engine):
     unet, k = tiny_unet(), 2
     beacons = Beacons(unet, first=11, canaries=3)
     labels = torch.tensor([12, 4, 13, 10])  # two canaries, an ordinary label, the null label
-    objective = Objective([Interval(weight=1.0, low=0, high=100)], k, [], torch.linspace(0.99, 0.01, 100), None, 0.0, seed=0)
+    objective = Objective(
+        [Interval(weight=1.0, low=0, high=100)], k, [], torch.linspace(0.99, 0.01, 100), None, 0.0, NoiseSource(bytes(32))
+    )
     gradients = []
     for i in range(len(labels)):
         run = ENGINES[engine](beacons, k, k)
