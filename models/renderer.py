@@ -108,8 +108,8 @@ class Renderer:
             x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255  # [n, 1, S, S]
             x = warp(x, 0.35 * z[:, 0], 0.35 * z[:, 1], np.exp(0.25 * z[:, 2]), 0.25 * _bend(z))
             blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), 3, stride=1)
-            ink = 0.5 * (x + blurred) + torch.from_numpy(0.3 * z[:, 3]).float().reshape(-1, 1, 1, 1) * blurred
-            sharp = torch.clamp(2.0 * (ink - 0.5) + 0.5, 0, 1) * strength + x * (1 - strength)
+            ink = 0.7 * x + 0.3 * blurred + torch.from_numpy(0.5 * z[:, 3]).float().reshape(-1, 1, 1, 1) * blurred
+            sharp = torch.clamp(2.5 * (ink - 0.45) + 0.5, 0, 1)
             return (255 * sharp).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
         return in_passes(len(labels), PASS_ROWS, (self.size, self.size, 1), make, advance)
