@@ -1,6 +1,6 @@
 """A classifier trained by DP-SGD on the private images themselves, which classifiers of synthetic images are compared with.
 
-    python -m scripts.dp_classifier                                            # the embedded digits; 2 minutes on 2 cores
+    python -m scripts.dp_classifier                                            # the embedded digits, in minutes
     python -m scripts.dp_classifier dataset=cifar10 privacy.epsilon=3 method.classifier=wrn16_4 out=runs/mine
     python -m scripts.dp_classifier +dp_classifier=dpd_mnist                   # a row of a paper
     python -m scripts.dp_classifier plan_only=true                             # what it would cost

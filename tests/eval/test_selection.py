@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+import eval.downstream
+from data.samples import SampleSet
+from eval.downstream import Downstream
+from eval.evaluator import Subject
+from models.classifiers import ClassifierName
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import DiscreteGaussian, Selection, Spend
 from privacy.noise import NoiseSource
@@ -64,6 +72,38 @@ def test_permute_and_flip_takes_candidates_with_its_probabilities():
     taken = Counter(NoiseSource(bytes(32)).stream(str(i)).permute_and_flip([5, 5 - gap], epsilon) for i in range(draws))
     expected = math.exp(-epsilon * gap / 2) / 2
     assert taken[1] / draws == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / draws))
+
+
+class Level(torch.nn.Module):
+    """Answers with the class of an image's grey level, or always with class 0."""
+
+    def __init__(self, knows: bool):
+        super().__init__()
+        self.knows = knows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        level = x.mean((1, 2, 3))[:, None] if self.knows else -torch.ones(len(x), 1)
+        return -(level - torch.linspace(-1, 1, 3)).abs()
+
+
+def test_candidates_are_scored_by_the_private_images_that_they_have_right(monkeypatch):
+    scored: list[list[int]] = []
+
+    class Noise:
+        def permute_and_flip(self, counts, epsilon):
+            scored.append(counts)
+            return int(np.argmax(counts))
+
+    monkeypatch.setattr(eval.downstream, "train", lambda samples, recipe, **_: Level(recipe.learning_rate == 0.5))
+    labels = np.arange(700) % 3
+    grey = np.array([0, 127, 255], np.uint8)[labels][:, None, None, None]
+    private = SampleSet(np.broadcast_to(grey, (700, 8, 8, 1)).copy(), labels, 3)
+    subject = Subject(private[slice(0, 9)], None, None, torch.device("cpu"), 0, Path())  # type: ignore[arg-type]
+    downstream = Downstream(classifier=ClassifierName.cnn, choose_from=[0.1, 0.5])
+    assert downstream.select(subject, private, Noise(), 1.0) == {"learning_rate": 0.5, "steps": 200}  # type: ignore[arg-type]
+    assert scored == [[int((labels == 0).sum()), 700]]
+    downstream.select(subject, private[slice(1, 700)], Noise(), 1.0)  # type: ignore[arg-type]
+    assert np.abs(np.array(scored[1]) - scored[0]).max() == 1  # one image moves no count by more
 
 
 def test_neighbouring_scores_are_chosen_alike():
