@@ -110,8 +110,7 @@ BAD = [
     bad("intrinsic-count", "eval=full eval.intrinsic_dimension.variations=1", "variations=1", "2 or more"),
     bad(
         "membership-embedding",
-        "eval=full model.features=null eval.frechet.enabled=false eval.pictures.enabled=false "
-        "eval.intrinsic_dimension.enabled=false",
+        "model.features=null eval.frechet.enabled=false eval.membership.enabled=true",
         "eval.membership.embedding=public_features",
         "pixels",
     ),

@@ -191,8 +191,9 @@ def test_the_default_evaluation_stays_what_it_was():
 
 
 def test_a_run_with_every_distance_keeps_what_is_of_real_images_under_internal(here):
-    full = ["method=public_only", "method.num_samples=60", "eval=full", "eval.downstream.enabled=false", "eval.kernel.subsets=2"]
-    result = call(*full, "model.respacing=ddim2", "device=cpu")
+    every = [f"eval.{name}.enabled=true" for name in ("kernel", "manifold", "inception_score")]
+    every += ["eval.frechet.per_class=true", "eval.downstream.enabled=false", "eval.kernel.subsets=2"]
+    result = call("method=public_only", "method.num_samples=60", *every, "model.respacing=ddim2", "device=cpu")
     assert result.code == 0, result.err
     metrics = json.loads((here / "run" / "internal" / "metrics.json").read_text())
     groups = {"frechet", "kernel", "precision", "recall", "density", "coverage", "class_score"}
