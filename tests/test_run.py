@@ -278,10 +278,10 @@ def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch,
     originals = {name: getattr(run, name) for name in ("save_grid", "write_json")}
 
     def breaks(name: str):
-        def write(*args):
+        def write(*args, **settings):
             if any(isinstance(arg, Path) and arg.name == lost for arg in args):
                 raise OSError("disk full")
-            return originals[name](*args)
+            return originals[name](*args, **settings)
 
         return write
 

@@ -47,6 +47,11 @@ class Planted(Dataset):
     def classes(self) -> list[str]:
         return self.base.classes
 
+    @property
+    def class_numbers(self) -> np.ndarray:
+        """A canary's label is its own, and the network knows it by that number."""
+        return np.arange(self.canaries.num_classes)
+
     def private(self) -> SampleSet:
         ours, chosen = self.base.private(), self.canaries[self.included]
         images, labels = np.concatenate([ours.images, chosen.images]), np.concatenate([ours.labels, chosen.labels])

@@ -118,4 +118,5 @@ def test_two_processes_share_the_batches_of_one_training(tmp_path):
     assert done.code == 0, done.err
     assert done.out.count("steps on") == 1
     one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
-    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    difference = sum((one[name] - two[name]).square().sum() for name in one) / sum(w.square().sum() for w in one.values())
+    assert float(difference) ** 0.5 < 1e-4
