@@ -85,9 +85,10 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         plan = Plan.make(config.method, config.dataset, config.privacy)
         if config.plan_only:
             document = plan.describe(config.method, config.dataset, config.model, config.privacy)
-            document["evaluation"] = evaluation_plan(config)
+            costs = evaluation_costs(config)
+            document["evaluation"] = evaluation_plan(config, costs)
             seconds = document["work"]["flops"] / flops_per_second(config.torch_device)
-            document["work"] |= {"seconds": float(f"{seconds:.2g}"), "peak_memory_gib": peak_memory(config)}
+            document["work"] |= {"seconds": float(f"{seconds:.2g}"), "peak_memory_gib": peak_memory(config, costs)}
             print(json.dumps(document, indent=2))
             return
         config.dataset.prepare()
@@ -238,10 +239,10 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     print_report(config, metrics, document, folder)
 
 
-def peak_memory(config: Config) -> float:
+def peak_memory(config: Config, costs: dict[str, Cost]) -> float:
     """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation."""
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
-    judged = sum(cost.bytes for cost in evaluation_costs(config).values())
+    judged = sum(cost.bytes for cost in costs.values())
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     working = max(config.method.memory(config.dataset, config.model), judged)
     return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
@@ -252,12 +253,12 @@ def evaluation_costs(config: Config) -> dict[str, Cost]:
     return {name: evaluator.cost(config.dataset, config.model, samples) for name, evaluator in config.eval.evaluators.items()}
 
 
-def evaluation_plan(config: Config) -> dict[str, dict[str, float]]:
+def evaluation_plan(config: Config, costs: dict[str, Cost]) -> dict[str, dict[str, float]]:
     """What each evaluator will take: seconds to a factor of about two, on this machine, and memory above the run's own."""
     rate = flops_per_second(config.torch_device)
     return {
         name: {"seconds": float(f"{cost.flops / rate:.2g}"), "memory_gib": float(f"{cost.bytes / 2**30:.2g}")}
-        for name, cost in evaluation_costs(config).items()
+        for name, cost in costs.items()
     }
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from data.dataset import Dataset
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
@@ -73,6 +72,8 @@ def auc(members: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
     The chance that a member scores higher, ties half; variance of DeLong, DeLong & Clarke-Pearson (1988), from ranks (Sun & Xu
     2014), cut to [0, 1]. Where the scores do not overlap the variance is 0, and the interval a point.
     """
+    from scipy.stats import rankdata  # slow to import, and a plan has 15 seconds
+
     m, n = len(members), len(others)
     ranks = rankdata(np.concatenate([members, others]))
     above = (ranks[:m] - rankdata(members)) / n  # of each member: the share of others below it
