@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -125,6 +127,14 @@ def register() -> None:
         for name, cls in options.items():
             store.store(group=f"schema/{group}", name=name, node=cls)
     store.store(group="hydra/callbacks", name="sweep_figure", node={"figure": SWEEP_FIGURE})
+
+
+def compose_script(name: str, schema: type, overrides: list[str]) -> DictConfig:
+    """The configuration of a script: `conf/<name>.yaml`, whose defaults start from `<name>_schema`."""
+    register()
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    with initialize_config_dir(str(Path(__file__).parent), version_base="1.3"):
+        return compose(name, overrides)
 
 
 def to_typed(cfg: DictConfig) -> Config:

@@ -20,13 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, register, torch_device
+from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from dp_finetune.classifier import DPClassifier
@@ -40,8 +38,6 @@ from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
 from tracking.run_dir import RunDir, write_json
 from tracking.tracker import TrackerConfig
-
-CONF = Path(__file__).parent.parent / "conf"
 
 
 @dataclass(kw_only=True)
@@ -123,10 +119,7 @@ def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir
 
 
 def _composed(overrides: list[str]) -> DictConfig:
-    register()
-    ConfigStore.instance().store(name="dp_classifier_schema", node=Classifying)
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        return compose("dp_classifier", overrides)
+    return compose_script("dp_classifier", Classifying, overrides)
 
 
 def _check(settings: Classifying) -> None:

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, register, torch_device
+from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from data.shards import is_sharded, open_release
 from errors import require
@@ -31,8 +29,6 @@ from eval.evaluator import Subject
 from eval.judge import judge
 from models.config import Model
 from tracking.run_dir import run_of, write_json
-
-CONF = Path(__file__).parent.parent / "conf"
 
 
 @dataclass(kw_only=True)
@@ -87,10 +83,7 @@ def main(overrides: list[str]) -> None:
 
 
 def _settings(overrides: list[str]) -> Judging:
-    register()
-    ConfigStore.instance().store(name="evaluate_schema", node=Judging)
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        composed = compose("evaluate", overrides)
+    composed = compose_script("evaluate", Judging, overrides)
     allowed = "a release/ folder, a folder of shards, or an npz of images and labels"
     require(not OmegaConf.is_missing(composed, "release"), "release", None, allowed)
     settings: Any = OmegaConf.to_object(composed)

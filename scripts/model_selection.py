@@ -23,12 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, register, torch_device
+from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset, subset
 from data.samples import SampleSet
 from data.shards import open_release
@@ -38,7 +36,6 @@ from models.classification import Recipe, accuracy, train
 from tracking.progress import Advance, progress
 from tracking.run_dir import run_of, write_json
 
-CONF = Path(__file__).parent.parent / "conf"
 SYNTHETIC, TRANSFER, REAL = "synthetic", "trained on samples", "real"
 _FIGURE = (TRANSFER, "real test, trained on samples, %"), (REAL, "real test, trained on real images, %")
 
@@ -162,10 +159,7 @@ def ranking(cells: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def _settings(overrides: list[str]) -> Selecting:
-    register()
-    ConfigStore.instance().store(name="model_selection_schema", node=Selecting)
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        composed = compose("model_selection", overrides)
+    composed = compose_script("model_selection", Selecting, overrides)
     allowed = "a release/ folder, a folder of shards, or an npz of images and labels"
     require(not OmegaConf.is_missing(composed, "release"), "release", None, allowed)
     settings: Any = OmegaConf.to_object(composed)
