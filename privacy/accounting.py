@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 
 from scipy.optimize import brentq
@@ -48,6 +49,11 @@ def compose_epsilon(spends: Sequence[Spend], delta: float, accountant: Accountan
         return 0.0
     if any(isinstance(spend.mechanism, NonPrivate) for spend in spends):
         return math.inf
+    return _composed(tuple(spends), delta, accountant)
+
+
+@functools.lru_cache(maxsize=4096)  # a plan, its run and what goes on after a kill ask alike
+def _composed(spends: tuple[Spend, ...], delta: float, accountant: Accountant) -> float:
     return {Accountant.pld: _pld, Accountant.prv: _prv, Accountant.rdp: _rdp}[accountant](spends, delta)
 
 
@@ -59,25 +65,46 @@ def calibrate(
     Raises ValueError where what does not depend on the noise multiplier already costs `epsilon` or more.
     """
 
-    @functools.cache
     def excess(log_sigma: float) -> float:
         return math.log(max(compose_epsilon(spends(math.exp(log_sigma)), delta, accountant), 1e-12) / epsilon)
 
-    start, stride = 0.0, 1.0
-    if accountant is not Accountant.rdp:  # the quick accountant says where to look; the tight one is slow
-        with suppress(ValueError):  # a looser one may not reach what a tight one does
-            start, stride = math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.2
+    start, stride = _first_guess(spends, epsilon, delta, accountant)
     low = high = start
+    reach = stride
     while excess(high) > 0:
-        high += stride
+        low, high, reach = high, high + reach, 2 * reach
         if high > 15:
             raise ValueError(f"epsilon={epsilon} at delta={delta} is out of reach of any noise multiplier")
+    reach = stride
     while excess(low) < 0:
-        low -= stride
-    root = brentq(excess, low, high, xtol=1e-7) if low < high else low
+        low, high, reach = low - reach, low, 2 * reach
+    root = brentq(excess, low, high, xtol=5e-7) if low < high else low
     while excess(root) > 0:
-        root += 1e-7
+        root += 5e-7
     return math.exp(root)
+
+
+def _first_guess(
+    spends: Callable[[float], Sequence[Spend]], epsilon: float, delta: float, accountant: Accountant
+) -> tuple[float, float]:
+    """Where the logarithm of the noise multiplier should lie, by something quicker than `accountant`, and how wrong that may be."""
+    kinds = {type(spend.mechanism) for spend in spends(1.0)}
+    with suppress(ValueError):  # a looser accountant may not reach what a tight one does
+        if DiscreteGaussian in kinds and kinds <= {
+            Gaussian,
+            DiscreteGaussian,
+        }:  # costs what a Gaussian does, but for little noise
+            return math.log(calibrate(lambda sigma: [_smooth(spend) for spend in spends(sigma)], epsilon, delta)), 5e-4
+        if accountant is not Accountant.rdp:
+            return math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.1
+    return 0.0, 1.0
+
+
+def _smooth(spend: Spend) -> Spend:
+    match spend.mechanism:
+        case DiscreteGaussian(sigma):
+            return replace(spend, mechanism=Gaussian(sigma))
+    return spend
 
 
 def _pld(spends: Sequence[Spend], delta: float) -> float:
@@ -107,13 +134,18 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
         each = [one(spend.mechanism, interval).self_compose(spend.count) for spend in spends]
         return float(functools.reduce(lambda a, b: a.compose(b), each).get_epsilon_for_delta(delta))
 
-    # losses on a grid of about 1e-5 epsilon: mostly it costs well under 0.1% of epsilon
-    rough = epsilon(1e-3)
-    if not 0 < rough < math.inf:
-        return rough
-    finest = 1e-5 if any(isinstance(spend.mechanism, SampledGaussian) for spend in spends) else 1e-6  # their losses range widely
-    grid = max(finest, 10.0 ** math.floor(math.log10(1.5 * rough) - 5))
-    return epsilon(grid) if grid < 1e-3 else rough
+    # Losses are put on a grid, which is refined until epsilon hardly changes: never below the truth, and within 2e-5 of it.
+    # Those of a discrete Gaussian are multiples of 1/2σ²: on a grid of its fractions a coarse one does. (Not quite of its
+    # fractions: which way a loss on the grid is rounded would change with σ.)
+    sigmas = {spend.mechanism.noise_multiplier for spend in spends if isinstance(spend.mechanism, DiscreteGaussian)}
+    interval = (1 + 1e-9) / (2 * max(sigmas) ** 2) if len(sigmas) == 1 else 1e-2
+    finer = epsilon(interval)
+    while 0 < finer < math.inf and interval > 1e-6:
+        interval, coarser = interval / 4, finer
+        finer = epsilon(interval)
+        if coarser - finer < 5e-5 * finer:
+            break
+    return finer
 
 
 def _rdp(spends: Sequence[Spend], delta: float) -> float:

@@ -52,7 +52,8 @@ def test_calibration_finds_the_golden_noise_multiplier(name, accountant):
 def test_mnist_as_stated_costs_what_each_accountant_says(accountant):
     fact = FACTS["dpd.mnist.as_stated"]
     epsilon = compose_epsilon(dp_sgd("dpd.mnist.as_stated"), fact["inputs"]["delta"], accountant)
-    assert epsilon == pytest.approx(fact["computed_value"][KEYS[accountant]], rel=1e-9)
+    exact = 1e-9 if accountant is not Accountant.pld else 5e-6  # the golden value is on a grid of 1e-4, and never below the truth
+    assert epsilon == pytest.approx(fact["computed_value"][KEYS[accountant]], rel=exact)
 
 
 def test_mnist_pld_agrees_with_an_independent_prv_estimate():
@@ -141,6 +142,29 @@ def test_sampling_every_example_is_not_sampling():
     assert compose_epsilon([Spend("gradients", SampledGaussian(2.0, 1.0), 5)], 1e-5) == pytest.approx(
         gaussian_epsilon(2.0, 1e-5, 5), rel=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("spend", "fine"),
+    [
+        (Spend("g", SampledGaussian(1.5, 0.18), 300), 1e-4),
+        (Spend("g", SampledGaussian(0.27, 0.011), 3), 1e-3),
+        (Spend("v", DiscreteGaussian(1.362), 10), 2e-5),
+        (Spend("v", DiscreteGaussian(0.2), 8), 1e-3),
+        (Spend("v", DiscreteGaussian(11.8), 10), 4e-6),
+    ],
+)
+def test_losses_are_put_on_a_grid_as_fine_as_epsilon_needs(spend, fine):
+    """Beside one very fine grid for every case, which takes much longer."""
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    match spend.mechanism:
+        case SampledGaussian(sigma, q):
+            one = pld.from_gaussian_mechanism(sigma, sampling_prob=q, value_discretization_interval=fine)
+        case DiscreteGaussian(sigma):
+            one = pld.from_discrete_gaussian_mechanism(sigma, sensitivity=1, value_discretization_interval=fine)
+    finest = one.self_compose(spend.count).get_epsilon_for_delta(1e-5)
+    assert compose_epsilon([spend], 1e-5) == pytest.approx(finest, rel=5e-5)
 
 
 @pytest.mark.parametrize(
