@@ -87,7 +87,7 @@ def calibrate(
 def _first_guess(
     spends: Callable[[float], Sequence[Spend]], epsilon: float, delta: float, accountant: Accountant
 ) -> tuple[float, float]:
-    """Where the logarithm of the noise multiplier should lie, by something quicker than `accountant`, and how wrong that may be."""
+    """Where the logarithm of the noise multiplier should lie, by something quicker than `accountant`, and how wrong it may be."""
     kinds = {type(spend.mechanism) for spend in spends(1.0)}
     with suppress(ValueError):  # a looser accountant may not reach what a tight one does
         if DiscreteGaussian in kinds and kinds <= {
