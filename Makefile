@@ -1,8 +1,11 @@
 # `make help` lists the targets. Needs Python 3.11 or newer as python3 (or PYTHON=…), and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+SCALE ?= smoke
+PAPER ?= pe
+N ?= 1
 
-.PHONY: help setup demo test test-slow lint reference pretrain bench studies lock clean
+.PHONY: help setup demo table figure all-tables test test-slow lint reference pretrain bench studies lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +23,12 @@ setup: .venv/installed   ## install everything into .venv, at the versions of co
 demo: setup      ## Private Evolution on the embedded digits, end to end, in minutes
 	@echo "Private Evolution on the embedded digits: about 4 minutes on two cores …"
 	@$(BIN)/python run.py
+
+table figure: setup  ## make table PAPER=pe N=1, make figure PAPER=dpd N=9, with SCALE=smoke, hour or paper
+	@$(BIN)/python -m scripts.paper $@ $(PAPER) $(N) scale=$(SCALE) $(ARGS)
+
+all-tables: setup ## every table and figure of the papers, at SCALE (smoke: under an hour on two cores)
+	@$(BIN)/python -m scripts.paper all all all scale=$(SCALE) $(ARGS)
 
 test: setup lint ## what must pass before a change: linting, types, tests
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2

@@ -18,6 +18,7 @@ import math
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,12 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
+from conf.sweep import Report, Sweep
 from data.grid import save_grid
 from data.images import conform
 from data.private import PrivateDataset
@@ -50,6 +51,7 @@ from privacy.mechanisms import Selection
 from privacy.noise import NoiseSource
 from report import print_report
 from tracking import ranks
+from tracking.memory import forget_peak, peak_gib
 from tracking.progress import console
 from tracking.run_dir import RunDir, write_json
 from tracking.tracker import Several, Tracker
@@ -60,28 +62,40 @@ CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
 def main(cfg: DictConfig) -> None:
-    hydra_config = HydraConfig.get()
-    folder = RunDir(Path(hydra_config.runtime.output_dir))
-    sweeping = hydra_config.mode is RunMode.MULTIRUN
-    if sweeping and folder.finished and difference(folder.config.read_text(), cfg) is None:
+    folder, sweep = RunDir(Path(HydraConfig.get().runtime.output_dir)), Sweep.running()
+    if sweep:
+        sweep.links(folder)
+    if sweep and folder.finished and difference(folder.config.read_text(), cfg) is None:
         console.print(f"{folder.path}: finished before, kept", highlight=False, soft_wrap=True)
         return
     try:
         synthesise(cfg, folder)
-    except Exception as error:  # here, before Hydra adds lines of its own
-        if (line := one_line(error)) is None:
+    except (Exception, SystemExit) as error:  # here, before Hydra adds lines of its own
+        line = str(error) if isinstance(error, SystemExit) else one_line(error)
+        if sweep:  # the other runs go on
+            if line is None:
+                traceback.print_exc()
+            sweep.fails(line or repr(error), 2 if one_line(error) else 1)
+            say(line or repr(error))
+            return
+        if line is None or isinstance(error, SystemExit):
             raise
         say(line)
         raise SystemExit(2) from None
     finally:
         folder.close()
+        if sweep:
+            sweep.links(folder)
 
 
 def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     """One run, from a composed configuration to the report."""
     made = folder
+    forget_peak()
     try:
         config = to_typed(cfg)
+        if sweep := Sweep.running():
+            config.tracker.group = config.tracker.group or sweep.name
         plan = Plan.make(config.method, config.dataset, config.privacy)
         if config.plan_only:
             document = plan.describe(config.method, config.dataset, config.model, config.privacy)
@@ -231,6 +245,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     log = functools.partial(tracker.log, internal=True)
     numbers, errors = judge(config.eval.evaluators, subject, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
+    metrics["memory/peak_gib"] = round(peak_gib(), 2)
     tracker.image("grid", published / "grid.png") if published == folder.release else None
     if errors:
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())
@@ -276,7 +291,7 @@ def cli() -> int:
             raise
         say(line)
         return 2
-    return 0
+    return Report.status
 
 
 def say(line: str) -> None:

@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from baselines.methods import PublicOnly, RealData
+from conf.sweep import register_resolvers
 from data.camelyon17 import Camelyon17
 from data.celeba import CelebA
 from data.dataset import Dataset
@@ -68,6 +69,9 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 SWEEP_FIGURE = {"_target_": "scripts.sweep_figure.SweepFigure", "x": MISSING, "curves": MISSING, "labels": [], "name": None}
 
 
+SCALES = ("paper", "hour", "smoke")  # the printed setting; one GPU and about an hour; two cores, the embedded digits and seconds
+
+
 @dataclass(kw_only=True)
 class Config:
     dataset: Dataset = MISSING
@@ -78,12 +82,14 @@ class Config:
     tracker: TrackerConfig = MISSING
     seed: int = 0  # everything but privacy noise
     device: str = "auto"
+    scale: str = "paper"  # how far a paper's experiment is shrunk: +scale=hour, +scale=smoke
     plan_only: bool = False
 
     def check(self) -> None:
         """Raise InputError for any range or combination that cannot run. Opens no image and writes nothing."""
         require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
         check_device(self.device)
+        require(self.scale in SCALES, "scale", self.scale, f"one of {', '.join(SCALES)}")
         self.privacy.check()
         self.dataset.check()
         self.model.check(self.dataset)
@@ -121,6 +127,7 @@ def torch_device(device: str) -> torch.device:
 
 
 def register() -> None:
+    register_resolvers()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in COMPONENTS.items():

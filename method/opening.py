@@ -46,7 +46,7 @@ def _computes_with(device: torch.device) -> dict[str, str]:
 def difference(stored: str, cfg: DictConfig) -> str | None:
     """The first key in which a stored configuration is another run than this one. Evaluation and tracking may differ."""
     try:
-        before, now = (_flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
+        before, now = (flat(yaml.safe_load(text)) for text in (stored, OmegaConf.to_yaml(cfg, resolve=True)))
     except (AttributeError, yaml.YAMLError):
         return "its config.yaml is of another program"
     for key in sorted({*before, *now}):
@@ -57,8 +57,9 @@ def difference(stored: str, cfg: DictConfig) -> str | None:
     return None
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

@@ -33,20 +33,10 @@ class Ledger:
     def __init__(self, path: Path, plan: Sequence[Spend], delta: float, accountant: Accountant):
         self._path, self._plan = path, {spend.purpose: spend for spend in plan}
         self.delta, self.accountant = delta, accountant
-        self._entries: dict[str, Mechanism] = {}
         self._touched: set[str] = set()
-        lines = path.read_text().splitlines() if path.exists() else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number < len(lines):
-                    raise InputError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
-                break  # the last line of a killed start: its noise was never drawn
-            purpose = entry.pop("purpose")
-            self._entries[purpose] = Mechanism.from_dict(entry)
+        self._entries = read_entries(path)
         self._uses = Counter(purpose.split("/")[0] for purpose in self._entries)
-        if lines:
+        if self._entries:
             self._rewrite()
 
     def spend(self, purpose: str, mechanism: Mechanism) -> None:
@@ -76,8 +66,7 @@ class Ledger:
     @property
     def spends(self) -> list[Spend]:
         """What has been spent so far, in order, equal purposes counted together."""
-        counts = Counter((purpose.split("/")[0], mechanism) for purpose, mechanism in self._entries.items())
-        return [Spend(purpose, mechanism, count) for (purpose, mechanism), count in counts.items()]
+        return together(self._entries)
 
     @property
     def epsilon(self) -> float:
@@ -97,6 +86,28 @@ class Ledger:
             os.fsync(file.fileno())
         os.replace(fresh, self._path)
         sync_folder(self._path.parent)
+
+
+def read_entries(path: Path) -> dict[str, Mechanism]:
+    """By purpose, what the ledger at `path` holds; nothing where there is none. InputError where it is damaged."""
+    entries: dict[str, Mechanism] = {}
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise InputError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
+            break  # the last line of a killed start: its noise was never drawn
+        purpose = entry.pop("purpose")
+        entries[purpose] = Mechanism.from_dict(entry)
+    return entries
+
+
+def together(entries: dict[str, Mechanism]) -> list[Spend]:
+    """Equal purposes counted together, in order."""
+    counts = Counter((purpose.split("/")[0], mechanism) for purpose, mechanism in entries.items())
+    return [Spend(purpose, mechanism, count) for (purpose, mechanism), count in counts.items()]
 
 
 def certificate(

@@ -1,0 +1,189 @@
+"""Sweeps: every run lies where its settings say, so what is finished is found again; a sweep's folder links to its runs.
+
+runs/by_config/<hash of the settings>/     the runs
+runs/sweeps/<time>/0, 1, …                 links to those of one sweep; failed.jsonl; internal/report.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from method.opening import flat
+from privacy.accounting import Accountant, compose_epsilon
+from privacy.ledger import read_entries, together
+from privacy.mechanisms import Spend
+from tracking.run_dir import RunDir, write_json
+
+ASIDE = ("device", "tracker", "plan_only", "hydra")  # keys that no result depends on
+
+
+def digest(cfg: DictConfig) -> str:
+    """Of everything that a run's results depend on, as 16 hexadecimal digits."""
+    settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ASIDE])
+    return hashlib.sha256(OmegaConf.to_yaml(settings, resolve=True, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def register_resolvers() -> None:
+    """What configuration files may use besides values.
+
+    `${run_store:FOLDER}`: where the run with these settings lies. `${at:PAPER,SMOKE}` or `${at:PAPER,SMOKE,HOUR}`: by scale.
+    `${times:A,B}`: their product, a whole number.
+    `${falling:HIGH,STEP,SMOKE_HIGH,SMOKE_STEP}`: HIGH, HIGH - STEP, … down to 1: a variation degree for each of
+    `method.iterations` rounds.
+    """
+
+    def run_store(folder: str, *, _root_: DictConfig) -> str:
+        return str((Path.cwd() / folder / digest(_root_)).absolute())
+
+    def at(paper: Any, smoke: Any, hour: Any = None, *, _root_: DictConfig) -> Any:
+        return {"paper": paper, "smoke": smoke, "hour": paper if hour is None else hour}[_root_.scale]
+
+    def falling(high: float, step: float, smoke_high: float, smoke_step: float, *, _root_: DictConfig) -> list[float]:
+        high, step = (smoke_high, smoke_step) if _root_.scale == "smoke" else (high, step)
+        return [max(1, high - step * i) for i in range(_root_.method.iterations)]
+
+    OmegaConf.register_new_resolver("run_store", run_store, replace=True)
+    OmegaConf.register_new_resolver("times", lambda a, b: round(a * b), replace=True)
+    OmegaConf.register_new_resolver("at", at, replace=True)
+    OmegaConf.register_new_resolver("falling", falling, replace=True)
+
+
+@dataclass
+class Sweep:
+    """The folder of one sweep."""
+
+    folder: Path
+
+    @classmethod
+    def running(cls) -> Sweep | None:
+        """The sweep that this job belongs to, if it does."""
+        config = HydraConfig.get()
+        return cls(Path(config.sweep.dir)) if config.mode is RunMode.MULTIRUN else None
+
+    @property
+    def name(self) -> str:
+        return str(HydraConfig.get().runtime.choices.get("experiment") or self.folder.name)
+
+    def start(self) -> None:
+        """What an earlier sweep linked to from the same folder is not of this one; its runs stay where they are."""
+        for path in self.folder.glob("*"):
+            if path.is_symlink() or path.name == "failed.jsonl":
+                path.unlink()
+
+    def links(self, run: RunDir) -> None:
+        """Called when a run begins, and when it ends: one that was refused, or planned alone, is none of the sweep's."""
+        link = self.folder / str(HydraConfig.get().job.num)
+        if link.absolute() != run.path.absolute():
+            link.unlink(missing_ok=True)
+            if run.path.exists():
+                link.symlink_to(run.path.absolute())
+
+    def fails(self, reason: str, status: int) -> None:
+        """Written down; the other jobs go on."""
+        job = HydraConfig.get()
+        line = {"job": job.job.num, "overrides": list(job.overrides.task), "reason": reason, "status": status}
+        with (self.folder / "failed.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        path = self.folder / "failed.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def runs(self) -> list[RunDir]:
+        """In the order of the jobs."""
+        return [RunDir(path) for path in sorted(self.folder.glob("[0-9]*"), key=lambda path: int(path.name))]
+
+    def composed(self) -> list[dict[str, Any]]:
+        """For each private dataset: `runs`, `spent` (epsilon of each run) and `epsilon` of all together at the least `delta`."""
+        known: dict[str, list[tuple[list[Spend], dict[str, Any]]]] = defaultdict(list)
+        for run in {run.path.resolve(): run for run in self.runs}.values():
+            spends = together(read_entries(run.ledger))
+            if spends and run.published is not None:
+                data = yaml.safe_load(run.config.read_text())["dataset"]
+                certificate = json.loads((run.published / "privacy.json").read_text())
+                known[" ".join(filter(None, (data["name"], data.get("path"))))].append((spends, certificate))
+        found = []
+        for name, runs in known.items():
+            delta = min(certificate["delta"] for _, certificate in runs)
+            accountant = Accountant(runs[0][1]["accountant"])
+            epsilon = compose_epsilon([spend for spends, _ in runs for spend in spends], delta, accountant)
+            spent = [certificate["epsilon"] for _, certificate in runs]
+            whole = epsilon if epsilon < float("inf") else "inf"
+            found.append({"dataset": name, "runs": len(runs), "spent": spent, "epsilon": whole, "delta": delta})
+        return found
+
+
+class Report(Callback):
+    """At the end of a sweep: its runs beside what they spent, all together and each; what failed."""
+
+    status = 0  # of the last sweep of this process
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Sweep(Path(config.hydra.sweep.dir)).start()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        sweep = Sweep(Path(config.hydra.sweep.dir))
+        failures = sweep.failures
+        Report.status = max((failure["status"] for failure in failures), default=0)
+        if sweep.runs:
+            Report.status = min(Report.status, 1)
+            report(sweep)
+        else:  # nothing was begun
+            (sweep.folder / "failed.jsonl").unlink(missing_ok=True)
+            RunDir(sweep.folder).remove_if_empty()
+
+
+def report(sweep: Sweep) -> None:
+    runs, composed = sweep.runs, sweep.composed()
+    (sweep.folder / "internal").mkdir(exist_ok=True)
+    write_json(sweep.folder / "internal" / "report.json", {"composed": composed, "failed": sweep.failures})
+    table = Table(title=f"{sweep.folder}: {len(runs)} runs")
+    differing = _differing([yaml.safe_load(run.config.read_text()) for run in runs])
+    for column in ("", *differing, "ε spent", "accuracy, %", "distance"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        config = flat(yaml.safe_load(run.config.read_text()))
+        metrics = json.loads(run.metrics.read_text()) if run.finished else {}
+        numbers = (_number(metrics, "/accuracy", 100), _number(metrics, ("frechet/", "fid/"), 1))
+        spent = _epsilon(metrics.get("privacy/epsilon"))
+        table.add_row(run.path.name, *(str(config.get(key)) for key in differing), spent, *numbers)
+    console = Console()
+    console.print(table)
+    for part in composed:
+        each = ", ".join(dict.fromkeys(_epsilon(value) for value in part["spent"]))
+        said = f"{part['dataset']}: each of {part['runs']} runs spent ε = {each}; all together ε = {_epsilon(part['epsilon'])}"
+        console.print(f"{said} at δ = {part['delta']:.2g}. Who keeps the best of them has spent what all did.", soft_wrap=True)
+    for failure in sweep.failures:
+        console.print(f"failed: {' '.join(failure['overrides'])}: {failure['reason']}", soft_wrap=True, highlight=False)
+
+
+def _differing(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys in which runs differ, the shortest names for them; at most four."""
+    trees = [flat(config) for config in configs]
+    keys = dict.fromkeys(key for tree in trees for key in tree)
+    return [key for key in keys if len({str(tree.get(key)) for tree in trees}) > 1][:4]
+
+
+def _number(metrics: dict[str, Any], name: str | tuple[str, ...], scale: float) -> str:
+    values = [value for key, value in metrics.items() if (key.endswith(name) if isinstance(name, str) else key.startswith(name))]
+    return f"{scale * values[0]:.1f}" if values else "–"
+
+
+def _epsilon(value: Any) -> str:
+    return "–" if value is None else "∞" if value in ("inf", float("inf")) else f"{value:.3g}"

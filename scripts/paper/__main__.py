@@ -1,0 +1,98 @@
+"""A table or a figure of a paper: runs what is missing of it, then renders it.
+
+    python -m scripts.paper table pe 1                      # at paper scale
+    python -m scripts.paper figure dpd 9 scale=smoke        # on the embedded digits, in minutes
+    python -m scripts.paper all all all scale=smoke out=docs/papers
+    python -m scripts.paper table loda 2 scale=hour seed=0,1,2 device=cuda
+
+`all` stands for every kind, paper or number. `scale`: smoke, hour or paper. Any other `key=value` goes to every run. Finished
+runs are found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N: .md, .tex and .csv, or .svg
+and .png; by default `out` is runs/papers/internal, as numbers measured on real data must not be shared as releases may.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from conf.help import run_script
+from conf.schema import SCALES
+from errors import InputError, require
+from scripts.paper.figure import write_figure
+from scripts.paper.runs import Measured, run_missing
+from scripts.paper.sheet import PAPERS, Kind, Sheet, every, load
+from scripts.paper.table import write_table
+from tracking.progress import console
+from tracking.run_dir import write_json
+
+
+def main(arguments: list[str]) -> None:
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return
+    # Setup
+    words = [word for word in arguments if "=" not in word]
+    if len(words) != 3:
+        raise InputError(f"arguments={' '.join(words) or 'none'}: a kind (table, figure, all), a paper and a number; see --help")
+    own, overrides = _split([word for word in arguments if "=" in word])
+    scale, out = own.get("scale", "paper"), Path(own.get("out", "runs/papers/internal"))
+    require(scale in SCALES, "scale", scale, f"one of {', '.join(SCALES)}")
+    chosen = _chosen(*words)
+    sheets = [(kind, paper, number, load(kind, paper, number, scale)) for kind, paper, number in chosen]
+    (out / scale).mkdir(parents=True, exist_ok=True)
+
+    # Run
+    found: dict[str, list[Measured]] = {}
+    failed = []
+    for kind, paper, number, sheet in sheets:
+        if scale not in sheet.scales:
+            console.print(f"{paper} {kind.value} {number}: not at scale {scale}. {sheet.note}", soft_wrap=True)
+            continue
+        for experiment in sheet.experiments:
+            if experiment not in found:
+                found[experiment], status = run_missing(experiment, scale, overrides)
+                failed += [experiment] if status else []
+        _then(sheet, found)
+
+        # Report
+        stem = out / scale / f"{paper}_{kind.value}_{number}"
+        again = f"make {kind.value} PAPER={paper} N={number} SCALE={scale}"
+        write = write_table if kind is Kind.table else write_figure
+        paths = write(sheet, {name: found[name] for name in sheet.experiments}, stem, again)
+        console.print(f"{paper} {kind.value} {number}: {', '.join(str(path) for path in paths)}", soft_wrap=True, highlight=False)
+    if failed:
+        print(f"{len(failed)} experiment(s) with failed runs, whose cells are empty: {', '.join(failed)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    own = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("scale", "out"))
+    return own, [word for word in words if word.split("=")[0] not in own]
+
+
+def _chosen(kind: str, paper: str, number: str) -> list[tuple[Kind, str, str]]:
+    require(kind in ("all", *(k.value for k in Kind)), "kind", kind, "table, figure or all")
+    require(paper == "all" or paper in PAPERS, "paper", paper, f"one of {', '.join(PAPERS)}, or all")
+    found = [(k, p, n) for k, p, n in every() if kind in ("all", k.value) and paper in ("all", p) and number in ("all", n)]
+    known = ", ".join(f"{k.value} {p} {n}" for k, p, n in every() if kind in ("all", k.value) and paper in ("all", p))
+    require(bool(found), "number", number, f"of what is there: {known or 'nothing'}")
+    return found
+
+
+def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> None:
+    """What judges a release after its run."""
+    for experiment in sheet.experiments if sheet.then else []:
+        for run in found[experiment][:1]:
+            done = run.folder.internal / "then.json"
+            assert sheet.then is not None
+            command = sheet.then.format(run=run.folder.path, release=run.folder.published)
+            if done.exists() and done.read_text().strip() == f'"{command}"':
+                continue
+            subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
+            write_json(done, command)
+
+
+if __name__ == "__main__":
+    run_script(main)

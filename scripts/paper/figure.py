@@ -1,0 +1,88 @@
+"""A figure of a paper: measured points filled, published ones open; or pictures that a run drew."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eval.curves import panels
+from scripts.paper.sheet import Series, Sheet
+from scripts.paper.table import Found, footer
+from tracking.run_dir import write_whole
+
+MARKERS = "osD^vPX<>" * 9
+
+
+def write_figure(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Path]:
+    paths = _pictures(sheet, found, stem) if sheet.pictures else _curves(sheet, found, stem)
+    told = [f"**{sheet.title} ({sheet.source}).**", *(f"![]({path.name})" for path in paths if path.suffix == ".png")]
+    write_whole(page := stem.with_suffix(".md"), "\n\n".join([*told, "  \n".join(footer(sheet, found)), f"`{command}`"]) + "\n")
+    return [*paths, page]
+
+
+def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
+    points = {(row.name, panel.metric): _points(sheet, row, panel.metric, found) for row in sheet.rows for panel in sheet.panels}
+    if not any(points.values()):
+        return []
+    names = list(dict.fromkeys(str(x) for by_x in points.values() for x in by_x)) if sheet.x == "class" else []
+    with panels(stem, columns=len(sheet.panels), note="Filled: measured. Open: published." if _shown(sheet) else "") as axes:
+        for i, (panel, one) in enumerate(zip(sheet.panels, axes.flat, strict=True)):
+            for marker, row in zip(MARKERS, sheet.rows, strict=False):
+                by_x = points[row.name, panel.metric]
+                xs = sorted(by_x)
+                places = [names.index(x) for x in xs] if names else xs
+                means = [float(np.mean(by_x[x])) for x in xs]
+                bars = [float(np.std(by_x[x], ddof=1)) if len(by_x[x]) > 1 else 0.0 for x in xs]
+                colour = None
+                if xs:
+                    line = one.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)
+                    colour = line[0].get_color()
+                if _shown(sheet) and row.published and i == 0:
+                    told = np.asarray(row.published, dtype=float)
+                    name = f"{row.name}, published"
+                    one.plot(*told.T, marker=marker, fillstyle="none", linestyle=":", color=colour, label=name)
+            one.set(xlabel=sheet.x_label, ylabel=panel.label)
+            if names:
+                one.set_xticks(range(len(names)), names)
+            if sheet.log:
+                one.set_xscale("log")
+    return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+
+
+def _shown(sheet: Sheet) -> bool:
+    """Whether what was published stands beside it: digits are not the paper's data."""
+    return sheet.scale != "smoke"
+
+
+def _points(sheet: Sheet, row: Series, metric: str, found: Found) -> dict[Any, list[float]]:
+    points: dict[Any, list[float]] = defaultdict(list)
+    for run in found.get(row.experiment or "", []):
+        if run.matches(row.where):
+            for x, y in run.points(sheet.x, metric):
+                points[x].append(float(y))
+    return points
+
+
+def _pictures(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
+    """The pictures of the first run, one beside the other; their own watermarks stay."""
+    paths = []
+    for row in sheet.rows:
+        runs = [run for run in found.get(row.experiment or "", []) if run.matches(row.where)]
+        for name in sheet.pictures if runs else []:
+            source = runs[0].folder.internal / name
+            if not source.exists():
+                continue
+            many = len(sheet.pictures) * len(sheet.rows) > 1
+            label = "".join(letter if letter.isalnum() else "_" for letter in f"{row.name}_{Path(name).stem}")
+            target = stem.with_name(f"{stem.name}_{label}.png" if many else f"{stem.name}.png")
+            with Image.open(source) as picture:
+                picture.save(target)
+            paths.append(target)
+            if source.with_suffix(".svg").exists():
+                target.with_suffix(".svg").write_bytes(source.with_suffix(".svg").read_bytes())
+                paths.append(target.with_suffix(".svg"))
+    return paths

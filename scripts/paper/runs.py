@@ -1,0 +1,109 @@
+"""The runs behind a table or figure: what is missing is run, what is there is read."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+
+import run as command
+from conf.sweep import Report, Sweep
+from tracking.run_dir import RunDir
+
+FAMILIES = {  # one run gives several points: x is in the metric's name
+    "size": r"/{metric}_at=(\d+)$",
+    "class": r"^{metric}/class=(.+)$",
+    "degree": r"^{metric}/degree_(.+)$",
+}
+
+
+@dataclass
+class Measured:
+    """One finished run."""
+
+    folder: RunDir
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load(self.folder.config.read_text())
+
+    def setting(self, key: str) -> Any:
+        """Of the configuration; `a.0.b` looks into a list."""
+        found: Any = self.config
+        for part in key.split("."):
+            found = found[int(part)] if isinstance(found, list) else (found or {}).get(part)
+        return found
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads(self.folder.metrics.read_text())
+
+    @cached_property
+    def certificate(self) -> dict[str, Any]:
+        assert self.folder.published is not None
+        return json.loads((self.folder.published / "privacy.json").read_text())
+
+    @property
+    def seconds(self) -> float:
+        return sum(value for key, value in self.metrics.items() if key.startswith("time/"))
+
+    @cached_property
+    def on_gpu(self) -> bool:
+        return "CPU" not in json.loads(self.folder.computed_with.read_text()).get("device", "CPU")
+
+    def matches(self, where: dict[str, Any]) -> bool:
+        return all(self.setting(key) == value for key, value in where.items())
+
+    def value(self, name: str) -> Any:
+        """`accuracy` (of the run's classifier, in %), `distance` (its Fréchet distance, FID with Inception's features), the name
+        of a metric, of an entry of the certificate, or a key of the configuration; None where there is none."""
+        if name in ("accuracy", "ensemble_accuracy"):
+            return next((100 * value for key, value in self.metrics.items() if key.endswith(f"/{name}")), None)
+        if name == "distance":
+            return next((value for key, value in self.metrics.items() if key.startswith(("frechet/", "fid/"))), None)
+        found = self.metrics.get(name, self.certificate.get(name, self.setting(name)))
+        return float("inf") if found == "inf" else found
+
+    def points(self, x: str, metric: str) -> Iterator[tuple[Any, float]]:
+        """(x, y) pairs: mostly one."""
+        if x not in FAMILIES:
+            if (y := self.value(metric)) is not None:
+                yield self.value(x), y
+            return
+        stem = (
+            next((key for key in self.metrics if key.startswith(("frechet/", "fid/"))), metric)
+            if metric == "distance"
+            else metric
+        )
+        pattern = re.compile(FAMILIES[x].format(metric=re.escape(stem)))
+        scale = 100 if metric.endswith("accuracy") else 1
+        for key, value in self.metrics.items():
+            if found := pattern.search(key):
+                yield (found[1] if x == "class" else float(found[1])), scale * value
+        if x == "size" and (whole := self.value(metric)) is not None:
+            yield float(self.certificate["num_samples"]), whole
+
+
+def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
+    """The finished runs of an experiment's sweep, after those that were missing; and the exit status of the sweep."""
+    folder = Path("runs/papers") / scale / experiment
+    at_scale = [] if scale == "paper" else [f"+scale={scale}"]
+    arguments = [f"+experiment={experiment}", *at_scale, f"hydra.sweep.dir={folder}", *overrides]
+    argv, Report.status = sys.argv, 0
+    GlobalHydra.instance().clear()
+    try:
+        sys.argv = ["run.py", "-m", *arguments]
+        status = command.cli()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.argv = argv
+    return [Measured(run) for run in Sweep(folder).runs if run.finished], status

@@ -1,0 +1,97 @@
+"""What a table or a figure of a paper is made of: `conf/table/PAPER/N.yaml` and `conf/figure/PAPER/N.yaml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf.schema import SCALES
+from errors import InputError, require
+
+CONF = Path(__file__).parents[2] / "conf"
+PAPERS = {"pe": "Lin et al. 2024", "dpd": "Ghalebikesabi et al. 2023", "loda": "Liu et al. 2024", "digits": "the embedded digits"}
+
+
+class Kind(Enum):
+    table = "table"
+    figure = "figure"
+
+
+@dataclass(kw_only=True)
+class Series:
+    """A row of a table or a curve of a figure: runs of one experiment, or numbers that others published."""
+
+    name: str
+    experiment: str | None = None  # null: cited alone
+    where: dict[str, Any] = field(default_factory=dict)  # which of its runs: key of the configuration, and its value
+    metric: str | None = None
+    published: list[Any] = field(default_factory=list)  # table: one for each column, or null; figure: [x, y] pairs
+
+
+@dataclass(kw_only=True)
+class Column:
+    name: str
+    where: dict[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+
+
+@dataclass(kw_only=True)
+class Panel:
+    metric: str
+    label: str
+
+
+@dataclass(kw_only=True)
+class Sheet:
+    """A figure is drawn from `panels` and `rows`, or shows `pictures` of a run. `metric`, `x`: names that `Measured.value` knows."""
+
+    title: str
+    source: str  # in the paper
+    rows: list[Series]
+    columns: list[Column] = field(default_factory=list)
+    metric: str = "accuracy"
+    x: str = "epsilon"
+    x_label: str = "ε"
+    log: bool = False  # the horizontal axis
+    panels: list[Panel] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)  # of internal/figures/, of the first run
+    then: str | None = None  # a script that judges the first run's release before pictures are taken: module and arguments
+    note: str = ""
+    scales: list[str] = field(default_factory=lambda: list(SCALES))
+    scale: str = "paper"
+
+    @property
+    def experiments(self) -> list[str]:
+        return list(dict.fromkeys(row.experiment for row in self.rows if row.experiment))
+
+
+def every() -> list[tuple[Kind, str, str]]:
+    """(kind, paper, number) of all there are."""
+    found = []
+    for kind in Kind:
+        for paper in PAPERS:
+            files = sorted((CONF / kind.value / paper).glob("*.yaml"), key=lambda path: (len(path.stem), path.stem))
+            found += [(kind, paper, path.stem) for path in files]
+    return found
+
+
+def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
+    require(paper in PAPERS, "paper", paper, f"one of {', '.join(PAPERS)}")
+    numbers = [n for k, p, n in every() if (k, p) == (kind, paper)]
+    require(number in numbers, "number", number, f"a {kind.value} of {paper}: {', '.join(numbers) or 'it has none here'}")
+    path = CONF / kind.value / paper / f"{number}.yaml"
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Sheet), OmegaConf.load(path), {"scale": scale})
+        sheet = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+    assert isinstance(sheet, Sheet)
+    for row in sheet.rows:
+        fits = kind is Kind.figure or not row.published or len(row.published) == len(sheet.columns)
+        require(fits, f"{path}: published", row.published, f"one for each of {len(sheet.columns)} columns")
+    return sheet

@@ -1,0 +1,149 @@
+"""A table of a paper: measured beside published, as Markdown, LaTeX (booktabs) and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.paper.runs import Measured
+from scripts.paper.sheet import Series, Sheet
+from tracking.run_dir import write_whole
+
+Found = Mapping[str, Sequence[Measured]]  # by experiment
+
+
+@dataclass
+class Cell:
+    values: list[float]
+    published: float | None
+    digits: int = 1
+
+    def __str__(self) -> str:
+        return " | ".join(self._parts(bar="±"))
+
+    def latex(self) -> str:
+        return " | ".join(self._parts(bar=r"$\pm$"))
+
+    def _parts(self, bar: str) -> list[str]:
+        known = [] if self.published is None else [f"{self.published:g}"]
+        return [self._measured(bar), *known] if known else [self._measured(bar)] if self.values else []
+
+    def _measured(self, bar: str) -> str:
+        if not self.values:
+            return "–"
+        mean, number = f"{np.mean(self.values):.{self.digits}f}", len(self.values)
+        if number == 1:
+            return f"{mean} (1 seed)"
+        return f"{mean} {bar} {np.std(self.values, ddof=1):.{self.digits}f} ({number} seeds)"
+
+
+def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
+    """Rows of cells. At a smaller scale than the paper's on other data, nothing published stands beside them."""
+    hidden = sheet.scale == "smoke"
+    rows = []
+    for row in sheet.rows:
+        if hidden and row.experiment is None:
+            continue
+        runs = [one for one in found.get(row.experiment or "", []) if one.matches(row.where)]
+        line = []
+        for i, column in enumerate(sheet.columns):
+            metric = column.metric or row.metric or sheet.metric
+            values = [one.value(metric) for one in runs if one.matches(column.where)]
+            published = None if hidden or not row.published else row.published[i]
+            line.append(Cell([float(value) for value in values if value is not None], published))
+        rows.append((row, line))
+    return rows
+
+
+def footer(sheet: Sheet, found: Found) -> list[str]:
+    """What every number rests on."""
+    runs = list({one.folder.path.resolve(): one for ones in found.values() for one in ones}.values())
+    if not runs:
+        return [f"Scale: {sheet.scale}. Nothing has been run."]
+    spent = sorted({float(one.certificate["epsilon"]) for one in runs})
+    deltas = sorted({float(one.certificate["delta"]) for one in runs})
+    data = sorted({str(one.setting("dataset.name")) for one in runs})
+    hours = sum(one.seconds for one in runs) / 3600
+    lines = [
+        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {hours:.2g} hours of "
+        f"{'GPU' if any(one.on_gpu for one in runs) else 'CPU'}.",
+        f"ε as composed: {', '.join('∞' if value == np.inf else f'{value:.3g}' for value in spent)}; "
+        f"δ = {', '.join(f'{value:.2g}' for value in deltas)}.",
+    ]
+    if sheet.scale == "smoke":
+        lines.append(
+            "It shows that every run behind it runs, on 8×8 digits with a small CNN: no number here compares to the paper's."
+        )
+    return [*lines, *([sheet.note] if sheet.note else [])]
+
+
+def write_table(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Path]:
+    rows, below = cells(sheet, found), footer(sheet, found)
+    header = ["", *(column.name for column in sheet.columns)]
+    body = [[row.name, *(str(cell) for cell in line)] for row, line in rows]
+    beside = "" if sheet.scale == "smoke" else " Cells: measured (seeds) | published; – is not measured."
+    caption = f"{sheet.title} ({sheet.source}).{beside}"
+    texts = {
+        ".md": _markdown(caption, header, body, [*below, f"`{command}`"]),
+        ".tex": _latex(caption, header, [[row.name, *(cell.latex() for cell in line)] for row, line in rows], below),
+        ".csv": _csv(sheet, rows),
+    }
+    paths = []
+    for suffix, text in texts.items():
+        write_whole(path := stem.with_suffix(suffix), text)
+        paths.append(path)
+    return paths
+
+
+def _markdown(caption: str, header: list[str], body: list[list[str]], below: list[str]) -> str:
+    lines = [header, ["---", *(["---:"] * (len(header) - 1))], *([cell.replace("|", r"\|") for cell in line] for line in body)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{caption}**\n\n{table}\n\n" + "\n".join(f"{line}  " for line in below) + "\n"
+
+
+_ESCAPED = {
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "ε": r"$\varepsilon$",
+    "δ": r"$\delta$",
+    "σ": r"$\sigma$",
+    "∞": r"$\infty$",
+}
+_ESCAPED |= {"–": "--", "√": r"$\surd$", "·": r"$\cdot$", "×": r"$\times$", "|": r"\textbar{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_ESCAPED.get(letter, letter) for letter in text)
+
+
+def _latex(caption: str, header: list[str], body: list[list[str]], below: list[str]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(_tex(cell) for cell in cells) + r" \\"
+
+    columns = "l" + "r" * (len(header) - 1)
+    rows = [r"\toprule", line(header), r"\midrule", *(line(cells) for cells in body), r"\bottomrule"]
+    table = "\n".join([rf"\begin{{tabular}}{{{columns}}}", *rows, r"\end{tabular}"])
+    notes = "\n".join(f"{_tex(text)}\\\\" for text in below)
+    return f"\\begin{{table}}\n\\centering\n\\caption{{{_tex(caption)}}}\n{table}\n\n\\footnotesize\n{notes}\n\\end{{table}}\n"
+
+
+def _csv(sheet: Sheet, rows: list[tuple[Series, list[Cell]]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", "column", "mean", "standard_deviation", "seeds", "published", "scale"])
+    for row, line in rows:
+        for column, cell in zip(sheet.columns, line, strict=True):
+            number = len(cell.values)
+            mean: Any = f"{np.mean(cell.values):.6g}" if number else ""
+            spread: Any = f"{np.std(cell.values, ddof=1):.6g}" if number > 1 else ""
+            known = "" if cell.published is None else cell.published
+            writer.writerow([row.name, column.name, mean, spread, number, known, sheet.scale])
+    return out.getvalue()

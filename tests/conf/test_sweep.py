@@ -1,0 +1,85 @@
+"""Sweeps: where runs lie, what is found again, what they cost together, and a failure that stops no other run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conf.sweep import digest
+from privacy.accounting import compose_epsilon
+from privacy.ledger import read_entries, together
+from tests.command import STRONG_NOISE, Result, call, composed
+
+TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
+TINY += ["method.variation_degrees=[2]"]
+
+
+def sweep(*overrides: str, folder: str = "sweep") -> Result:
+    return call("-m", f"hydra.sweep.dir={folder}", *TINY, *overrides)
+
+
+def links(folder: str = "sweep") -> dict[str, Path]:
+    return {path.name: path.resolve() for path in Path(folder).iterdir() if path.is_symlink()}
+
+
+def test_what_results_depend_on_is_in_the_hash_and_nothing_else():
+    assert digest(composed()) == digest(composed("device=cpu", "tracker=wandb", "plan_only=true"))
+    others = {
+        digest(composed(override)) for override in ("seed=1", "privacy.epsilon=1", "eval.downstream.seeds=2", "+scale=smoke")
+    }
+    assert len({digest(composed()), *others}) == 5
+
+
+def test_a_sweep_runs_only_what_is_missing_and_says_what_all_runs_cost_together(here):
+    assert sweep("seed=0,1").code == 0
+    first = links()
+    assert set(first) == {"0", "1"}
+    assert all(path.parent == here / "runs" / "by_config" for path in first.values())
+    written = {path: (path / "internal" / "metrics.json").stat().st_mtime_ns for path in first.values()}
+    again = sweep("seed=1,2", folder="other")
+    assert again.code == 0, again.err
+    assert again.err.count("finished before, kept") == 1
+    assert links("other")["0"] == first["1"]
+    assert all((path / "internal" / "metrics.json").stat().st_mtime_ns == before for path, before in written.items())
+
+    (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
+    spends = [spend for path in links("other").values() for spend in together(read_entries(path / "internal" / "ledger.jsonl"))]
+    assert found["epsilon"] == pytest.approx(compose_epsilon(spends, found["delta"]))
+    assert found["runs"] == 2
+    assert found["epsilon"] > max(found["spent"])
+    assert "has spent what all did" in again.out
+
+
+def test_a_failed_run_does_not_stop_the_others_and_is_listed_at_the_end(here):
+    result = sweep("method.num_samples=5,20")  # fewer than the classes
+    assert result.code == 1
+    assert set(links()) == {"1"}
+    assert "failed: " in result.out
+    assert "method.num_samples=5" in result.out
+    assert len(list((here / "runs" / "by_config").iterdir())) == 1
+    assert sweep("method.num_samples=20").code == 0
+    assert set(links()) == {"0"}
+    assert not Path("sweep/failed.jsonl").exists()
+
+
+def test_a_sweep_of_plans_leaves_nothing(here):
+    result = sweep("seed=0,1", "plan_only=true")
+    assert result.code == 0
+    assert result.out.count('"noise_multiplier": 20') == 4
+    assert not list(here.iterdir())
+
+
+def test_a_run_that_another_process_holds_is_reported(here):
+    import fcntl
+
+    assert sweep("seed=0").code == 0
+    (run,) = links().values()
+    (run / "internal" / "metrics.json").unlink()
+    with (run / "internal" / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        result = sweep("seed=0,1", folder="other")
+    assert result.code == 1
+    assert "another process is running there" in result.out.replace("\n", " ")
+    assert "1" in links("other")
