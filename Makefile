@@ -8,7 +8,9 @@ N ?= 1
 .PHONY: help setup demo table figure all-tables test test-slow lint reference pretrain bench studies lock clean
 
 help:            ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@for kind in table figure; do for paper in pe dpd loda digits; do \
+	    echo "make $$kind PAPER=$$paper N=" $$(ls conf/$$kind/$$paper | sed 's/.yaml//' | sort -V); done; done
 
 setup: .venv/installed   ## install everything into .venv, at the versions of constraints.txt
 

@@ -145,7 +145,8 @@ class Report(Callback):
             Report.status = min(Report.status, 1)
             report(sweep)
         else:  # nothing was begun
-            (sweep.folder / "failed.jsonl").unlink(missing_ok=True)
+            for name in ("failed.jsonl", "multirun.yaml"):  # ours and Hydra's
+                (sweep.folder / name).unlink(missing_ok=True)
             RunDir(sweep.folder).remove_if_empty()
 
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.schema import SCALES
+from conf.sweep import register_resolvers
 from errors import InputError, require
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -48,7 +49,7 @@ class Panel:
 
 @dataclass(kw_only=True)
 class Sheet:
-    """A figure is drawn from `panels` and `rows`, or shows `pictures` of a run. `metric`, `x`: names that `Measured.value` knows."""
+    """A figure is drawn from `panels` and `rows`, or shows `pictures` of a run. `Measured.value` knows `metric` and `x`."""
 
     title: str
     source: str  # in the paper
@@ -85,6 +86,7 @@ def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
     numbers = [n for k, p, n in every() if (k, p) == (kind, paper)]
     require(number in numbers, "number", number, f"a {kind.value} of {paper}: {', '.join(numbers) or 'it has none here'}")
     path = CONF / kind.value / paper / f"{number}.yaml"
+    register_resolvers()
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Sheet), OmegaConf.load(path), {"scale": scale})
         sheet = OmegaConf.to_object(merged)
