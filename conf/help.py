@@ -16,6 +16,7 @@ from errors import InputError
 _USAGE = """\
 python run.py [group=option …] [key=value …]      one run
 python run.py -m key=value1,value2 …              a sweep: every combination
+python run.py +experiment=NAME +scale=smoke       a paper's experiment on the embedded digits, in seconds
 python run.py … plan_only=true                    what it would cost, as JSON; opens no private image
 python run.py … --cfg job                         the composed configuration
 python run.py … hydra.run.dir=DIR                 the run directory; an unfinished run there is resumed
@@ -51,7 +52,7 @@ Main keys (every group's keys: --cfg job):
 def print_help(config_dir: str) -> None:
     """Groups and options as the configuration folder has them, each with the first comment of its file."""
     print(_USAGE)
-    for group in (*_DEFAULTS, "adapter", "experiment"):
+    for group in (*_DEFAULTS, "adapter", "experiment", "scale"):
         print(f"  {group if group in _DEFAULTS else '+' + group}")
         for path in sorted(Path(config_dir, group).rglob("*.yaml")):
             option = path.relative_to(Path(config_dir, group)).with_suffix("").as_posix()

@@ -13,17 +13,19 @@ from omegaconf import OmegaConf
 import run
 from conf.schema import COMPONENTS, Config
 from method.plan import Plan
+from scripts.paper.sheet import every, load
 from tests.command import composed, typed
 from tests.data.test_folder import class_folders
 
 CONF = Path(run.CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
-OWN = ("pretraining/", "selection/", "auditing/", "dp_classifier/")  # of scripts, not of run.py
+OWN = ("pretraining/", "selection/", "auditing/", "dp_classifier/", "table/", "figure/")  # of scripts, not of run.py
 OPTIONS = [file for file in FILES if not file.startswith(OWN)]
 EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
 CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]
 
 choices = pytest.mark.parametrize(("group", "option"), CHOICES)
+ROWS = {name for kind, paper, number in every() for name in load(kind, paper, number, "paper").experiments}  # see test_paper.py
 experiments = pytest.mark.parametrize("name", EXPERIMENTS)
 
 
@@ -78,7 +80,7 @@ def test_an_adapter_is_chosen_with_its_learning_rate(option):
     assert method.learning_rate > 0
 
 
-@experiments
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ROWS])
 def test_every_experiment_composes_and_plans(name, own_images):
     places = [f"dataset.path={own_images}"] if name == "pe/cats" else []  # the number of files there is a public fact
     config = typed(f"+experiment={name}", *places)

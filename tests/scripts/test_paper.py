@@ -1,0 +1,203 @@
+"""Tables and figures of the papers: every one is declared well, runs small, and says what was measured and what was not."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+import run
+from conf.schema import register, to_typed
+from errors import InputError
+from method.plan import Plan
+from scripts.paper.__main__ import main
+from scripts.paper.figure import write_figure
+from scripts.paper.runs import Measured
+from scripts.paper.sheet import Kind, every, load
+from scripts.paper.table import cells, footer, write_table
+from tests.command import composed
+from tests.data.test_folder import class_folders
+from tracking.run_dir import RunDir, write_json
+
+SHEETS = [load(kind, paper, number, "paper") for kind, paper, number in every()]
+EXPERIMENTS = sorted({(scale, name) for sheet in SHEETS for scale in sheet.scales for name in sheet.experiments})
+TINY = ["device=cpu", "eval.downstream.steps=2", "method.num_samples=20"]
+
+
+def jobs(scale: str, experiment: str) -> list[list[str]]:
+    """The overrides of every run of an experiment."""
+    base = [f"+experiment={experiment}", *([] if scale == "paper" else [f"+scale={scale}"])]
+    register()
+    with initialize_config_dir(run.CONFIG_DIR, version_base="1.3"):
+        params = compose("config", base, return_hydra_config=True).hydra.sweeper.params or {}
+    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    values = [[f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()] for one in parsed]
+    return [[*base, *job] for job in itertools.product(*values)]
+
+
+@pytest.mark.parametrize("experiment", [name for scale, name in EXPERIMENTS if scale == "smoke"])
+def test_the_last_run_of_every_experiment_composes_at_smoke_scale_and_passes_its_checks(experiment):
+    config = to_typed(composed(*jobs("smoke", experiment)[-1]))
+    assert (config.scale, config.dataset.name) == ("smoke", "digits")
+    assert config.privacy.noise_seed is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "experiment"), [(scale, name) for scale, name in EXPERIMENTS if scale != "smoke"])
+def test_every_run_at_a_larger_scale_has_a_plan(scale, experiment, tmp_path):
+    places = [f"dataset.path={class_folders(tmp_path / 'own', 40)}"] if experiment == "pe/cinic10" else []
+    for job in jobs(scale, experiment):
+        config = to_typed(composed(*job, *places))
+        assert config.scale == scale
+        assert (config.dataset.name == "digits") == experiment.startswith("digits/")
+        plan = Plan.make(config.method, config.dataset, config.privacy)
+        document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+        assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_there_is_a_sheet_for_what_the_readme_promises():
+    named = {(kind.value, paper, number) for kind, paper, number in every()}
+    assert {("table", "pe", "1"), ("figure", "dpd", "9"), ("table", "loda", "2"), ("table", "digits", "results")} <= named
+    assert len(named) >= 30
+
+
+def fake(folder: Path, config: dict, metrics: dict, epsilon: float | str = 1.0) -> Measured:
+    (folder / "release").mkdir(parents=True)
+    (folder / "internal" / "figures").mkdir(parents=True)
+    write_json(folder / "config.yaml", {"dataset": {"name": "mnist"}, **config})
+    write_json(folder / "internal" / "metrics.json", metrics)
+    write_json(folder / "internal" / "computed_with.json", {"device": "CPU with AVX2"})
+    write_json(folder / "release" / "privacy.json", {"epsilon": epsilon, "delta": 1e-5, "num_samples": 100})
+    return Measured(RunDir(folder))
+
+
+@pytest.fixture
+def found(tmp_path) -> dict[str, list[Measured]]:
+    runs = []
+    for i, (epsilon, seed, accuracy) in enumerate([(1.0, 0, 0.5), (1.0, 1, 0.6), (10.0, 0, 0.9)]):
+        config = {"privacy": {"epsilon": epsilon}, "seed": seed, "method": {"timestep_mixture": [{"high": 30}]}}
+        metrics = {"wrn40_4/accuracy": accuracy, "wrn40_4/accuracy_at=50": accuracy / 2, "fid/train": 10 * epsilon}
+        runs.append(fake(tmp_path / str(i), config, {**metrics, "fid/train/class=7": 3.0, "time/method_seconds": 3600}, epsilon))
+    return {"loda/table2": runs}
+
+
+def test_a_cell_is_what_was_measured_beside_what_was_published_and_empty_where_nothing_was(found):
+    sheet = load(Kind.table, "loda", "2", "paper")
+    rows = {row.name: [str(cell) for cell in line] for row, line in cells(sheet, found)}
+    assert rows["LoDA"] == ["55.0 ± 7.1 (2 seeds) | 60.2", "– | 62.2", "90.0 (1 seed) | 63.5"]
+    assert rows["DP-SGD (cited)"] == ["– | 36.5", "– | 47.4", "– | 48.3"]
+    assert rows["no DP"] == ["", "", "– | 90.7"]
+    text = " ".join(footer(sheet, found))
+    for part in ("Scale: paper", "3 runs, 3 hours of CPU", "ε as composed: 1, 10", "δ = 1e-05"):
+        assert part in text
+
+
+def test_at_smoke_scale_nothing_published_is_shown(found):
+    sheet = load(Kind.table, "loda", "2", "smoke")
+    rows = {row.name: [str(cell) for cell in line] for row, line in cells(sheet, found)}
+    assert rows["LoDA"] == ["55.0 ± 7.1 (2 seeds)", "", "90.0 (1 seed)"]
+    assert "DP-SGD (cited)" not in rows
+
+
+def test_a_table_is_written_as_markdown_latex_and_csv(found, tmp_path):
+    sheet = load(Kind.table, "loda", "2", "paper")
+    written = write_table(sheet, found, tmp_path / "loda_table_2", "make table PAPER=loda N=2")
+    markdown, latex, numbers = (path.read_text() for path in written)
+    assert [path.suffix for path in written] == [".md", ".tex", ".csv"]
+    assert r"55.0 ± 7.1 (2 seeds) \| 60.2" in markdown
+    assert all(line.replace(r"\|", "").count("|") == 5 for line in markdown.splitlines() if line.startswith("| "))
+    assert r"\toprule" in latex
+    assert r"$\varepsilon$ = 1" in latex
+    assert "ε" not in latex
+    rows = list(csv.DictReader(numbers.splitlines()))
+    assert rows[0] == {
+        "row": "LoDA",
+        "column": "ε = 1",
+        "mean": "55",
+        "standard_deviation": "7.07107",
+        "seeds": "2",
+        "published": "60.2",
+        "scale": "paper",
+    }
+    assert rows[1]["mean"] == ""
+
+
+def test_a_run_gives_values_by_name_and_several_points_where_metrics_say_so(found):
+    run = found["loda/table2"][2]
+    assert run.value("accuracy") == 90
+    assert run.value("distance") == 100
+    assert run.value("privacy.epsilon") == run.value("epsilon") == 10
+    assert run.setting("method.timestep_mixture.0.high") == 30
+    assert run.value("nowhere") is None
+    assert list(run.points("epsilon", "accuracy")) == [(10.0, 90.0)]
+    assert list(run.points("size", "accuracy")) == [(50.0, 45.0), (100.0, 90.0)]
+    assert list(run.points("class", "distance")) == [("7", 3.0)]
+
+
+def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, *args, **kwargs: drawn.append(kwargs) or plot(self, *args, **kwargs))
+    sheet = load(Kind.figure, "dpd", "2", "paper")
+    written = write_figure(sheet, {"dpd/figure2": found["loda/table2"]}, tmp_path / "dpd_figure_2", "make figure")
+    assert [path.suffix for path in written] == [".svg", ".png", ".md"]
+    published = [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
+    assert [kwargs["fillstyle"] for kwargs in published] == ["none"]
+    drawn.clear()
+    write_figure(load(Kind.figure, "dpd", "2", "smoke"), {"dpd/figure2": found["loda/table2"]}, tmp_path / "smoke", "make figure")
+    assert not [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
+
+
+def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
+    (page,) = write_figure(load(Kind.figure, "dpd", "2", "paper"), {}, tmp_path / "dpd_figure_2", "make figure")
+    assert "Nothing has been run" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "arguments=none"),
+        (["table", "pe"], "arguments=table pe"),
+        (["plot", "pe", "1"], "kind=plot"),
+        (["table", "dpe", "1"], "paper=dpe"),
+        (["table", "pe", "99"], "number=99: of what is there: table pe 1"),
+        (["table", "pe", "1", "scale=small"], "scale=small: one of paper, hour, smoke"),
+    ],
+)
+def test_a_wrong_name_is_one_line_before_any_run(arguments, message, here):
+    with pytest.raises(InputError, match=message):
+        main(arguments)
+    assert not list(here.iterdir())
+
+
+def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
+    arguments = ["table", "pe", "42", "scale=smoke", "out=out", *TINY]
+    main(arguments)
+    table = Path("out/smoke/pe_table_42.md").read_text()
+    assert "(1 seed)" in table.splitlines()[4]  # PE
+    assert "(1 seed)" in table.splitlines()[5]  # DP-Diffusion
+    written = {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")}
+    assert len(written) == 2
+    main(arguments)
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")} == written
+
+
+def test_pictures_of_a_run_become_a_figure(here):
+    main(["figure", "pe", "19", "scale=smoke", "out=out", *TINY, "method.iterations=1"])
+    assert Path("out/smoke/pe_figure_19.png").exists()
+    main(["figure", "pe", "20", "scale=smoke", "out=out", *TINY, "method.iterations=1"])
+    assert Path("out/smoke/pe_figure_20.svg").exists()
+
+
+def test_a_failed_run_leaves_its_cell_empty_and_the_exit_status_says_so(here):
+    with pytest.raises(SystemExit) as end:
+        main(["table", "pe", "42", "scale=smoke", "out=out", "device=cpu", "method.num_samples=5"])
+    assert end.value.code == 1
+    assert "(1 seed)" not in Path("out/smoke/pe_table_42.md").read_text()
