@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-slow lint reference pretrain bench studies lock clean
+.PHONY: help setup demo dashboard test test-slow test-browser lint reference pretrain bench studies lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,11 +21,17 @@ demo: setup      ## Private Evolution on the embedded digits, end to end, in min
 	@echo "Private Evolution on the embedded digits: about 4 minutes on two cores …"
 	@$(BIN)/python run.py
 
+dashboard: setup ## one page of all runs, into runs/dashboard.html
+	@$(BIN)/python -m scripts.dashboard
+
 test: setup lint ## what must pass before a change: linting, types, tests
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2
 
 test-slow: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
+
+test-browser: setup ## the dashboard in a real browser; needs chromium (Debian: apt-get install chromium)
+	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/test_dashboard.py
 
 lint: setup      ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
