@@ -123,7 +123,7 @@ def _read(run: RunDir, row: Row, details: Details, contents: Contents) -> None:
     if released:
         details.shareable = [_link(f"release/{path.name}", row) for path in sorted(run.release.iterdir())]
     if released or contents.private_pictures:
-        details.picture = data_uri(run.published / "grid.png")
+        details.picture = data_uri(run.published / "grid.png", private=not released)
         row.picture = details.picture is not None
     if run.finished and contents.private_metrics:
         details.metrics = json.loads(run.metrics.read_text())

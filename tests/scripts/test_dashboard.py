@@ -186,6 +186,14 @@ def test_private_pictures_are_held_only_when_asked_for(study):
     assert "ceiling" in pictures(made("private=true"))
 
 
+def test_private_pictures_are_marked_at_their_size(study):
+    uri = pictures(made("private=true"))["ceiling"]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"), float)
+    tint = shown[..., 0] - shown[..., 1]  # the grid is grey
+    assert np.median(tint[:20]) > 150  # the banner
+    assert (tint[40:] > 30).mean() > 0.03  # the marks across
+
+
 def test_a_picture_is_not_shown_where_the_certificate_does_not_say_private(study):
     fake_run(study / "runs" / "odd", names={"private": False})
     fake_run(study / "runs" / "odder", names={"private": "false"})
