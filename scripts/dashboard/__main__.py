@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     read = [folders.read(path, Path(os.path.relpath(path.resolve(), base)).as_posix(), contents) for path in folders.find(places)]
     about = {
         "made": f"{datetime.now():%Y-%m-%d %H:%M}",
-        "places": [str(place) for place in places],
+        "places": [] if read else [str(place) for place in places],
         "private": settings.private,
         "private_metrics": settings.private_metrics,
         "published": points,
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     states = Counter(row["status"] for row, _ in read)
     counted = ", ".join(f"{count} {state}" for state, count in states.most_common()) or "none yet"
     print(f"{out}: {len(read)} runs ({counted}), {out.stat().st_size / 1e6:.1f} MB")
-    if settings.private_metrics or settings.private:
+    if read and settings.private_metrics:
         print("it holds what was measured on real data, and must not be shared as a release may")
 
 

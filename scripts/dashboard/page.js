@@ -11,14 +11,14 @@ function redraw() {
 
 function start() {
   byId("made").textContent = `${data.rows.length} runs · ${data.made}`;
-  if (data.private) warn("This page may hold pictures of private images: it must not be shared.", true);
-  if (data.private_metrics) warn("This page holds numbers measured on real data (accuracy, distances, times). It must not be shared as a release may.");
   if (!data.rows.length) {
     byId("content").hidden = true;
     byId("empty").hidden = false;
     byId("places").textContent = data.places.join(", ");
     return;
   }
+  if (data.private) warn("This page may hold pictures of private images: it must not be shared.", true);
+  if (data.private_metrics) warn("This page holds numbers measured on real data (accuracy, distances, times). It must not be shared as a release may.");
   for (const key of ["method", "dataset", "status"]) options(byId(key), unique(data.rows.map((row) => row[key]).filter(known)).sort(), "", "any");
   drawHead();
   redraw();

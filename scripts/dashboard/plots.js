@@ -97,14 +97,13 @@ const sight = new IntersectionObserver((entries) => {
   seen = true;
   drawPlots(shownRows());
 });
-addEventListener("load", () => setTimeout(() => sight.observe(byId("plots")), 100));
+addEventListener("load", () => setTimeout(() => sight.observe(byId("accuracy")), 100));
 
 function drawPlots(rows) {
+  byId("plots").hidden = !data.private_metrics && !data.published.length;
   if (!seen) return;
   const usable = rows.filter((row) => row.epsilon !== null && (row.private || row.epsilon === Infinity));
   const measured = usable.filter((row) => row.accuracy !== null || row.distance !== null);
-  byId("plots").hidden = !data.private_metrics && !data.published.length;
-  if (byId("plots").hidden) return;
   const dataset = choice("dataset", "Dataset", mostCommon([...measured.map((row) => row.dataset), ...(measured.length ? [] : data.published.map((p) => p.dataset))]));
   const here = measured.filter((row) => row.dataset === dataset);
   loadPlotly();
@@ -123,5 +122,4 @@ function drawPlots(rows) {
   byId("plots-note").textContent = "Means over the runs of a method at an ε (to three digits) that the filter lets through; a bar is their standard deviation, "
     + "or for a single run that of its classifiers. Dashed: ε = 0 and ε = ∞."
     + (left ? ` Left out, as their noise is known: ${left}.` : "");
-  document.body.dataset.drawn = "yes";
 }
