@@ -5,7 +5,7 @@ SCALE ?= smoke
 PAPER ?= pe
 N ?= 1
 
-.PHONY: help setup demo table figure all-tables test test-slow lint reference pretrain bench studies lock clean
+.PHONY: help setup demo table figure all-tables dashboard test test-slow test-browser lint reference pretrain bench studies lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,11 +32,17 @@ table figure: setup  ## make table PAPER=pe N=1, make figure PAPER=dpd N=9, with
 all-tables: setup ## every table and figure of the papers, at SCALE (smoke: under an hour on two cores)
 	@$(BIN)/python -m scripts.paper all all all scale=$(SCALE) $(ARGS)
 
+dashboard: setup ## one page of all runs, into runs/dashboard.html
+	@$(BIN)/python -m scripts.dashboard
+
 test: setup lint ## what must pass before a change: linting, types, tests
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2
 
 test-slow: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
+
+test-browser: setup ## the dashboard in a real browser; needs chromium (Debian: apt-get install chromium)
+	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/test_dashboard.py
 
 lint: setup      ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -240,6 +240,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     if selected := document.get("selected"):
         config.eval.downstream = replace(config.eval.downstream, **selected, choose_from=[], choose_steps=[])
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
+    tracker.summary({**budget, "method": config.method.name, "dataset": config.dataset.name})
     metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
     started = time.time()
     log = functools.partial(tracker.log, internal=True)

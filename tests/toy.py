@@ -121,6 +121,9 @@ class Recorder:
     def image(self, name: str, path: Path) -> None:
         pass
 
+    def summary(self, facts: dict[str, Any]) -> None:
+        pass
+
     def finish(self) -> None:
         pass
 

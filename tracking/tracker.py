@@ -21,6 +21,9 @@ class Tracker(Protocol):
 
     def image(self, name: str, path: Path) -> None: ...
 
+    def summary(self, facts: dict[str, Any]) -> None:
+        """What runs are compared by, beside their numbers; it may leave this machine."""
+
     def finish(self) -> None: ...
 
 
@@ -38,6 +41,9 @@ class JsonLines:
 
     def image(self, name: str, path: Path) -> None:
         pass
+
+    def summary(self, facts: dict[str, Any]) -> None:
+        pass  # in config.yaml and the certificate
 
     def finish(self) -> None:
         pass
@@ -69,6 +75,9 @@ class WandB:
     def image(self, name: str, path: Path) -> None:
         self._run.log({name: self._wandb.Image(str(path))})
 
+    def summary(self, facts: dict[str, Any]) -> None:
+        self._run.summary.update(facts)
+
     def finish(self) -> None:
         self._run.finish()
 
@@ -84,6 +93,10 @@ class Several:
     def image(self, name: str, path: Path) -> None:
         for tracker in self._trackers:
             tracker.image(name, path)
+
+    def summary(self, facts: dict[str, Any]) -> None:
+        for tracker in self._trackers:
+            tracker.summary(facts)
 
     def finish(self) -> None:
         for tracker in self._trackers:

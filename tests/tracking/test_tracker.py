@@ -63,6 +63,7 @@ def offline_run(folder, **settings) -> bytes:
     tracker.log({"internal_number": 0.75}, internal=True)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "grid.png")
     tracker.image("grid_picture", folder / "grid.png")
+    tracker.summary({"privacy/epsilon": 10.0, "method": "spent_method"})
     tracker.finish()
     wandb.teardown()  # the record is whole once W&B's own process has ended
     (record,) = (folder / "internal").glob("wandb/offline-run-*/*.wandb")
@@ -82,6 +83,8 @@ def test_wandb_gets_internal_numbers_only_where_asked(folder, quiet_wandb, inter
     assert b"shareable_number" in record
     assert b"grid_picture" in record
     assert b"31337" in record
+    assert b"privacy/epsilon" in record
+    assert b"spent_method" in record
     assert (b"internal_number" in record) is internal
     assert [line["internal"] for line in lines(folder)] == [False, True]
 

@@ -1,0 +1,44 @@
+"""Published points beside the runs' own, from a sheet: a JSON or YAML list of
+
+- name: PE, Lin et al. 2024      # the legend
+  x: 10                          # ε
+  y: 89.1                        # accuracy in %, or a distance
+  source: https://arxiv.org/…    # where the number stands
+  panel: accuracy                # or distance; may be left out
+  dataset: cifar10               # with this dataset alone; may be left out
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from errors import InputError, require
+
+NEEDED, OPTIONAL = ("name", "x", "y", "source"), {"panel": "accuracy", "dataset": ""}
+
+
+def load(path: Path, key: str = "published") -> list[dict[str, Any]]:
+    try:
+        points = yaml.safe_load(path.read_text())  # JSON is YAML
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{key}={path}: cannot be read ({type(error).__name__})") from None
+    require(isinstance(points, list), key, path, "a list of {name, x, y, source}")
+    return [_point(point, f"{key}={path}, point {number}") for number, point in enumerate(points, start=1)]
+
+
+def _point(point: Any, where: str) -> dict[str, Any]:
+    if not isinstance(point, dict) or not set(NEEDED) <= set(point) <= {*NEEDED, *OPTIONAL}:
+        raise InputError(f"{where}: {', '.join(NEEDED)} are needed; {', '.join(OPTIONAL)} may be there")
+    for axis in ("x", "y"):
+        if isinstance(point[axis], bool) or not isinstance(point[axis], int | float) or not math.isfinite(point[axis]):
+            raise InputError(f"{where}: {axis}={point[axis]}: a finite number")
+    if point["x"] <= 0:
+        raise InputError(f"{where}: x={point['x']}: above 0")
+    found = {**OPTIONAL, **point}
+    if found["panel"] not in ("accuracy", "distance"):
+        raise InputError(f"{where}: panel={found['panel']}: accuracy or distance")
+    return {name: value if name in ("x", "y") else str(value) for name, value in found.items()}
