@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -142,9 +143,14 @@ def test_a_run_gives_values_by_name_and_several_points_where_metrics_say_so(foun
 def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 
-    drawn = []
+    drawn: list[dict[str, Any]] = []
     plot = Axes.plot
-    monkeypatch.setattr(Axes, "plot", lambda self, *args, **kwargs: drawn.append(kwargs) or plot(self, *args, **kwargs))
+
+    def noted(self: Axes, *args: Any, **kwargs: Any) -> Any:
+        drawn.append(kwargs)
+        return plot(self, *args, **kwargs)
+
+    monkeypatch.setattr(Axes, "plot", noted)
     sheet = load(Kind.figure, "dpd", "2", "paper")
     written = write_figure(sheet, {"dpd/figure2": found["loda/table2"]}, tmp_path / "dpd_figure_2", "make figure")
     assert [path.suffix for path in written] == [".svg", ".png", ".md"]
