@@ -62,6 +62,13 @@ CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
 def main(cfg: DictConfig) -> None:
+    from run import job  # a launcher sends this function to other processes, where it must find the rest
+
+    job(cfg)
+
+
+def job(cfg: DictConfig) -> None:
+    """One run, or one of a sweep."""
     folder, sweep = RunDir(Path(HydraConfig.get().runtime.output_dir)), Sweep.running()
     if sweep:
         sweep.links(folder)
@@ -285,6 +292,8 @@ def cli() -> int:
         return 0
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and become one line
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))  # for processes of a launcher
     try:
         main()
     except Exception as error:
@@ -302,4 +311,6 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli())
+    from run import cli as command  # not __main__'s, which those processes cannot import
+
+    sys.exit(command())

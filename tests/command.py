@@ -59,10 +59,12 @@ def typed(*overrides: str) -> Config:
     return to_typed(composed(*overrides))
 
 
-def python_run(*overrides: str) -> Result:
-    """`python run.py` in a new process: slow to start, so only where that is the point."""
+def python_run(*overrides: str, folder: Path = ROOT) -> Result:
+    """`python run.py` in a new process, in `folder`: slow to start, so only where that is the point."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "run.py", *overrides], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *overrides], cwd=folder, env=environment, capture_output=True, text=True
+    )
     return Result(done.returncode, done.stdout, done.stderr)
 
 

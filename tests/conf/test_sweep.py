@@ -10,7 +10,7 @@ import pytest
 from conf.sweep import digest
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
-from tests.command import STRONG_NOISE, Result, call, composed
+from tests.command import STRONG_NOISE, Result, call, composed, python_run
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
 TINY += ["method.variation_degrees=[2]"]
@@ -83,3 +83,18 @@ def test_a_run_that_another_process_holds_is_reported(here):
     assert result.code == 1
     assert "another process is running there" in result.out.replace("\n", " ")
     assert "1" in links("other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
+    """Each run in a process of its own: two of them at once, or as jobs of Slurm's stand-in."""
+    tasks = {"joblib": "hydra.launcher.n_jobs=2", "submitit_local": "hydra.launcher.timeout_min=10"}
+    arguments = ["-m", f"hydra/launcher={launcher}", tasks[launcher], f"hydra.sweep.dir={here}/sweep", *TINY]
+    result = python_run(*arguments, "method.num_samples=5,20", "seed=0,1", folder=here)
+    assert result.code == 1, result.err
+    assert set(links("sweep")) == {"2", "3"}
+    assert len({path for path in links("sweep").values()}) == 2
+    assert result.out.count("failed: ") == 2
+    (found,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
+    assert found["runs"] == 2
