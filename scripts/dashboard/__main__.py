@@ -4,7 +4,7 @@
     python -m scripts.dashboard runs/sweeps/… out=sweep.html       # some runs
     python -m scripts.dashboard private_metrics=false              # without what was measured on real data
     python -m scripts.dashboard private=true                       # with the pictures of runs that are not private
-    python -m scripts.dashboard published=papers.yaml              # with published points: a list of {name, x, y, source}
+    python -m scripts.dashboard published=mine.yaml                # other published points, {name, x, y, source} each; null: none
 
 The page is one file that needs no server and no network. It holds numbers measured on real data (accuracy, distances, times),
 so it must not be shared as a release may; `private_metrics=false` leaves out all that is under internal/. Of pictures it holds
@@ -38,7 +38,7 @@ class Settings:
     out: str = str(RUNS / "dashboard.html")
     private: bool = False
     private_metrics: bool = True
-    published: str | None = None
+    published: str | None = str(Path(__file__).parents[2] / "conf" / "published.yaml")
 
 
 def main(arguments: list[str]) -> None:

@@ -75,13 +75,18 @@ def find(places: Iterable[Path]) -> list[Path]:
 
 def _below(place: Path) -> Iterator[Path]:
     for name, folders, files in os.walk(place):
-        folder = RunDir(Path(name))
-        is_run = folder.config.exists() or folder.ledger.exists() or folder.metrics.exists() or folder.release.exists()
-        if is_run or (not folders and not files and folder.path != place):
+        folder = Path(name)
+        if _is_run(folder) or (not folders and not files and folder != place):
             folders.clear()
-            yield folder.path
+            yield folder
         else:
             folders[:] = sorted(set(folders) - {"internal"})
+            yield from (folder / name for name in folders if (folder / name).is_symlink() and _is_run(folder / name))  # a sweep's
+
+
+def _is_run(path: Path) -> bool:
+    folder = RunDir(path)
+    return folder.config.exists() or folder.ledger.exists() or folder.metrics.exists() or folder.release.exists()
 
 
 def read(path: Path, folder: str, contents: Contents) -> tuple[dict[str, Any], dict[str, Any]]:

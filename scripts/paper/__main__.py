@@ -21,6 +21,7 @@ from conf.help import run_script
 from conf.schema import SCALES
 from errors import InputError, require
 from scripts.paper.figure import write_figure
+from scripts.paper.index import write_index
 from scripts.paper.runs import Measured, run_missing
 from scripts.paper.sheet import PAPERS, Kind, Sheet, every, load
 from scripts.paper.table import write_table
@@ -62,6 +63,8 @@ def main(arguments: list[str]) -> None:
         write = write_table if kind is Kind.table else write_figure
         paths = write(sheet, {name: found[name] for name in sheet.experiments}, stem, again)
         console.print(f"{paper} {kind.value} {number}: {', '.join(str(path) for path in paths)}", soft_wrap=True, highlight=False)
+    if words == ["all"] * 3:
+        console.print(f"{write_index(out / scale, scale)}", highlight=False, soft_wrap=True)
     if failed:
         print(f"{len(failed)} experiment(s) with failed runs, whose cells are empty: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)

@@ -94,7 +94,7 @@ def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
     result = python_run(*arguments, "method.num_samples=5,20", "seed=0,1", folder=here)
     assert result.code == 1, result.err
     assert set(links("sweep")) == {"2", "3"}
-    assert len({path for path in links("sweep").values()}) == 2
+    assert len(set(links("sweep").values())) == 2
     assert result.out.count("failed: ") == 2
     (found,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
     assert found["runs"] == 2

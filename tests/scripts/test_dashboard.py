@@ -79,6 +79,14 @@ def test_runs_are_found_once_and_not_inside_each_other(tmp_path):
     assert find([tmp_path, runs[0], tmp_path / "sweep"]) == runs
 
 
+def test_runs_that_a_sweep_links_to_are_found(tmp_path):
+    fake_run(tmp_path / "by_config" / "ab12")
+    (tmp_path / "sweeps" / "now").mkdir(parents=True)
+    (tmp_path / "sweeps" / "now" / "0").symlink_to(tmp_path / "by_config" / "ab12")
+    assert len(find([tmp_path])) == 1
+    assert find([tmp_path / "sweeps"]) == [tmp_path / "sweeps" / "now" / "0"]
+
+
 def test_an_infinite_epsilon_is_not_private(tmp_path):
     found = row(fake_run(tmp_path / "a", "real_data", epsilon=math.inf, private=False))
     assert (found["epsilon"], found["private"]) == ("inf", False)
@@ -310,7 +318,9 @@ def test_published_points_come_from_a_sheet(study):
     point = {"name": "PE", "x": 10, "y": 89.1, "source": "a paper"}
     (study / "sheet.json").write_text(json.dumps([point]))
     assert held(made("published=sheet.json"), "runs")["published"] == [{**point, "panel": "accuracy", "dataset": ""}]
-    assert held(made(), "runs")["published"] == []
+    assert held(made("published=null"), "runs")["published"] == []
+    usual = held(made(), "runs")["published"]
+    assert {point["dataset"] for point in usual} == {"cifar10", "camelyon17", "mnist"}  # each beside runs on the same data alone
 
 
 @pytest.mark.parametrize("change", [{"x": 0}, {"x": "1"}, {"y": True}, {"panel": "time"}, {"colour": "red"}, {"source": ...}])

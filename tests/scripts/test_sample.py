@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
+from conf.help import run_script
 from data.samples import SampleSet
 from models.diffusion import DiffusionModel
 from models.schedules import linear_alpha_bar
@@ -66,9 +65,12 @@ def test_a_killed_run_goes_on_and_a_larger_one_extends_it(released, tmp_path):
         (["num_samples=3", "model=nowhere"], "is no released model"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(released, arguments, message):
-    command = [sys.executable, "-m", "scripts.sample", f"model={released}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_status_2(released, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["scripts.sample", f"model={released}", *arguments])
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as end:
+        run_script(sample.main)
+    assert end.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1

@@ -1,0 +1,54 @@
+"""One page of all that was rendered at a scale."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import torch
+
+from scripts.paper.sheet import PAPERS, Kind, every, load
+from tracking.run_dir import write_whole
+
+
+def write_index(folder: Path, scale: str) -> Path:
+    """`folder`/README.md: every table and figure that is in `folder`, and what is not there."""
+    lines = [f"# Tables and figures at scale {scale}", "", f"`make all-tables SCALE={scale}`, {_made_with()}."]
+    if scale == "smoke":
+        lines.append(
+            "Every run behind a table or figure, on the embedded 8×8 digits with a small CNN: that they run is what this shows."
+        )
+        lines.append("No number here compares to a paper's, and none of the papers' stands beside one.")
+    for paper in PAPERS:
+        lines += ["", f"## {PAPERS[paper]}"]
+        for kind, owner, number in every():
+            if owner != paper:
+                continue
+            lines += ["", f"### {kind.value.title()} {number}", "", _page(folder, kind, paper, number, scale)]
+    path = folder / "README.md"
+    write_whole(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _page(folder: Path, kind: Kind, paper: str, number: str, scale: str) -> str:
+    page, sheet = folder / f"{paper}_{kind.value}_{number}.md", load(kind, paper, number, scale)
+    if page.exists():
+        return page.read_text().strip()
+    return f"**{sheet.title} ({sheet.source}).** Not at this scale. {sheet.note}".strip()
+
+
+def _made_with() -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    at = f"commit {commit.stdout.strip()}, " if commit.returncode == 0 else ""
+    return f"{at}{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.machine()
