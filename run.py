@@ -291,6 +291,7 @@ def cli() -> int:
         print_help(CONFIG_DIR)
         return 0
     register()
+    Report.status = 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and become one line
     places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))  # for processes of a launcher

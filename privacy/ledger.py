@@ -36,7 +36,7 @@ class Ledger:
         self._touched: set[str] = set()
         self._entries = read_entries(path)
         self._uses = Counter(purpose.split("/")[0] for purpose in self._entries)
-        if self._entries:
+        if path.exists():
             self._rewrite()
 
     def spend(self, purpose: str, mechanism: Mechanism) -> None:

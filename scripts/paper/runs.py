@@ -15,7 +15,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 import run as command
-from conf.sweep import Report, Sweep
+from conf.sweep import Sweep
 from tracking.run_dir import RunDir
 
 FAMILIES = {  # one run gives several points: x is in the metric's name
@@ -97,7 +97,7 @@ def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[
     folder = Path("runs/papers") / scale / experiment
     at_scale = [] if scale == "paper" else [f"+scale={scale}"]
     arguments = [f"+experiment={experiment}", *at_scale, f"hydra.sweep.dir={folder}", *overrides]
-    argv, Report.status = sys.argv, 0
+    argv = sys.argv
     GlobalHydra.instance().clear()
     try:
         sys.argv = ["run.py", "-m", *arguments]

@@ -133,8 +133,8 @@ def test_help_lists_every_group_and_option_and_exits_with_success(monkeypatch, c
     assert run.cli() == 0
     words = capsys.readouterr().out.split()
     assert {option.split("/", 1)[1] for option in OPTIONS} <= set(words)
-    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment", "adapter"} <= set(words)
-    assert {"+experiment", "+adapter"} <= set(words)
+    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment", "adapter", "scale"} <= set(words)
+    assert {"+experiment", "+adapter", "+scale"} <= set(words)
 
 
 def test_help_marks_the_defaults(monkeypatch, capsys):
