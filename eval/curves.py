@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def panels(path: Path, rows: int = 1, columns: int = 2, note: str = MEASURED) ->
     figure.supxlabel(note, fontsize="small")
     for kind in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=110, metadata={"Date": None} if kind == "svg" else None)
+
+
+def logarithmic(axes: Any, values: Iterable[float]) -> None:
+    """A logarithmic horizontal axis, with `values` as its ticks where they can be read."""
+    axes.set_xscale("log")
+    ticks = sorted(set(values))
+    if len(ticks) <= 6 and all(b > 1.5 * a for a, b in pairwise(ticks)):
+        axes.set_xticks(ticks, [f"{x:,.10g}" for x in ticks])
+        axes.minorticks_off()
 
 
 def cumulative(axes: Any, values: np.ndarray, **style: Any) -> None:

@@ -14,7 +14,6 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from eval.curves import logarithmic
 from tracking.progress import console
 from tracking.run_dir import RunDir, write_json
 
@@ -112,11 +112,7 @@ def _plot(out: Path, curves: dict[str, dict[Any, list[dict[str, Any]]]], name: s
         axes.set(xlabel=name, ylabel=title)
         axes.spines[["top", "right"]].set_visible(False)
         if min(numbers) > 0 and max(numbers) / min(numbers) >= 4:
-            axes.set_xscale("log")
-            ticks = sorted(set(numbers))
-            if len(ticks) <= 6 and all(b > 1.5 * a for a, b in pairwise(ticks)):  # far enough apart to be read
-                axes.set_xticks(ticks, [f"{x:,}" for x in ticks])
-                axes.minorticks_off()
+            logarithmic(axes, numbers)
     panels[0].legend(frameon=False)
     for kind in ("svg", "png"):
         figure.savefig(out / f"figure.{kind}", dpi=110, metadata={"Date": None} if kind == "svg" else None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.curves import panels
+from eval.curves import logarithmic, panels
 from scripts.paper.sheet import Series, Sheet
 from scripts.paper.table import Found, footer
 from tracking.run_dir import write_whole
@@ -49,7 +49,7 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
             if names:
                 one.set_xticks(range(len(names)), names)
             if sheet.log:
-                one.set_xscale("log")
+                logarithmic(one, [x for row in sheet.rows for x in points[row.name, panel.metric]])
     return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
 
 
