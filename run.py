@@ -188,12 +188,7 @@ def release(
     seconds: float,
 ) -> None:
     """The privacy boundary: what is under release/ may be shared. A run that is not private has no release/."""
-    kept = " (of the classes that are kept, which counts their labels)" if config.dataset.keep_classes else ""
-    assumptions = [
-        f"number of private images: {config.dataset.num_private}{kept}",
-        f"class names: {', '.join(config.dataset.classes)}",
-        *config.model.assumptions(),
-    ]
+    assumptions = [*config.dataset.assumptions(), *config.model.assumptions()]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
     samples.provenance = origin
     document = certificate(

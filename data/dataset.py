@@ -126,6 +126,11 @@ class Dataset:
             known = 0 < len(set(keep)) == len(keep) and set(keep) <= set(self.all_classes)
             require(known, "dataset.keep_classes", keep, f"different ones of {', '.join(self.all_classes)}")
 
+    def assumptions(self) -> list[str]:
+        """What a certificate repeats as public information."""
+        subset = " (of the classes that are kept, which counts their labels)" if self.keep_classes else ""
+        return [f"number of private images: {self.num_private}{subset}", f"class names: {', '.join(self.classes)}"]
+
     def facts(self) -> dict:
         return {
             "name": self.name,

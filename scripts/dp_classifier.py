@@ -101,10 +101,9 @@ def main(overrides: list[str]) -> None:
 
 def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir) -> None:
     data = settings.dataset
-    assumptions = [f"number of private images: {data.num_private}", f"class names: {', '.join(data.classes)}"]
     origin = {"method": settings.method.name, "dataset": data.name}
     document = certificate(
-        ledger, size=data.num_private, noise_seed=settings.privacy.noise_seed, assumptions=assumptions, provenance=origin
+        ledger, size=data.num_private, noise_seed=settings.privacy.noise_seed, assumptions=data.assumptions(), provenance=origin
     )
 
     def write(target: Path) -> None:
