@@ -95,7 +95,8 @@ class Config:
         self.model.check(self.dataset)
         self.method.check(self.dataset, self.model, self.privacy)
         self.eval.check(self.dataset, self.model)
-        self.eval.downstream.check_sizes("eval.downstream", self.method.released(self.dataset))
+        for name, evaluator in self.eval.evaluators.items():
+            evaluator.check_sizes(f"eval.{name}", self.dataset, self.method.released(self.dataset))
         self.tracker.check()
         share, downstream = self.privacy.selection_epsilon, self.eval.downstream
         classes = self.method.conditional and len(self.dataset.classes) > 1

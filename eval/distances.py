@@ -87,6 +87,13 @@ class Kernel(InFeatureSpace):
         require(self.subsets >= 2, f"{key}.subsets", self.subsets, "2 or more")
         require(self.subset_size >= 2, f"{key}.subset_size", self.subset_size, "2 or more")
 
+    def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
+        self._check_fewest(key, min(num_samples, self.num_real(dataset) // (1 + self.floor)))
+
+    def _check_fewest(self, key: str, fewest: int) -> None:
+        allowed = f"false, as it needs 4 samples and 4 real images (in each half), and there are {fewest}"
+        require(fewest >= 4, f"{key}.enabled", "true", allowed)
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
         size = min(self.subset_size, num_samples // 2, self.num_real(dataset) // 2)
@@ -100,9 +107,7 @@ class Kernel(InFeatureSpace):
         if self.floor:
             a, b = subject.halves(self.reference)
             pairs["_floor"] = real[a], real[b]
-        fewest = min(len(features) for pair in pairs.values() for features in pair)
-        allowed = f"false, as it needs 4 samples and 4 real images (in each half), and there are {fewest}"
-        require(fewest >= 4, "eval.kernel.enabled", "true", allowed)
+        self._check_fewest("eval.kernel", min(len(features) for pair in pairs.values() for features in pair))
         for part, (a, b) in pairs.items():
             rng = numpy_rng(subject.seed, f"eval/kernel{part}")
             distance, error = kernel_distance(a, b, subsets=self.subsets, subset_size=self.subset_size, rng=rng)
@@ -126,6 +131,13 @@ class Manifold(InFeatureSpace):
         super().check(key, dataset, model)
         require(self.k >= 1, f"{key}.k", self.k, "1 or more")
 
+    def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
+        self._check_fewest(key, min(num_samples, self.num_real(dataset) // (1 + self.ceiling)))
+
+    def _check_fewest(self, key: str, fewest: int) -> None:
+        allowed = f"below {fewest}, the least number of samples and real images (in each half)"
+        require(self.k < fewest, f"{key}.k", self.k, allowed)
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
         n, m = float(num_samples), float(self.num_real(dataset))
@@ -135,9 +147,7 @@ class Manifold(InFeatureSpace):
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         samples, real = subject.features(self.embedding), subject.features(self.embedding, self.reference)
         halves = [real[rows] for rows in subject.halves(self.reference)] if self.ceiling else []
-        fewest = min(len(features) for features in (samples, real, *halves))
-        allowed = f"below {fewest}, the least number of samples and real images (in each half)"
-        require(self.k < fewest, "eval.manifold.k", self.k, allowed)
+        self._check_fewest("eval.manifold", min(len(features) for features in (samples, real, *halves)))
         found = coverage_of_balls(real, samples, self.k)
         reached = coverage_of_balls(halves[0], halves[1], self.k) if self.ceiling else {}
         for measure, value in found.items():
@@ -164,6 +174,12 @@ class InceptionScore(InFeatureSpace):
         super().check(key, dataset, model)
         require(self.splits >= 1, f"{key}.splits", self.splits, "1 or more")
 
+    def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
+        self._check_fewest(key, min(num_samples, self.num_real(dataset)))
+
+    def _check_fewest(self, key: str, fewest: int) -> None:
+        require(self.splits <= fewest, f"{key}.splits", self.splits, f"to {fewest}, one image each")
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         return self.feature_cost(dataset, model, num_samples)
 
@@ -174,9 +190,7 @@ class InceptionScore(InFeatureSpace):
         scores = {}
         for split in (None, self.reference):
             features = subject.features(self.embedding, split)
-            require(
-                self.splits <= len(features), "eval.inception_score.splits", self.splits, f"to {len(features)}, one image each"
-            )
+            self._check_fewest("eval.inception_score", len(features))
             order = numpy_rng(subject.seed, "eval/inception_score").permutation(len(features))
             scores[split] = inception_score(network.logits(features)[order], self.splits)
         yield f"{group}/mean", scores[None][0]

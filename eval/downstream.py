@@ -64,7 +64,7 @@ class Downstream(Recipe, Evaluator):
             require(positive, f"{key}.{name}", values, "finite numbers above 0")
         require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
 
-    def check_sizes(self, key: str, num_samples: int) -> None:
+    def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
         require(all(size <= num_samples for size in self.sizes), f"{key}.sizes", self.sizes, f"up to the {num_samples} samples")
 
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
@@ -76,7 +76,7 @@ class Downstream(Recipe, Evaluator):
         samples, name = subject.samples, self.classifier.value
         if samples.num_classes < 2:
             return  # samples without classes train no classifier
-        self.check_sizes("eval.downstream", len(samples))
+        self.check_sizes("eval.downstream", subject.dataset, len(samples))
         with progress(f"{self.classifier.title} on the samples", self._steps(longest=False)) as advance:
             chosen, on_holdout, trained = self._train(subject, advance)
         test = subject.test  # nothing is trained or chosen from here on

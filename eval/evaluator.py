@@ -104,6 +104,9 @@ class Evaluator:
     def check(self, key: str, dataset: Dataset, model: Model) -> None:
         """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.frechet."""
 
+    def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
+        """Raise InputError where there will be too few samples or real images."""
+
     def embeddings(self) -> set[EmbeddingName]:
         """The embeddings that `evaluate` asks for."""
         return set()
