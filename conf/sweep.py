@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from errors import InputError
 from method.opening import flat
-from privacy.accounting import Accountant, compose_epsilon
+from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from privacy.mechanisms import Spend
 from tracking.run_dir import RunDir, write_json
@@ -81,12 +82,16 @@ class Sweep:
     def start(self) -> None:
         """What an earlier sweep linked to from the same folder is not of this one; its runs stay where they are."""
         for path in self.folder.glob("*"):
-            if path.is_symlink() or path.name == "failed.jsonl":
+            if (path.is_symlink() and path.name.isdigit()) or path.name == "failed.jsonl":
                 path.unlink()
 
     def links(self, run: RunDir) -> None:
         """Called when a run begins, and when it ends: one that was refused, or planned alone, is none of the sweep's."""
         link = self.folder / str(HydraConfig.get().job.num)
+        if link.exists() and not link.is_symlink():
+            raise InputError(
+                f"hydra.sweep.dir={self.folder}: holds a folder {link.name} that is no link of a sweep; give another one"
+            )
         if link.absolute() != run.path.absolute():
             link.unlink(missing_ok=True)
             if run.path.exists():
@@ -107,26 +112,37 @@ class Sweep:
     @property
     def runs(self) -> list[RunDir]:
         """In the order of the jobs."""
-        return [RunDir(path) for path in sorted(self.folder.glob("[0-9]*"), key=lambda path: int(path.name))]
+        links = [path for path in self.folder.glob("*") if path.is_symlink() and path.name.isdigit()]
+        return [RunDir(path) for path in sorted(links, key=lambda path: int(path.name))]
 
     def composed(self) -> list[dict[str, Any]]:
-        """For each private dataset: `runs`, `spent` (epsilon of each run) and `epsilon` of all together at the least `delta`."""
-        known: dict[str, list[tuple[list[Spend], dict[str, Any]]]] = defaultdict(list)
+        """For each private dataset: `runs`, `spent` (epsilon of each run) and `epsilon` of all together at the least `delta`.
+
+        A run that has not come to its release counts with what its ledger holds; one whose noise is known makes it infinite.
+        """
+        known: dict[str, list[tuple[list[Spend], dict[str, Any] | None]]] = defaultdict(list)
         for run in {run.path.resolve(): run for run in self.runs}.values():
             spends = together(read_entries(run.ledger))
-            if spends and run.published is not None:
+            if spends:
                 data = yaml.safe_load(run.config.read_text())["dataset"]
-                certificate = json.loads((run.published / "privacy.json").read_text())
-                known[" ".join(filter(None, (data["name"], data.get("path"))))].append((spends, certificate))
+                place = str(Path(data["path"]).resolve()) if data.get("path") else ""
+                known[f"{data['name']} {place}".strip()].append((spends, _certificate(run)))
         found = []
         for name, runs in known.items():
-            delta = min(certificate["delta"] for _, certificate in runs)
-            accountant = Accountant(runs[0][1]["accountant"])
-            epsilon = compose_epsilon([spend for spends, _ in runs for spend in spends], delta, accountant)
-            spent = [certificate["epsilon"] for _, certificate in runs]
-            whole = epsilon if epsilon < float("inf") else "inf"
+            certificates = [certificate for _, certificate in runs if certificate]
+            if not certificates:
+                continue  # nothing is released yet
+            delta = min(certificate["delta"] for certificate in certificates)
+            epsilon = compose_epsilon([spend for spends, _ in runs for spend in spends], delta)
+            secret = all(certificate["private"] for certificate in certificates)
+            spent = [certificate["epsilon"] if certificate["private"] else "inf" for certificate in certificates]
+            whole = epsilon if secret and epsilon < float("inf") else "inf"
             found.append({"dataset": name, "runs": len(runs), "spent": spent, "epsilon": whole, "delta": delta})
         return found
+
+
+def _certificate(run: RunDir) -> dict[str, Any] | None:
+    return json.loads((run.published / "privacy.json").read_text()) if run.published is not None else None
 
 
 class Report(Callback):
@@ -169,7 +185,13 @@ def report(sweep: Sweep) -> None:
     for part in composed:
         each = ", ".join(dict.fromkeys(_epsilon(value) for value in part["spent"]))
         said = f"{part['dataset']}: each of {part['runs']} runs spent ε = {each}; all together ε = {_epsilon(part['epsilon'])}"
-        console.print(f"{said} at δ = {part['delta']:.2g}. Who keeps the best of them has spent what all did.", soft_wrap=True)
+        console.print(f"{said} at δ = {part['delta']:.2g}.", soft_wrap=True)
+    if composed:
+        console.print(
+            "Who uses more than one of these releases has spent what all did. The accuracies and distances here are measured on "
+            "real data without noise: to choose a release by them costs more than any ε says.",
+            soft_wrap=True,
+        )
     for failure in sweep.failures:
         console.print(f"failed: {' '.join(failure['overrides'])}: {failure['reason']}", soft_wrap=True, highlight=False)
 

@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"arguments={' '.join(words) or 'none'}: a kind (table, figure, all), a paper and a number; see --help")
     own, overrides = _split([word for word in arguments if "=" in word])
     scale, out = own.get("scale", "paper"), Path(own.get("out", "runs/papers/internal"))
+    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     require(scale in SCALES, "scale", scale, f"one of {', '.join(SCALES)}")
     chosen = _chosen(*words)
     sheets = [(kind, paper, number, load(kind, paper, number, scale)) for kind, paper, number in chosen]

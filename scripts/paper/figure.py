@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.curves import logarithmic, panels
+from eval.curves import MEASURED, logarithmic, panels
 from scripts.paper.sheet import Series, Sheet
 from scripts.paper.table import Found, footer
 from tracking.run_dir import write_whole
@@ -29,7 +29,7 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
     if not any(points.values()):
         return []
     names = list(dict.fromkeys(str(x) for by_x in points.values() for x in by_x)) if sheet.x == "class" else []
-    with panels(stem, columns=len(sheet.panels), note="Filled: measured. Open: published." if _shown(sheet) else "") as axes:
+    with panels(stem, columns=len(sheet.panels), note=f"{MEASURED} Open: published." if _shown(sheet) else MEASURED) as axes:
         for i, (panel, one) in enumerate(zip(sheet.panels, axes.flat, strict=True)):
             for marker, row in zip(MARKERS, sheet.rows, strict=False):
                 by_x = points[row.name, panel.metric]

@@ -21,6 +21,7 @@ def write_index(folder: Path, scale: str) -> Path:
         lines.append(
             "Every run behind a table or figure, on the embedded 8×8 digits with a small CNN: that they run is what this shows."
         )
+        lines.append("Where a picture is marked as holding private images, they are scikit-learn's digits, which are public.")
         lines.append("No number here compares to a paper's, and none of the papers' stands beside one.")
     for paper in PAPERS:
         lines += ["", f"## {PAPERS[paper]}"]

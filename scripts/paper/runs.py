@@ -97,6 +97,7 @@ def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[
     folder = Path("runs/papers") / scale / experiment
     at_scale = [] if scale == "paper" else [f"+scale={scale}"]
     arguments = [f"+experiment={experiment}", *at_scale, f"hydra.sweep.dir={folder}", *overrides]
+    Sweep(folder).start()  # also where the sweep is refused: what an earlier one linked to had other settings
     argv = sys.argv
     GlobalHydra.instance().clear()
     try:

@@ -56,7 +56,8 @@ def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
             metric = column.metric or row.metric or sheet.metric
             values = [one.value(metric) for one in runs if one.matches(column.where)]
             published = None if hidden or not row.published else row.published[i]
-            line.append(Cell([float(value) for value in values if value is not None], published))
+            numbers = [float(value) for value in values if value is not None]
+            line.append(Cell(numbers, published, digits=1 if max(numbers, default=10) >= 2 else 2))  # shares need two
         rows.append((row, line))
     return rows
 

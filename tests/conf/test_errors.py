@@ -106,7 +106,9 @@ BAD = [
     bad("manifold-k", "eval.manifold.enabled=true eval.manifold.k=718", "eval.manifold.k=718", "below 718"),
     bad("manifold-few", "eval.manifold.enabled=true method.num_samples=10 eval.manifold.k=10", "eval.manifold.k=10", "below 10"),
     bad("class-score-splits", "eval=full eval.inception_score.splits=1438", "eval.inception_score.splits=1438", "to 1437"),
-    bad("kernel-few", "eval.kernel.enabled=true dataset.fraction=0.005 eval.kernel.reference=private", "eval.kernel", "4 samples"),
+    bad(
+        "kernel-few", "eval.kernel.enabled=true dataset.fraction=0.005 eval.kernel.reference=private", "eval.kernel", "4 samples"
+    ),
     bad("pictures-rows", "eval.pictures.enabled=true eval.pictures.rows=0", "eval.pictures.rows=0", "1 or more"),
     bad("pictures-neighbours", "eval.pictures.enabled=true eval.pictures.neighbours=2000", "neighbours=2000", "1 to 1437"),
     bad("intrinsic-degree", "eval=full eval.intrinsic_dimension.degrees=[21]", "eval.intrinsic_dimension.degrees=21", "1 to 20"),

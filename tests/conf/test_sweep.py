@@ -50,6 +50,7 @@ def test_a_sweep_runs_only_what_is_missing_and_says_what_all_runs_cost_together(
     assert found["runs"] == 2
     assert found["epsilon"] > max(found["spent"])
     assert "has spent what all did" in again.out
+    assert "costs more than any ε says" in again.out
 
 
 def test_a_failed_run_does_not_stop_the_others_and_is_listed_at_the_end(here):
@@ -62,6 +63,13 @@ def test_a_failed_run_does_not_stop_the_others_and_is_listed_at_the_end(here):
     assert sweep("method.num_samples=20").code == 0
     assert set(links()) == {"0"}
     assert not Path("sweep/failed.jsonl").exists()
+
+
+def test_runs_whose_noise_is_known_have_no_epsilon_together(here):
+    assert sweep("privacy.noise_seed=1,2").code == 0
+    (found,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
+    assert found["epsilon"] == "inf"
+    assert found["spent"] == ["inf", "inf"]
 
 
 def test_a_sweep_of_plans_leaves_nothing(here):

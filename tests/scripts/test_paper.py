@@ -174,6 +174,7 @@ def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
         (["plot", "pe", "1"], "kind=plot"),
         (["table", "dpe", "1"], "paper=dpe"),
         (["table", "pe", "99"], "number=99: of what is there: table pe 1"),
+        (["table", "pe", "1", "out=runs/x/release/tables"], "out=runs/x/release/tables: not inside a release/"),
         (["table", "pe", "1", "scale=small"], "scale=small: one of paper, hour, smoke"),
     ],
 )
