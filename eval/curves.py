@@ -38,7 +38,7 @@ def logarithmic(axes: Any, values: Iterable[float]) -> None:
     axes.set_xscale("log")
     ticks = sorted(set(values))
     if len(ticks) <= 6 and all(b > 1.5 * a for a, b in pairwise(ticks)):
-        axes.set_xticks(ticks, [f"{x:,.10g}" for x in ticks])
+        axes.set_xticks(ticks, [f"{x:,.0f}" if x >= 1000 else f"{x:.3g}" for x in ticks])
         axes.minorticks_off()
 
 
