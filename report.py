@@ -12,6 +12,7 @@ from rich.table import Table
 from conf.schema import Config
 from errors import shown
 from eval.downstream import Downstream
+from tracking.results import distance, shown_epsilon
 from tracking.run_dir import RunDir
 
 REFERENCES = Path(__file__).parent / "eval" / "references"
@@ -29,7 +30,11 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     for name, row in rows.items():
         label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
         table.add_row(
-            label, _epsilon(row), _distance(row), _accuracy(row, classifier.value), style="bold" if row is metrics else None
+            label,
+            shown_epsilon(row["privacy/epsilon"]),
+            _distance(row),
+            _accuracy(row, classifier.value),
+            style="bold" if row is metrics else None,
         )
     console = Console()
     console.print(table)
@@ -78,14 +83,9 @@ def _other_training(downstream: Downstream) -> list[str]:
     return [f"{name}={shown(value)}" for name, value in vars(downstream).items() if name not in aside and value != usual[name]]
 
 
-def _epsilon(row: dict[str, Any]) -> str:
-    value = float(row["privacy/epsilon"])
-    return "∞" if value == float("inf") else f"{value:.3g}"
-
-
 def _distance(row: dict[str, Any]) -> str:
-    values = [value for name, value in row.items() if name.startswith(("frechet/", "fid/"))]
-    return f"{values[0]:.1f}" if values else "–"
+    found = distance(row)
+    return "–" if found is None else f"{found:.1f}"
 
 
 def _accuracy(row: dict[str, Any], classifier: str) -> str:

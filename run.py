@@ -235,9 +235,9 @@ def subject_of(samples: SampleSet, config: Config, model: PublicModel, device: t
 
 def evaluate(config: Config, model: PublicModel, device: torch.device, folder: RunDir, tracker: Tracker) -> None:
     """Diagnostics on real data: after the release, into internal/, never fed back. The last file written is metrics.json."""
-    published = folder.published
+    published, document = folder.published, folder.certificate
     assert published is not None
-    document = json.loads((published / "privacy.json").read_text())
+    assert document is not None
     samples = open_release(published, config.dataset)
     subject = subject_of(samples, config, model, device, folder)
     if selected := document.get("selected"):

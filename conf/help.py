@@ -64,8 +64,11 @@ def print_help(config_dir: str) -> None:
     print(_KEYS)
 
 
-def run_script(main: Callable[[list[str]], None]) -> None:
-    """`main(arguments)`; a user's mistake is one line, and exit status 2."""
+def run_script(main: Callable[[list[str]], None], usage: str | None = None) -> None:
+    """`main(arguments)`, or `usage` where help is asked for; a user's mistake is one line, and exit status 2."""
+    if usage and {"--help", "-h"} & set(sys.argv[1:]):
+        print(usage)
+        return
     try:
         main(sys.argv[1:])
     except Exception as error:

@@ -27,6 +27,7 @@ from method.opening import flat
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from privacy.mechanisms import Spend
+from tracking.results import accuracy, distance, shown_epsilon
 from tracking.run_dir import RunDir, write_json
 
 ASIDE = ("device", "tracker", "plan_only", "hydra")  # keys that no result depends on
@@ -126,7 +127,7 @@ class Sweep:
             if spends:
                 data = yaml.safe_load(run.config.read_text())["dataset"]
                 place = str(Path(data["path"]).resolve()) if data.get("path") else ""
-                known[f"{data['name']} {place}".strip()].append((spends, _certificate(run)))
+                known[f"{data['name']} {place}".strip()].append((spends, run.certificate))
         found = []
         for name, runs in known.items():
             certificates = [certificate for _, certificate in runs if certificate]
@@ -139,10 +140,6 @@ class Sweep:
             whole = epsilon if secret and epsilon < float("inf") else "inf"
             found.append({"dataset": name, "runs": len(runs), "spent": spent, "epsilon": whole, "delta": delta})
         return found
-
-
-def _certificate(run: RunDir) -> dict[str, Any] | None:
-    return json.loads((run.published / "privacy.json").read_text()) if run.published is not None else None
 
 
 class Report(Callback):
@@ -171,20 +168,23 @@ def report(sweep: Sweep) -> None:
     (sweep.folder / "internal").mkdir(exist_ok=True)
     write_json(sweep.folder / "internal" / "report.json", {"composed": composed, "failed": sweep.failures})
     table = Table(title=f"{sweep.folder}: {len(runs)} runs")
-    differing = _differing([yaml.safe_load(run.config.read_text()) for run in runs])
+    configs = [flat(yaml.safe_load(run.config.read_text())) for run in runs]
+    differing = _differing(configs)
     for column in ("", *differing, "ε spent", "accuracy, %", "distance"):
         table.add_column(column, justify="right")
-    for run in runs:
-        config = flat(yaml.safe_load(run.config.read_text()))
+    for run, config in zip(runs, configs, strict=True):
         metrics = json.loads(run.metrics.read_text()) if run.finished else {}
-        numbers = (_number(metrics, "/accuracy", 100), _number(metrics, ("frechet/", "fid/"), 1))
-        spent = _epsilon(metrics.get("privacy/epsilon"))
+        right, far = accuracy(metrics), distance(metrics)
+        numbers = ("–" if right is None else f"{100 * right:.1f}", "–" if far is None else f"{far:.1f}")
+        spent = shown_epsilon(metrics["privacy/epsilon"]) if metrics else "–"
         table.add_row(run.path.name, *(str(config.get(key)) for key in differing), spent, *numbers)
     console = Console()
     console.print(table)
     for part in composed:
-        each = ", ".join(dict.fromkeys(_epsilon(value) for value in part["spent"]))
-        said = f"{part['dataset']}: each of {part['runs']} runs spent ε = {each}; all together ε = {_epsilon(part['epsilon'])}"
+        each = ", ".join(dict.fromkeys(shown_epsilon(value) for value in part["spent"]))
+        said = (
+            f"{part['dataset']}: each of {part['runs']} runs spent ε = {each}; all together ε = {shown_epsilon(part['epsilon'])}"
+        )
         console.print(f"{said} at δ = {part['delta']:.2g}.", soft_wrap=True)
     if composed:
         console.print(
@@ -197,16 +197,6 @@ def report(sweep: Sweep) -> None:
 
 
 def _differing(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys in which runs differ, the shortest names for them; at most four."""
-    trees = [flat(config) for config in configs]
-    keys = dict.fromkeys(key for tree in trees for key in tree)
-    return [key for key in keys if len({str(tree.get(key)) for tree in trees}) > 1][:4]
-
-
-def _number(metrics: dict[str, Any], name: str | tuple[str, ...], scale: float) -> str:
-    values = [value for key, value in metrics.items() if (key.endswith(name) if isinstance(name, str) else key.startswith(name))]
-    return f"{scale * values[0]:.1f}" if values else "–"
-
-
-def _epsilon(value: Any) -> str:
-    return "–" if value is None else "∞" if value in ("inf", float("inf")) else f"{value:.3g}"
+    """The first keys, at most four, in which runs differ."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1][:4]

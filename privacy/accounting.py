@@ -93,7 +93,7 @@ def _first_guess(
         if DiscreteGaussian in kinds and kinds <= {
             Gaussian,
             DiscreteGaussian,
-        }:  # costs what a Gaussian does, but for little noise
+        }:  # discrete noise costs as much, unless it is little
             return math.log(calibrate(lambda sigma: [_smooth(spend) for spend in spends(sigma)], epsilon, delta)), 5e-4
         if accountant is not Accountant.rdp:
             return math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.1

@@ -15,7 +15,6 @@ Nothing of it is a release: it writes `out`/internal/audit.json, last, once all 
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -195,7 +194,4 @@ def _print(report: dict[str, Any], folder: RunDir) -> None:
 
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    run_script(main)
+    run_script(main, __doc__)

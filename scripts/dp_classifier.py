@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -91,7 +90,8 @@ def main(overrides: list[str]) -> None:
     # Report
     reached = accuracy(network, data.test(), device)
     run.tracker.log({"dp_classifier/accuracy": reached}, internal=True)
-    document = json.loads((folder.published / "privacy.json").read_text())
+    document = folder.certificate
+    assert document is not None
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     write_json(folder.metrics, {**budget, "dp_classifier/accuracy": reached})
     spent = f"ε = {document['epsilon']:.4g}, δ = {document['delta']:g}"
@@ -134,7 +134,4 @@ def _check(settings: Classifying) -> None:
 
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    run_script(main)
+    run_script(main, __doc__)

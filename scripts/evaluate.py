@@ -12,7 +12,6 @@ that there may be more than memory holds; distances read all of them. A killed e
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,4 @@ def _settings(overrides: list[str]) -> Judging:
 
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    run_script(main)
+    run_script(main, __doc__)

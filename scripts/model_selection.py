@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -204,7 +203,4 @@ def _plot(out: Path, cells: Sequence[Mapping[str, Any]], summary: Mapping[str, f
 
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    run_script(main)
+    run_script(main, __doc__)

@@ -116,4 +116,4 @@ def _complete(path: Path, size: int) -> bool:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, __doc__)

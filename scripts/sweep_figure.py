@@ -78,8 +78,8 @@ def finished(sweep: Path) -> list[Path]:
 def read(folder: Path, x: str, curves: str) -> dict[str, Any]:
     run = RunDir(folder)
     config, metrics = yaml.safe_load(run.config.read_text()), json.loads(run.metrics.read_text())
-    assert run.published is not None
-    certificate = json.loads((run.published / "privacy.json").read_text())
+    certificate = run.certificate
+    assert certificate is not None
 
     def value(key: str) -> Any:
         node: Any = config

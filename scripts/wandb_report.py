@@ -11,7 +11,6 @@ them, and the plots are filled, only where runs were made with `tracker.internal
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,7 +99,4 @@ def _settings(arguments: list[str]) -> Settings:
 
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    run_script(main)
+    run_script(main, __doc__)

@@ -124,6 +124,11 @@ class RunDir:
         """Where the samples are, once they are there."""
         return next((folder for folder in (self.release, self.withheld) if folder.exists()), None)
 
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """Of what is published."""
+        return json.loads((self.published / "privacy.json").read_text()) if self.published is not None else None
+
 
 def run_of(release: Path) -> RunDir:
     """The run whose release/ or samples.npz this is; for other files and folders, what is beside them is treated alike."""

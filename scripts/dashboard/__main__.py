@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -92,7 +91,4 @@ def parse(arguments: list[str]) -> tuple[list[Path], Settings]:
 
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        sys.exit(0)
-    run_script(main)
+    run_script(main, __doc__)

@@ -30,9 +30,6 @@ from tracking.run_dir import write_json
 
 
 def main(arguments: list[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return
     # Setup
     words = [word for word in arguments if "=" not in word]
     if len(words) != 3:
@@ -99,4 +96,4 @@ def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, __doc__)

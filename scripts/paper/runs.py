@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import run as command
 from conf.sweep import Sweep
+from tracking.results import accuracy, distance, distance_name
 from tracking.run_dir import RunDir
 
 FAMILIES = {  # one run gives several points: x is in the metric's name
@@ -48,8 +49,9 @@ class Measured:
 
     @cached_property
     def certificate(self) -> dict[str, Any]:
-        assert self.folder.published is not None
-        return json.loads((self.folder.published / "privacy.json").read_text())
+        found = self.folder.certificate
+        assert found is not None
+        return found
 
     @property
     def seconds(self) -> float:
@@ -66,9 +68,10 @@ class Measured:
         """`accuracy` (of the run's classifier, in %), `distance` (its Fréchet distance, FID with Inception's features), the name
         of a metric, of an entry of the certificate, or a key of the configuration; None where there is none."""
         if name in ("accuracy", "ensemble_accuracy"):
-            return next((100 * value for key, value in self.metrics.items() if key.endswith(f"/{name}")), None)
+            found = accuracy(self.metrics, name)
+            return None if found is None else 100 * found
         if name == "distance":
-            return next((value for key, value in self.metrics.items() if key.startswith(("frechet/", "fid/"))), None)
+            return distance(self.metrics)
         found = self.metrics.get(name, self.certificate.get(name, self.setting(name)))
         return float("inf") if found == "inf" else found
 
@@ -78,11 +81,7 @@ class Measured:
             if (y := self.value(metric)) is not None:
                 yield self.value(x), y
             return
-        stem = (
-            next((key for key in self.metrics if key.startswith(("frechet/", "fid/"))), metric)
-            if metric == "distance"
-            else metric
-        )
+        stem = distance_name(self.metrics) or metric if metric == "distance" else metric
         pattern = re.compile(FAMILIES[x].format(metric=re.escape(stem)))
         scale = 100 if metric.endswith("accuracy") else 1
         for key, value in self.metrics.items():

@@ -13,6 +13,7 @@ import numpy as np
 
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Series, Sheet
+from tracking.results import shown_epsilon
 from tracking.run_dir import write_whole
 
 Found = Mapping[str, Sequence[Measured]]  # by experiment
@@ -74,7 +75,7 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
     lines = [
         f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {hours:.2g} hours of "
         f"{'GPU' if any(one.on_gpu for one in runs) else 'CPU'}.",
-        f"ε as composed: {', '.join('∞' if value == np.inf else f'{value:.3g}' for value in spent)}; "
+        f"ε as composed: {', '.join(shown_epsilon(value) for value in spent)}; "
         f"δ = {', '.join(f'{value:.2g}' for value in deltas)}.",
     ]
     if sheet.scale == "smoke":

@@ -1,0 +1,31 @@
+"""Which of a run's numbers stand for it."""
+
+from __future__ import annotations
+
+from tracking.results import accuracy, distance, distance_name, shown_epsilon
+
+METRICS = {
+    "discriminator/accuracy": 0.98,
+    "cnn/accuracy_spread": 0.1,
+    "cnn/accuracy": 0.6,
+    "cnn/ensemble_accuracy": 0.7,
+    "kernel/pixels_train": 1.0,
+    "frechet/pixels_train": 30.0,
+    "frechet/pixels_train_floor": 2.0,
+}
+
+
+def test_the_accuracy_is_of_a_classifier_trained_on_the_samples_not_of_the_discriminator():
+    assert accuracy(METRICS) == 0.6
+    assert accuracy(METRICS, "ensemble_accuracy") == 0.7
+    assert accuracy({"discriminator/accuracy": 0.98}) is None
+
+
+def test_the_distance_is_the_first_frechet_distance():
+    assert (distance_name(METRICS), distance(METRICS)) == ("frechet/pixels_train", 30.0)
+    assert distance({"fid/train": 9.8}) == 9.8
+    assert distance({}) is None
+
+
+def test_epsilon_is_shown_in_three_digits():
+    assert [shown_epsilon(value) for value in (10.0, 0.5613, "inf", float("inf"))] == ["10", "0.561", "∞", "∞"]
