@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> None:
 
         # Report
         stem = out / scale / f"{paper}_{kind.value}_{number}"
-        again = f"make {kind.value} PAPER={paper} N={number} SCALE={scale}"
+        also = f" ARGS={shlex.quote(' '.join(overrides))}" if overrides else ""
+        again = f"make {kind.value} PAPER={paper} N={number} SCALE={scale}{also}"
         write = write_table if kind is Kind.table else write_figure
         paths = write(sheet, {name: found[name] for name in sheet.experiments}, stem, again)
         console.print(f"{paper} {kind.value} {number}: {', '.join(str(path) for path in paths)}", soft_wrap=True, highlight=False)

@@ -188,6 +188,7 @@ def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
     arguments = ["table", "pe", "42", "scale=smoke", "out=out", *TINY]
     main(arguments)
     table = Path("out/smoke/pe_table_42.md").read_text()
+    assert "`make table PAPER=pe N=42 SCALE=smoke ARGS='device=cpu eval.downstream.steps=2 method.num_samples=20'`" in table
     assert "(1 seed)" in table.splitlines()[4]  # PE
     assert "(1 seed)" in table.splitlines()[5]  # DP-Diffusion
     written = {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")}
