@@ -54,6 +54,7 @@ from tracking import ranks
 from tracking.memory import forget_peak, peak_gib
 from tracking.progress import console
 from tracking.run_dir import RunDir, write_json
+from tracking.stopwatch import Stopwatch
 from tracking.tracker import Several, Tracker
 
 LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, scikit-learn, matplotlib …
@@ -134,7 +135,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
         data = config.dataset
         private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
-        started = time.time()
+        started = Stopwatch()
         run = Run(
             dataset=config.dataset,
             privacy=config.privacy,
@@ -152,7 +153,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         return
     if folder.published is None:
         selected = select(samples, private, run, config, model, device, folder)
-        release(samples, selected, config, ledger, folder, run.save_model, seconds=time.time() - started)
+        release(samples, selected, config, ledger, folder, run.save_model, started.times())
     evaluate(config, model, device, folder, tracker)
     tracker.finish()
 
@@ -185,7 +186,7 @@ def release(
     ledger: Ledger,
     folder: RunDir,
     save_model: Callable[[Path], None] | None,
-    seconds: float,
+    times: dict[str, float],
 ) -> None:
     """The privacy boundary: what is under release/ may be shared. A run that is not private has no release/."""
     assumptions = [*config.dataset.assumptions(), *config.model.assumptions()]
@@ -214,7 +215,7 @@ def release(
             save_model(target / "model")
         write_json(target / "privacy.json", document)
 
-    write_json(folder.internal / "cost.json", {"time/method_seconds": round(seconds, 1)})
+    write_json(folder.internal / "cost.json", times)
     folder.publish(write, private=document["private"])
 
 

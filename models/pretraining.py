@@ -75,7 +75,14 @@ def stand_ins(samples: SampleSet, names: Sequence[str], classes: Sequence[str], 
 
 
 def pretrain(
-    unet: Any, alpha_bar: np.ndarray, samples: SampleSet, null_label: int | None, recipe: Recipe, seed: int, checkpoint: Path
+    unet: Any,
+    alpha_bar: np.ndarray,
+    samples: SampleSet,
+    null_label: int | None,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    bfloat16: bool = False,
 ) -> Iterator[int]:
     """Noise prediction on public images, from a saved checkpoint where there is one; yields the number of steps so far.
 
@@ -106,7 +113,8 @@ def pretrain(
         mine = slice(ranks.share(), None, ranks.world())
         x_t, y = (a.sqrt() * x + (1 - a).sqrt() * noise)[mine].to(device), labels[mine].to(device)
         if len(x_t):
-            predicted = unet(x_t, t[mine].to(device), y if unet.config.num_class_embeds else None).sample
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                predicted = unet(x_t, t[mine].to(device), y if unet.config.num_class_embeds else None).sample.float()
             (F.mse_loss(predicted, noise[mine].to(device)) * (len(x_t) / len(x))).backward()
         ranks.sum_over_ranks([_gradient(p) for p in unet.parameters()])
         torch.nn.utils.clip_grad_norm_(unet.parameters(), recipe.max_grad_norm)
@@ -151,10 +159,13 @@ def _load(path: Path, unet: nn.Module, ema: EMA, optimizer: Any, schedule: Any, 
     return state["step"]
 
 
-def train_features(samples: SampleSet, steps: int, batch_size: int, seed: int, advance: Advance) -> PublicFeatures:
+def train_features(
+    samples: SampleSet, steps: int, batch_size: int, seed: int, advance: Advance, device: torch.device | None = None
+) -> PublicFeatures:
     """Classification with shifts and pixel noise."""
     torch.manual_seed(seed)
-    network, rng = PublicFeatures(samples.images.shape[3], samples.num_classes), torch_rng(seed, "pretrain/features")
+    network = PublicFeatures(samples.images.shape[3], samples.num_classes).to(device)
+    rng = torch_rng(seed, "pretrain/features")
     labels = torch.from_numpy(samples.labels)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
@@ -163,7 +174,8 @@ def train_features(samples: SampleSet, steps: int, batch_size: int, seed: int, a
         x = to_network(samples.images[rows.numpy()])
         noisy = x + 0.2 * torch.randn(x.shape, generator=rng)
         shift = int(torch.randint(-1, 2, (1,), generator=rng))
-        loss = F.cross_entropy(network(torch.roll(noisy, shift, dims=3)), labels[rows], label_smoothing=0.1)
+        x, y = torch.roll(noisy, shift, dims=3).to(device), labels[rows].to(device)
+        loss = F.cross_entropy(network(x), y, label_smoothing=0.1)
         loss.backward()
         optimizer.step()
         schedule.step()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, OmegaConf
 from safetensors.torch import save_file
@@ -29,6 +30,7 @@ from data.dataset import Dataset
 from errors import InputError, require
 from models.config import Model
 from models.diffusion import save_schedule
+from models.network import Precision
 from models.pretraining import Recipe, pretrain, stand_ins, train_features
 from models.unet import UNet
 from tracking import ranks
@@ -46,6 +48,7 @@ class Pretraining:
     half: bool = False  # float16 halves the file; it is loaded as float32
     features_steps: int = 0  # of a feature extractor beside the U-Net
     seed: int = 0
+    precision: Precision = Precision.auto
     device: str = "auto"
 
 
@@ -73,12 +76,12 @@ def main(overrides: list[str]) -> None:
     # Run
     if first and settings.features_steps and not (work / "features.safetensors").exists():
         with progress("feature extractor", settings.features_steps) as advance:
-            network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance)
+            network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance, device)
         save_file(network.state_dict(), work / "features.safetensors")
     with progress("U-Net on public images", recipe.steps) as advance:
         done = 0
-        where = generator.unet, generator.alpha_bar
-        for step in pretrain(*where, samples, generator.null_label, recipe, settings.seed, work / "training.pt"):
+        where, bfloat16 = (generator.unet, generator.alpha_bar), settings.precision.is_bfloat16(device)
+        for step in pretrain(*where, samples, generator.null_label, recipe, settings.seed, work / "training.pt", bfloat16):
             advance(step - done)
             done = step
 
@@ -86,6 +89,7 @@ def main(overrides: list[str]) -> None:
     ranks.stop()
     if not first:
         return
+    generator.unet.to(memory_format=torch.contiguous_format)  # safetensors knows no other
     unet: Any = generator.unet.half() if settings.half else generator.unet
     unet.save_pretrained(work / "unet")
     save_schedule(generator.alpha_bar, work / "scheduler")

@@ -11,7 +11,7 @@ function openDetails(row) {
   const curves = Object.entries(run.curves);
   const costs = Object.entries(run.metrics).filter(([name]) => name.startsWith("time/"));
   const measured = Object.entries(run.metrics).filter(([name]) => !name.startsWith("time/") && !name.startsWith("privacy/"));
-  const cost = [...costs.map(([name, value]) => [`${name.replace("time/", "").replace("_seconds", "")} time`, durationText(Number(value))]), ...trained(run)];
+  const cost = [...costs.map(([name, value]) => [`${name.replace("time/", "").replace("_seconds", "").replace("cpu", "CPU").replaceAll("_", " ")} time`, durationText(Number(value))]), ...trained(run)];
   dialog.replaceChildren(
     el("div", { className: "top" }, title, close),
     el("p", { className: "muted", textContent: state }),

@@ -55,7 +55,7 @@ class Measured:
 
     @property
     def seconds(self) -> float:
-        return sum(value for key, value in self.metrics.items() if key.startswith("time/"))
+        return sum(self.metrics.get(f"time/{part}_seconds", 0) for part in ("method", "evaluation"))
 
     @cached_property
     def on_gpu(self) -> bool:
