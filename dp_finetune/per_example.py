@@ -140,7 +140,7 @@ def _linear_weights(
 def _group_norm_weights(
     module: nn.GroupNorm, x: torch.Tensor, grad: torch.Tensor, examples: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    normal = F.group_norm(x, module.num_groups, eps=module.eps)
+    normal = F.group_norm(x.to(grad.dtype), module.num_groups, eps=module.eps)
     shape = (examples, len(x) // examples, x.shape[1], -1)
     return (grad * normal).reshape(shape).sum((1, 3)), grad.reshape(shape).sum((1, 3))
 
@@ -148,7 +148,7 @@ def _group_norm_weights(
 def _layer_norm_weights(
     module: nn.LayerNorm, x: torch.Tensor, grad: torch.Tensor, examples: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    normal = F.layer_norm(x, module.normalized_shape, eps=module.eps)
+    normal = F.layer_norm(x.to(grad.dtype), module.normalized_shape, eps=module.eps)
     shape = (examples, -1, *module.normalized_shape)
     return (grad * normal).reshape(shape).sum(1), grad.reshape(shape).sum(1)
 
@@ -162,7 +162,7 @@ def _embedding_weights(module: nn.Embedding, x: torch.Tensor, grad: torch.Tensor
 def _norm_input(run: Callable[[Any, torch.Tensor], torch.Tensor]) -> Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]:
     def gradient(module: Any, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
+            x = x.detach().to(grad.dtype).requires_grad_()  # autocast on CUDA norms in float32 what it gets in bfloat16
             return torch.autograd.grad(run(module, x), x, grad)[0]
 
     return gradient

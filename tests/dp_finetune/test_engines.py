@@ -91,6 +91,21 @@ def test_engines_in_bfloat16_give_float32_gradients_near_the_float64_ones(engine
     assert 1e-5 < relative(gradients.double(), by_loop(tiny_unet().double(), some_views())) < 5e-2
 
 
+@pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
+def test_engines_in_bfloat16_with_norms_as_a_gpu_has_them(engine, monkeypatch):
+    """CUDA's autocast norms in float32; outside of it, its kernels refuse an input of another type than the weights."""
+    plain = torch.nn.functional.group_norm
+
+    def group_norm(x: torch.Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> torch.Tensor:
+        x = x.float() if torch.is_autocast_enabled("cpu") else x
+        assert weight is None or weight.dtype == x.dtype
+        return plain(x, groups, weight, bias, eps)
+
+    monkeypatch.setattr(torch.nn.functional, "group_norm", group_norm)
+    gradients = by_engine(engine(tiny_unet(), 1000, AUGMULT, bfloat16=True), some_views(torch.float32))
+    assert relative(gradients.double(), by_loop(tiny_unet().double(), some_views())) < 5e-2
+
+
 def _losses(unet: Any, views: Views, bfloat16: bool = False) -> torch.Tensor:
     """As `view_losses`, without its cast to float32."""
     return (unet(views.x_t, views.t, views.labels).sample - views.noise).square().flatten(1).mean(1)
