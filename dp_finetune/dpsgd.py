@@ -55,7 +55,7 @@ class DPSGD(Method):
     ema_decay: float = 0.9999
     gradient_engine: EngineName = EngineName.auto
     precision: Precision = Precision.auto
-    memory_gib: float = 0.5  # for the activations of one pass; fixes how many views that holds
+    memory_gib: float | None = None  # for the activations of one pass: how many views that holds; null: by the device
     max_minutes: float | None = None  # stop training then, and release at what is spent by then
 
     def check_training(self, dataset: Dataset) -> None:
@@ -67,8 +67,10 @@ class DPSGD(Method):
         else:
             require(0 < self.sample_rate <= 1, "method.sample_rate", self.sample_rate, "above 0, to 1")
             require(self.batch_size is None, "method.batch_size", self.batch_size, "null, as method.sample_rate is set")
-        for key in ("max_grad_norm", "learning_rate", "memory_gib"):
+        for key in ("max_grad_norm", "learning_rate"):
             require(0 < getattr(self, key) < float("inf"), f"method.{key}", getattr(self, key), "a finite number above 0")
+        right = self.memory_gib is None or 0 < self.memory_gib < float("inf")
+        require(right, "method.memory_gib", self.memory_gib, "a finite number above 0, or null")
         require(0 <= self.weight_decay < float("inf"), "method.weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.momentum < 1, "method.momentum", self.momentum, "0 (off) to below 1")
         plain = self.optimizer is OptimizerName.sgd or not self.momentum
@@ -86,10 +88,11 @@ class DPSGD(Method):
 
     def training_memory(self, network: Any, bytes_per_view: int, dataset: Dataset) -> int:
         """Weights, gradients, their sum, moments and averages; the activations of one pass; gradients of its examples apart."""
-        parameters, views = sum(p.numel() for p in trainable(network).values()), views_that_fit(bytes_per_view, self.memory_gib)
+        parameters, gibibytes = sum(p.numel() for p in trainable(network).values()), self._pass_gibibytes(torch.device("cpu"))
+        views = views_that_fit(bytes_per_view, gibibytes)
         batched = self.gradient_engine is not EngineName.views and not unsupported_layers(network)
         examples = max(1, min(views // self.augmult, math.ceil(self._expected_batch(dataset)))) if batched else 1
-        return 4 * parameters * (7 + examples) + int(max(self.memory_gib * 2**30, bytes_per_view))
+        return 4 * parameters * (7 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
 
     def fit_network(
         self,
@@ -135,6 +138,12 @@ class DPSGD(Method):
             console.print(f"method.max_minutes={self.max_minutes}: stopped after {done} of {self.steps} steps", highlight=False)
         ema.copy_to(network)
 
+    def _pass_gibibytes(self, device: torch.device) -> float:
+        """Of a GPU an eighth of its memory: gradients of the pass's examples come on top."""
+        if self.memory_gib is not None:
+            return self.memory_gib
+        return torch.cuda.get_device_properties(device).total_memory / 2**33 if device.type == "cuda" else 0.5
+
     def _mechanism(self, noise_multiplier: float, dataset: Dataset) -> SampledGaussian:
         rate = self.sample_rate or self._expected_batch(dataset) / dataset.num_private
         return SampledGaussian(noise_multiplier, rate)
@@ -161,8 +170,9 @@ class DPSGD(Method):
     def _engine(self, network: Any, some_views: Callable[[int], ViewsLike], bytes_per_view: int, checkpoints: Path) -> Any:
         """The configured engine; `auto` is timed once and remembered, so that a resumed run sums in the same order."""
         path = checkpoints / "engine.json"
-        views = views_that_fit(bytes_per_view, self.memory_gib)
-        bfloat16 = self.precision.is_bfloat16(next(network.parameters()).device)
+        device = next(network.parameters()).device
+        views = views_that_fit(bytes_per_view, self._pass_gibibytes(device))
+        bfloat16 = self.precision.is_bfloat16(device)
         if path.exists():
             chosen = EngineName(json.loads(path.read_text())["engine"])
         else:
