@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from data.dataset import Dataset
 from data.private import PrivateDataset
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import DrawsViews, ViewsLike
-from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.per_example import unsupported_layers
 from dp_finetune.training import Trainer
 from errors import require
@@ -30,6 +29,9 @@ from privacy.mechanisms import SampledGaussian, Spend
 from tracking import ranks
 from tracking.progress import console, progress
 from tracking.run_dir import write_json
+
+if TYPE_CHECKING:
+    from dp_finetune.optimizer import PrivateOptimizer
 
 
 class OptimizerName(Enum):
@@ -153,6 +155,8 @@ class DPSGD(Method):
         return self.batch_size or (self.sample_rate or 0.0) * dataset.num_private
 
     def _optimizer(self, parameters: list[torch.nn.Parameter], run: Run) -> PrivateOptimizer:
+        from dp_finetune.optimizer import PrivateOptimizer  # with Opacus, which a plan does not need
+
         kinds: dict[OptimizerName, Any] = {
             OptimizerName.adam: torch.optim.Adam,
             OptimizerName.adamw: torch.optim.AdamW,

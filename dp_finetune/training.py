@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,12 +20,14 @@ from data.images import to_network
 from data.private import PrivateDataset
 from dp_finetune.engines import Engine
 from dp_finetune.objective import DrawsViews
-from dp_finetune.optimizer import PrivateOptimizer
 from models.ema import EMA, trainable
 from privacy.mechanisms import SampledGaussian
 from privacy.noise import NoiseSource
 from tracking import ranks
 from tracking.run_dir import whole_file
+
+if TYPE_CHECKING:
+    from dp_finetune.optimizer import PrivateOptimizer
 
 CHECKPOINT_SECONDS = 30.0
 

@@ -118,7 +118,7 @@ class Model:
 
     def facts(self) -> dict[str, int]:
         """`parameters`, and `flops` of one forward pass of one image; 0 where nobody knows."""
-        network = self.skeleton()
+        network = self.skeleton().requires_grad_(False)
         return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
 
     @property

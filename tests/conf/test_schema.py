@@ -83,9 +83,13 @@ def test_an_adapter_is_chosen_with_its_learning_rate(option):
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ROWS])
-def test_every_experiment_composes_and_plans(name, own_images):
-    places = [f"dataset.path={own_images}"] if name == "pe/cats" else []  # the number of files there is a public fact
-    config = typed(f"+experiment={name}", *places)
+def test_every_experiment_composes_and_plans(name, own_images, like_cifar10):
+    places = {  # the number of the user's own files is a public fact
+        "pe/cats": [f"dataset.path={own_images}"],
+        "pe/cifar10_small": [f"dataset.path={like_cifar10}", f"dataset.test_path={like_cifar10}"],
+        "dp_diffusion/cifar10_small": [f"dataset.path={like_cifar10}", f"dataset.test_path={like_cifar10}"],
+    }
+    config = typed(f"+experiment={name}", *places.get(name, []))
     plan = Plan.make(config.method, config.dataset, config.privacy)
     document = plan.describe(config.method, config.dataset, config.model, config.privacy)
     assert json.loads(json.dumps(document, allow_nan=False)) == document

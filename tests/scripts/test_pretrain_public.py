@@ -30,8 +30,9 @@ def few_images(monkeypatch):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_checked_and_tells_purpose_cost_and_command(name, tmp_path):
-    settings = pretrain_public._settings([f"+pretraining={name}", f"out={tmp_path}"])
+def test_every_recipe_is_checked_and_tells_purpose_cost_and_command(name, tmp_path, like_cifar10):
+    places = [f"dataset.{key}={like_cifar10}" for key in ("path", "test_path", "public_path") if name == "tinyimagenet32"]
+    settings = pretrain_public._settings([f"+pretraining={name}", f"out={tmp_path}", *places])
     assert settings.recipe.steps > 0
     text = (ROOT / "conf" / "pretraining" / f"{name}.yaml").read_text()
     for word in ("Purpose:", "Cost:", f"python -m scripts.pretrain_public +pretraining={name}"):
