@@ -119,7 +119,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:
-            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy)
+            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy, in_store=sweep is not None)
         else:
             folder = RunDir(path)
     finally:
@@ -154,6 +154,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     if folder.published is None:
         selected = select(samples, private, run, config, model, device, folder)
         release(samples, selected, config, ledger, folder, run.save_model, started.times())
+    folder.pass_turn()
     evaluate(config, model, device, folder, tracker)
     tracker.finish()
 
@@ -215,7 +216,7 @@ def release(
             save_model(target / "model")
         write_json(target / "privacy.json", document)
 
-    write_json(folder.internal / "cost.json", times)
+    write_json(folder.cost, {**times, "memory/peak_gib": round(peak_gib(), 2)})
     folder.publish(write, private=document["private"])
 
 
@@ -245,12 +246,12 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
         config.eval.downstream = replace(config.eval.downstream, **selected, choose_from=[], choose_steps=[])
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
     tracker.summary({**budget, "method": config.method.name, "dataset": config.dataset.name})
-    metrics: dict[str, Any] = {**budget, **json.loads((folder.internal / "cost.json").read_text())}
+    metrics: dict[str, Any] = {**budget, **json.loads(folder.cost.read_text())}
     started = time.time()
     log = functools.partial(tracker.log, internal=True)
     numbers, errors = judge(config.eval.evaluators, subject, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
-    metrics["memory/peak_gib"] = round(peak_gib(), 2)
+    metrics["memory/peak_gib"] = max(metrics.get("memory/peak_gib", 0), round(peak_gib(), 2))
     tracker.image("grid", published / "grid.png") if published == folder.release else None
     if errors:
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())

@@ -1,7 +1,7 @@
 """Sweeps: every run lies where its settings say, so what is finished is found again; a sweep's folder links to its runs.
 
-runs/by_config/<hash of the settings>/     the runs
-runs/sweeps/<time>/0, 1, …                 links to those of one sweep; failed.jsonl; internal/report.json
+runs/by_config/<hash>-<hash of evaluation>/   the runs; those that differ in evaluation alone share what was spent and released
+runs/sweeps/<time>/0, 1, …                    links to those of one sweep; failed.jsonl; internal/report.json
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from errors import InputError
-from method.opening import flat
+from method.opening import flat, is_free
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from privacy.mechanisms import Spend
@@ -34,9 +34,16 @@ ASIDE = ("device", "tracker", "plan_only", "hydra")  # keys that no result depen
 
 
 def digest(cfg: DictConfig) -> str:
-    """Of everything that a run's results depend on, as 16 hexadecimal digits."""
-    settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ASIDE])
-    return hashlib.sha256(OmegaConf.to_yaml(settings, resolve=True, sort_keys=True).encode()).hexdigest()[:16]
+    """Of everything that a run's results depend on: 16 hexadecimal digits for its release, 8 for its evaluation."""
+    kept: Any = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ASIDE])
+    settings = flat(OmegaConf.to_container(kept, resolve=True))  # type: ignore[arg-type]
+    judging = {key: value for key, value in settings.items() if is_free(key, settings)}
+    making = {key: value for key, value in settings.items() if key not in judging}
+    return f"{_hash(making)[:16]}-{_hash(judging)[:8]}"
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def register_resolvers() -> None:
@@ -120,16 +127,20 @@ class Sweep:
         """For each private dataset: `runs`, `spent` (epsilon of each run) and `epsilon` of all together at the least `delta`.
 
         A run that has not come to its release counts with what its ledger holds; one whose noise is known makes it infinite.
+        Runs that share a release, and so its secret key, count once.
         """
-        known: dict[str, list[tuple[list[Spend], dict[str, Any] | None]]] = defaultdict(list)
+        known: dict[str, dict[Any, tuple[list[Spend], dict[str, Any] | None]]] = defaultdict(dict)
         for run in {run.path.resolve(): run for run in self.runs}.values():
-            spends = together(read_entries(run.ledger))
-            if spends:
+            if spends := _spends(run):
                 data = yaml.safe_load(run.config.read_text())["dataset"]
                 place = str(Path(data["path"]).resolve()) if data.get("path") else ""
-                known[f"{data['name']} {place}".strip()].append((spends, run.certificate))
+                of_data = known[f"{data['name']} {place}".strip()]
+                key = run.noise_key.read_bytes() if run.noise_key.exists() else run.path
+                if key not in of_data or _uses(spends) > _uses(of_data[key][0]):  # one of them may be unfinished
+                    of_data[key] = spends, run.certificate
         found = []
-        for name, runs in known.items():
+        for name, of_data in known.items():
+            runs = list(of_data.values())
             certificates = [certificate for _, certificate in runs if certificate]
             if not certificates:
                 continue  # nothing is released yet
@@ -140,6 +151,17 @@ class Sweep:
             whole = epsilon if secret and epsilon < float("inf") else "inf"
             found.append({"dataset": name, "runs": len(runs), "spent": spent, "epsilon": whole, "delta": delta})
         return found
+
+
+def _spends(run: RunDir) -> list[Spend]:
+    """What it spent on its release, or so far."""
+    if certificate := run.certificate:
+        return [Spend.from_dict(spend) for spend in certificate["mechanisms"]]
+    return together(read_entries(run.ledger))
+
+
+def _uses(spends: Sequence[Spend]) -> int:
+    return sum(spend.count for spend in spends)
 
 
 class Report(Callback):
@@ -153,14 +175,16 @@ class Report(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         sweep = Sweep(Path(config.hydra.sweep.dir))
         failures = sweep.failures
-        Report.status = max((failure["status"] for failure in failures), default=0)
+        status = max((failure["status"] for failure in failures), default=0)
+        Report.status = 1  # if the report breaks, of which Hydra tells only a warning
         if sweep.runs:
-            Report.status = min(Report.status, 1)
             report(sweep)
+            Report.status = min(status, 1)
         else:  # nothing was begun
             for name in ("failed.jsonl", "multirun.yaml"):  # ours and Hydra's
                 (sweep.folder / name).unlink(missing_ok=True)
             RunDir(sweep.folder).remove_if_empty()
+            Report.status = status
 
 
 def report(sweep: Sweep) -> None:
@@ -192,6 +216,8 @@ def report(sweep: Sweep) -> None:
             "real data without noise: to choose a release by them costs more than any ε says.",
             soft_wrap=True,
         )
+    if len({run.noise_key.read_bytes() for run in runs if run.noise_key.exists()}) < len({run.path.resolve() for run in runs}):
+        console.print("Runs that differ in their evaluation alone share one release, which is spent for once.", soft_wrap=True)
     for failure in sweep.failures:
         console.print(f"failed: {' '.join(failure['overrides'])}: {failure['reason']}", soft_wrap=True, highlight=False)
 

@@ -20,12 +20,23 @@ from tracking.run_dir import RunDir
 
 
 def open_folder(
-    folder: RunDir, cfg: DictConfig, plan: Plan, load: Callable[[], SampleSet], device: torch.device, privacy: Privacy
+    folder: RunDir,
+    cfg: DictConfig,
+    plan: Plan,
+    load: Callable[[], SampleSet],
+    device: torch.device,
+    privacy: Privacy,
+    in_store: bool = False,
 ) -> None:
     """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
 
-    A run that spends goes on with the private images that it started with: their digest is kept under internal/.
+    A run that spends goes on with the private images that it started with: their digest is kept under internal/. In the store
+    of sweeps, a run that differs from another in its evaluation alone goes on with what that one spent and released.
     """
+    if in_store and folder.published is None:
+        folder.take_turn()  # passed on once the release is there
+        if not folder.config.exists() and (same := _same_but_evaluation(folder, cfg)):
+            folder.adopt(same)
     started_with = _computes_with(device)
     if plan.spends:
         started_with["private images (digest)"] = load().digest()
@@ -34,6 +45,13 @@ def open_folder(
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
         raise InputError(f"{folder.key}={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
     NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
+
+
+def _same_but_evaluation(folder: RunDir, cfg: DictConfig) -> RunDir | None:
+    """One with a release, else one that has begun to spend."""
+    alike = [run for run in folder.siblings if run.config.exists() and difference(run.config.read_text(), cfg) is None]
+    begun = [run for run in alike if run.published or (run.ledger.exists() and run.noise_key.exists())]
+    return min(begun, key=lambda run: run.published is None, default=None)
 
 
 def _computes_with(device: torch.device) -> dict[str, str]:
@@ -50,11 +68,15 @@ def difference(stored: str, cfg: DictConfig) -> str | None:
     except (AttributeError, yaml.YAMLError):
         return "its config.yaml is of another program"
     for key in sorted({*before, *now}):
-        free = key.split(".")[0] in ("eval", "tracker", "device")
-        chooses = now.get("privacy.selection_epsilon") is not None and key.startswith("eval.downstream.")
-        if before.get(key) != now.get(key) and (chooses or not free):
+        if before.get(key) != now.get(key) and not is_free(key, now):
             return f"{key}: {shown(before.get(key))} before, {shown(now.get(key))} now"
     return None
+
+
+def is_free(key: str, settings: dict[str, Any]) -> bool:
+    """Whether no release depends on this key of the flattened settings."""
+    chooses = settings.get("privacy.selection_epsilon") is not None and key.startswith("eval.downstream.")
+    return key.split(".")[0] in ("eval", "tracker", "device") and not chooses
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

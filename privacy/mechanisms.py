@@ -91,3 +91,8 @@ class Spend:
 
     def to_dict(self) -> dict[str, Any]:
         return {"purpose": self.purpose, "count": self.count, **self.mechanism.to_dict()}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Spend:
+        fields = dict(values)
+        return Spend(fields.pop("purpose"), count=fields.pop("count"), mechanism=Mechanism.from_dict(fields))

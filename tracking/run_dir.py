@@ -36,8 +36,11 @@ class RunDir:
         self.ledger = self.internal / "ledger.jsonl"
         self.noise_key = self.internal / "noise.key"
         self.computed_with = self.internal / "computed_with.json"
+        self.cost = self.internal / "cost.json"
         self.metrics = self.internal / "metrics.json"
+        self.curves = path / "metrics.jsonl"
         self._held: IO[str] | None = None
+        self._turn: IO[str] | None = None
 
     @property
     def finished(self) -> bool:
@@ -80,8 +83,43 @@ class RunDir:
 
     def close(self) -> None:
         """Let another process in."""
+        self.pass_turn()
         if self._held:
             self._held.close()
+
+    @property
+    def siblings(self) -> list[RunDir]:
+        """The runs beside this one whose names begin alike, up to the last hyphen (see `conf.sweep`)."""
+        stem = self.path.name.rpartition("-")[0]
+        return [RunDir(path) for path in sorted(self.path.parent.glob(f"{stem}-*")) if path != self.path] if stem else []
+
+    def take_turn(self) -> None:
+        """Wait until no sibling is being made, and have the others wait from now on."""
+        self.pass_turn()
+        self._turn = (self.path.parent / f".{self.path.name.rpartition('-')[0]}.lock").open("w")
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+
+    def pass_turn(self) -> None:
+        if self._turn:
+            self._turn.close()
+
+    def adopt(self, other: RunDir) -> None:
+        """Start with what another run spent, drew and released, and not with its evaluation. This folder is still empty."""
+        aside = self.path.with_name(f".{self.path.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        own = RunDir(aside)
+        own.internal.mkdir(parents=True)
+        copy = shutil.copy2 if other.published is None else _link
+        for folder in (other.release, other.withheld, other.checkpoints):
+            if folder.exists():
+                shutil.copytree(folder, aside / folder.relative_to(other.path), copy_function=copy)
+        for file in (other.config, other.ledger, other.noise_key, other.computed_with, other.cost):
+            if file.exists():
+                shutil.copy2(file, aside / file.relative_to(other.path))
+        if other.curves.exists():
+            steps = [line for line in other.curves.read_text().splitlines(keepends=True) if '"step"' in line]
+            own.curves.write_text("".join(steps))
+        os.replace(aside, self.path)
 
     def of_rank(self, rank: int) -> RunDir:
         """Where process `rank` of the same run writes: rank 0 here, another beside copies of what it goes on from."""
@@ -134,6 +172,14 @@ def run_of(release: Path) -> RunDir:
     """The run whose release/ or samples.npz this is; for other files and folders, what is beside them is treated alike."""
     folder = release if release.is_dir() else release.parent
     return RunDir(folder.parent if folder.name == "release" or release.is_dir() else folder)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file that nobody changes, or a copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @contextmanager

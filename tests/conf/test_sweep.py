@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from conf.sweep import digest
+import conf.sweep
+import run
+from conf.sweep import Sweep, digest
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from tests.command import STRONG_NOISE, Result, call, composed, python_run
@@ -30,6 +34,76 @@ def test_what_results_depend_on_is_in_the_hash_and_nothing_else():
         digest(composed(override)) for override in ("seed=1", "privacy.epsilon=1", "eval.downstream.seeds=2", "+scale=smoke")
     }
     assert len({digest(composed()), *others}) == 5
+
+
+def test_the_evaluation_has_a_hash_of_its_own_unless_a_release_depends_on_it():
+    def parts(*overrides: str) -> list[str]:
+        return digest(composed(*overrides)).split("-")
+
+    judged = parts("eval.downstream.steps=7")
+    assert judged[0] == parts()[0] != parts("seed=1")[0]
+    assert judged[1] != parts()[1] == parts("seed=1")[1]
+    chosen = "privacy.selection_epsilon=1"
+    assert parts(chosen, "eval.downstream.steps=7")[0] != parts(chosen)[0]
+    assert parts(chosen, "eval.frechet.enabled=false")[0] == parts(chosen)[0]
+
+
+def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(here):
+    assert sweep("seed=0").code == 0
+    result = sweep("eval.frechet.enabled=true,false", "seed=0", folder="other")
+    assert result.code == 0, result.err
+    assert result.err.count("finished before, kept") == 1
+    first, judged = links()["0"], links("other")["0"]
+    assert links("other")["1"] == first != judged
+    for file in (
+        "release/samples.npz",
+        "release/privacy.json",
+        "internal/ledger.jsonl",
+        "internal/noise.key",
+        "internal/cost.json",
+    ):
+        assert (judged / file).read_bytes() == (first / file).read_bytes()
+    numbers = [json.loads((path / "internal" / "metrics.json").read_text()) for path in (first, judged)]
+    assert not [name for name in numbers[0] if "frechet" in name]
+    assert [name for name in numbers[1] if "frechet" in name]
+    (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
+    assert found["runs"] == 1
+    assert found["epsilon"] == pytest.approx(found["spent"][0])
+    assert "share one release" in result.out
+
+
+def test_a_run_that_broke_lends_its_spends_to_one_of_another_evaluation(here, monkeypatch):
+    release, calls = run.release, iter([True])
+
+    def breaks_once(*args: Any) -> None:
+        if next(calls, False):
+            raise OSError("disk full")
+        release(*args)
+
+    monkeypatch.setattr(run, "release", breaks_once)
+    assert sweep("eval.frechet.enabled=true,false").code == 1
+    broken, finished = links()["0"], links()["1"]
+    assert not (broken / "release").exists()
+    for file in ("internal/ledger.jsonl", "internal/noise.key"):
+        assert (broken / file).read_bytes() == (finished / file).read_bytes()
+    assert sweep("eval.frechet.enabled=true,false", folder="other").code == 0
+    assert (broken / "release" / "samples.npz").read_bytes() == (finished / "release" / "samples.npz").read_bytes()
+    (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
+    assert found["runs"] == 1
+
+
+def test_a_release_whose_ledger_is_lost_still_counts(here):
+    assert sweep("seed=0,1").code == 0
+    (before,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
+    for path in links().values():
+        (path / "internal" / "ledger.jsonl").write_text("{torn")
+    assert Sweep(Path("sweep")).composed() == [before]
+
+
+@pytest.mark.filterwarnings("ignore:Callback Report")
+def test_a_report_that_breaks_ends_with_status_1(here, monkeypatch):
+    monkeypatch.setattr(conf.sweep, "report", Mock(side_effect=OSError("disk full")))
+    assert sweep("seed=0").code == 1
 
 
 def test_a_sweep_runs_only_what_is_missing_and_says_what_all_runs_cost_together(here):
@@ -59,7 +133,7 @@ def test_a_failed_run_does_not_stop_the_others_and_is_listed_at_the_end(here):
     assert set(links()) == {"1"}
     assert "failed: " in result.out
     assert "method.num_samples=5" in result.out
-    assert len(list((here / "runs" / "by_config").iterdir())) == 1
+    assert len([path for path in (here / "runs" / "by_config").iterdir() if path.is_dir()]) == 1
     assert sweep("method.num_samples=20").code == 0
     assert set(links()) == {"0"}
     assert not Path("sweep/failed.jsonl").exists()
