@@ -51,6 +51,7 @@ from privacy.mechanisms import Selection
 from privacy.noise import NoiseSource
 from report import print_report
 from tracking import ranks
+from tracking.made_with import made_with
 from tracking.memory import forget_peak, peak_gib
 from tracking.progress import console
 from tracking.run_dir import RunDir, write_json
@@ -216,6 +217,7 @@ def release(
             save_model(target / "model")
         write_json(target / "privacy.json", document)
 
+    write_json(folder.made_with, {"release": made_with()})
     write_json(folder.cost, {**times, "memory/peak_gib": round(peak_gib(), 2)})
     folder.publish(write, private=document["private"])
 
@@ -256,6 +258,8 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     if errors:
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())
         raise SystemExit(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
+    before = json.loads(folder.made_with.read_text()) if folder.made_with.exists() else {}
+    write_json(folder.made_with, {**before, "evaluation": made_with()})
     write_json(folder.metrics, metrics)
     print_report(config, metrics, document, folder)
 

@@ -37,6 +37,7 @@ class RunDir:
         self.noise_key = self.internal / "noise.key"
         self.computed_with = self.internal / "computed_with.json"
         self.cost = self.internal / "cost.json"
+        self.made_with = self.internal / "made_with.json"
         self.metrics = self.internal / "metrics.json"
         self.curves = path / "metrics.jsonl"
         self._held: IO[str] | None = None
@@ -113,7 +114,7 @@ class RunDir:
         for folder in (other.release, other.withheld, other.checkpoints):
             if folder.exists():
                 shutil.copytree(folder, aside / folder.relative_to(other.path), copy_function=copy)
-        for file in (other.config, other.ledger, other.noise_key, other.computed_with, other.cost):
+        for file in (other.config, other.ledger, other.noise_key, other.computed_with, other.made_with, other.cost):
             if file.exists():
                 shutil.copy2(file, aside / file.relative_to(other.path))
         if other.curves.exists():

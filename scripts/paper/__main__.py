@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from conf.help import run_script
 from conf.schema import SCALES
 from errors import InputError, require
@@ -40,6 +42,8 @@ def main(arguments: list[str]) -> None:
     require(scale in SCALES, "scale", scale, f"one of {', '.join(SCALES)}")
     chosen = _chosen(*words)
     sheets = [(kind, paper, number, load(kind, paper, number, scale)) for kind, paper, number in chosen]
+    for *_, sheet in sheets:
+        _told_apart(sheet, overrides)
     (out / scale).mkdir(parents=True, exist_ok=True)
 
     # Run
@@ -47,13 +51,14 @@ def main(arguments: list[str]) -> None:
     failed = []
     for kind, paper, number, sheet in sheets:
         if scale not in sheet.scales:
-            console.print(f"{paper} {kind.value} {number}: not at scale {scale}. {sheet.note}", soft_wrap=True)
+            there = " or ".join(sheet.scales)
+            console.print(f"{paper} {kind.value} {number}: not at scale {scale}, but at {there}. {sheet.note}", soft_wrap=True)
             continue
         for experiment in sheet.experiments:
             if experiment not in found:
                 found[experiment], status = run_missing(experiment, scale, overrides)
                 failed += [experiment] if status else []
-        _then(sheet, found)
+        failed += _then(sheet, found)
 
         # Report
         stem = out / scale / f"{paper}_{kind.value}_{number}"
@@ -83,8 +88,20 @@ def _chosen(kind: str, paper: str, number: str) -> list[tuple[Kind, str, str]]:
     return found
 
 
-def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> None:
-    """What judges a release after its run."""
+def _told_apart(sheet: Sheet, overrides: list[str]) -> None:
+    """Runs in one cell have to be seeds of one setting: a key of several values is the seed, or tells rows or columns apart."""
+    wheres = [*(row.where for row in sheet.rows), *(column.where for column in sheet.columns)]
+    known = {"seed", sheet.x, *(key for where in wheres for key in where)}
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.get_key_element().lstrip("+")
+        allowed = f"one value: runs that differ in it would be averaged ({sheet.source}); several of {', '.join(sorted(known))}"
+        value = override.get_value_string()
+        require(not override.is_sweep_override() or key in known, key, value, allowed)
+
+
+def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> list[str]:
+    """Have a release judged after its run; the names of experiments where that failed."""
+    failed = []
     for experiment in sheet.experiments if sheet.then else []:
         for run in found[experiment][:1]:
             done = run.folder.internal / "then.json"
@@ -92,8 +109,11 @@ def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> None:
             command = sheet.then.format(run=run.folder.path, release=run.folder.published)
             if done.exists() and done.read_text().strip() == f'"{command}"':
                 continue
-            subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
-            write_json(done, command)
+            if subprocess.run([sys.executable, "-m", *shlex.split(command)]).returncode:
+                failed.append(f"{experiment}: {command}")
+            else:
+                write_json(done, command)
+    return failed
 
 
 if __name__ == "__main__":

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import subprocess
 from pathlib import Path
 
-import torch
-
 from scripts.paper.sheet import PAPERS, Kind, every, load
+from tracking.made_with import made_with, said
 from tracking.run_dir import write_whole
 
 
 def write_index(folder: Path, scale: str) -> Path:
     """`folder`/README.md: every table and figure that is in `folder`, and what is not there."""
-    lines = [f"# Tables and figures at scale {scale}", "", f"`make all-tables SCALE={scale}`, {_made_with()}."]
+    lines = [f"# Tables and figures at scale {scale}", "", f"`make all-tables SCALE={scale}`, rendered with {said(made_with())}."]
     if scale == "smoke":
         lines.append(
             "Every run behind a table or figure, on the embedded 8×8 digits with a small CNN: that they run is what this shows."
@@ -39,17 +34,3 @@ def _page(folder: Path, kind: Kind, paper: str, number: str, scale: str) -> str:
     if page.exists():
         return page.read_text().strip()
     return f"**{sheet.title} ({sheet.source}).** Not at this scale. {sheet.note}".strip()
-
-
-def _made_with() -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    at = f"commit {commit.stdout.strip()}, " if commit.returncode == 0 else ""
-    return f"{at}{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1] if found else platform.machine()

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import run as command
 from conf.sweep import Sweep
+from tracking.made_with import said
 from tracking.results import accuracy, distance, distance_name
 from tracking.run_dir import RunDir
 
@@ -60,6 +61,12 @@ class Measured:
     @cached_property
     def on_gpu(self) -> bool:
         return "CPU" not in json.loads(self.folder.computed_with.read_text()).get("device", "CPU")
+
+    @cached_property
+    def made_with(self) -> list[str]:
+        """Program and machine of its release and of its evaluation."""
+        file = self.folder.made_with
+        return [said(made) for made in json.loads(file.read_text()).values()] if file.exists() else []
 
     def matches(self, where: dict[str, Any]) -> bool:
         return all(self.setting(key) == value for key, value in where.items())

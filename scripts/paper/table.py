@@ -78,6 +78,8 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
         f"ε as composed: {', '.join(shown_epsilon(value) for value in spent)}; "
         f"δ = {', '.join(f'{value:.2g}' for value in deltas)}.",
     ]
+    made = sorted({made for one in runs for made in one.made_with})
+    lines += [f"Made with {'; '.join(made)}."] if made else []
     if sheet.scale == "smoke":
         lines.append(
             "It shows that every run behind it runs, on 8×8 digits with a small CNN: no number here compares to the paper's."

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -16,7 +18,7 @@ import run
 from conf.schema import register, to_typed
 from errors import InputError
 from method.plan import Plan
-from scripts.paper.__main__ import main
+from scripts.paper.__main__ import _then, main
 from scripts.paper.figure import write_figure
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Kind, every, load
@@ -73,6 +75,7 @@ def fake(folder: Path, config: dict, metrics: dict, epsilon: float | str = 1.0) 
     write_json(folder / "config.yaml", {"dataset": {"name": "mnist"}, **config})
     write_json(folder / "internal" / "metrics.json", metrics)
     write_json(folder / "internal" / "computed_with.json", {"device": "CPU with AVX2"})
+    write_json(folder / "internal" / "made_with.json", {"release": {"commit": "abc"}, "evaluation": {"commit": f"de{epsilon}"}})
     write_json(folder / "release" / "privacy.json", {"epsilon": epsilon, "delta": 1e-5, "num_samples": 100})
     return Measured(RunDir(folder))
 
@@ -94,7 +97,13 @@ def test_a_cell_is_what_was_measured_beside_what_was_published_and_empty_where_n
     assert rows["DP-SGD (cited)"] == ["– | 36.5", "– | 47.4", "– | 48.3"]
     assert rows["no DP"] == ["", "", "– | 90.7"]
     text = " ".join(footer(sheet, found))
-    for part in ("Scale: paper", "3 runs, 3 hours of CPU", "ε as composed: 1, 10", "δ = 1e-05"):
+    for part in (
+        "Scale: paper",
+        "3 runs, 3 hours of CPU",
+        "ε as composed: 1, 10",
+        "δ = 1e-05",
+        "Made with commit abc; commit de1.0; commit de10.0.",
+    ):
         assert part in text
 
 
@@ -176,6 +185,7 @@ def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
         (["table", "pe", "99"], "number=99: of what is there: table pe 1"),
         (["table", "pe", "1", "out=runs/x/release/tables"], "out=runs/x/release/tables: not inside a release/"),
         (["table", "pe", "1", "scale=small"], "scale=small: one of paper, hour, smoke"),
+        (["table", "pe", "1", "seed=0,1", "method.threshold=1,2"], "method.threshold=1,2: one value: .*iterations, seed"),
     ],
 )
 def test_a_wrong_name_is_one_line_before_any_run(arguments, message, here):
@@ -189,6 +199,8 @@ def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
     main(arguments)
     table = Path("out/smoke/pe_table_42.md").read_text()
     assert "`make table PAPER=pe N=42 SCALE=smoke ARGS='device=cpu eval.downstream.steps=2 method.num_samples=20'`" in table
+    assert table.count("Made with ") == 1
+    assert f"torch {torch.__version__}" in table
     assert "(1 seed)" in table.splitlines()[4]  # PE
     assert "(1 seed)" in table.splitlines()[5]  # DP-Diffusion
     written = {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")}
@@ -209,3 +221,10 @@ def test_a_failed_run_leaves_its_cell_empty_and_the_exit_status_says_so(here):
         main(["table", "pe", "42", "scale=smoke", "out=out", "device=cpu", "method.num_samples=5"])
     assert end.value.code == 1
     assert "(1 seed)" not in Path("out/smoke/pe_table_42.md").read_text()
+
+
+def test_a_judge_that_fails_is_named_and_tried_again(tmp_path):
+    sheet = replace(load(Kind.figure, "dpd", "4", "smoke"), then="scripts.nothing_here release={release}")
+    runs = {"dpd/base": [fake(tmp_path / "run", {}, {})]}
+    told = f"dpd/base: scripts.nothing_here release={tmp_path}/run/release"
+    assert _then(sheet, runs) == _then(sheet, runs) == [told]

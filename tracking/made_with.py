@@ -1,0 +1,42 @@
+"""Which program on which machine: what a reader needs to make a number again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def made_with() -> dict[str, str]:
+    """`commit` (where this is a checkout; with a + where files differ from it), `processor`, `threads`, `torch`."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    return {
+        **({"commit": commit + changed} if commit else {}),
+        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{_processor()} of {os.cpu_count()} cores",
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+    }
+
+
+def said(made: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in made.items())
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.machine()
