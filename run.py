@@ -38,6 +38,7 @@ from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from data.shards import open_release, save_release
+from disk import write_json
 from eval.evaluator import Cost, Subject
 from eval.judge import judge
 from eval.watermark import save_private
@@ -54,7 +55,7 @@ from tracking import ranks
 from tracking.made_with import made_with
 from tracking.memory import forget_peak, peak_gib
 from tracking.progress import console
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import RunDir
 from tracking.stopwatch import Stopwatch
 from tracking.tracker import Several, Tracker
 

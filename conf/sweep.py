@@ -22,13 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from disk import write_json
 from errors import InputError
 from method.opening import flat, is_free
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from privacy.mechanisms import Spend
 from tracking.results import accuracy, distance, shown_epsilon
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import RunDir
 
 ASIDE = ("device", "tracker", "plan_only", "hydra")  # keys that no result depends on
 

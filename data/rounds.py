@@ -15,7 +15,7 @@ import numpy as np
 from data.grid import present
 from data.images import conform
 from data.samples import SampleSet
-from tracking.run_dir import whole_file
+from disk import whole_file
 
 SHOWN = 10  # images of a class: the first, the most voted, the least voted
 LARGEST_SIDE = 128  # pixels; larger ones are kept smaller

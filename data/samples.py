@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tracking.run_dir import whole_file
+from disk import whole_file
 
 
 class SampleFileError(ValueError):

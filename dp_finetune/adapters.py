@@ -6,7 +6,6 @@ A network that is adapted starts as the network that it was: B is zero.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -22,11 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from disk import write_json
 from errors import InputError, require
 from models.diffusion import DiffusionModel
 from models.ema import trainable
+from models.features import weights_digest
 from models.seeds import derive
-from tracking.run_dir import write_json
 
 
 class AdapterName(Enum):
@@ -117,7 +117,7 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
     if not (where / "unet" / "config.json").exists():
         raise InputError(f"base={where}: has no unet/ of diffusers; give the folder of the public model {base_name}")
     model = DiffusionModel.load(folder, seed, device, unet_folder=where / "unet")
-    if fingerprint(model.unet) != expected:
+    if weights_digest(model.unet) != expected:
         raise InputError(f"base={where}: has other weights than {base_name}, which this adapter was trained on")
     adapter.apply(model.unet)
     missing = weights.keys() ^ trainable(model.unet).keys()
@@ -125,15 +125,6 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
         raise InputError(f"model={folder}: does not fit its own settings at {min(missing)}")
     model.unet.load_state_dict(weights, strict=False)
     return model
-
-
-def fingerprint(network: nn.Module) -> str:
-    """SHA-256 of names, shapes and float32 values of all weights, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class LoDA(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from data.augmentations import Augmentation
 from data.dataset import Dataset
 from data.private import PrivateDataset
+from disk import write_json
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import DrawsViews, ViewsLike
 from dp_finetune.per_example import unsupported_layers
@@ -28,7 +29,6 @@ from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
 from tracking import ranks
 from tracking.progress import console, progress
-from tracking.run_dir import write_json
 
 if TYPE_CHECKING:
     from dp_finetune.optimizer import PrivateOptimizer

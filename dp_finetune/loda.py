@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset
-from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, fingerprint
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.method import DPDiffusion
 from method.base import require_public_weights
 from models.config import Model, PublicModel
+from models.features import weights_digest
 from privacy.config import Privacy
 
 
@@ -42,5 +43,5 @@ class DPLoDA(DPDiffusion):
     def saver(self, model: PublicModel) -> Callable[[Path], None]:
         if self.adapter is AdapterName.full:
             return super().saver(model)
-        base = {"name": model.weights or model.name, "sha256": fingerprint(model.generator.unet)}
+        base = {"name": model.weights or model.name, "sha256": weights_digest(model.generator.unet)}
         return lambda folder: self._adapter.save(model.generator, base, folder)

@@ -18,13 +18,13 @@ import torch
 
 from data.images import to_network
 from data.private import PrivateDataset
+from disk import whole_file
 from dp_finetune.engines import Engine
 from dp_finetune.objective import DrawsViews
 from models.ema import EMA, trainable
 from privacy.mechanisms import SampledGaussian
 from privacy.noise import NoiseSource
 from tracking import ranks
-from tracking.run_dir import whole_file
 
 if TYPE_CHECKING:
     from dp_finetune.optimizer import PrivateOptimizer

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from disk import whole_file
 from eval.frechet import Gaussian
 from tracking.progress import console
-from tracking.run_dir import whole_file
 
 
 def content_key(images: np.ndarray, embedding: str, identity: str) -> str:

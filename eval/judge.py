@@ -11,10 +11,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from disk import write_json
 from errors import InputError
 from eval.evaluator import Evaluator, Subject
 from tracking.progress import console
-from tracking.run_dir import write_json
 
 
 def judge(

@@ -21,11 +21,11 @@ import torch
 from omegaconf import MISSING
 
 from data.dataset import Dataset
+from disk import whole_file
 from errors import InputError, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from tracking import ranks
 from tracking.progress import Advance, console
-from tracking.run_dir import whole_file
 
 MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)  # not worth another try
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
+from disk import write_json
 from errors import InputError
 from models.improved_diffusion import set_heads
 from models.passes import in_passes, rows_that_fit
@@ -24,7 +25,6 @@ from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
 from tracking import ranks
 from tracking.progress import Advance
-from tracking.run_dir import write_json
 
 PASS_ROWS = 64  # on a CPU as fast as any other number; on a GPU the least
 

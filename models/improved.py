@@ -14,11 +14,11 @@ import torch
 from omegaconf import MISSING
 
 from data.dataset import Dataset
+from disk import write_json
 from errors import InputError, require
 from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
 from models.unet import Schedule, UNet
-from tracking.run_dir import write_json
 
 HEADS = 4  # in every official model
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from data.images import to_network
 from data.samples import SampleSet
+from disk import whole_file
 from errors import require
 from models.ema import EMA
 from models.features import PublicFeatures
@@ -22,7 +23,6 @@ from models.seeds import torch_rng
 from models.timesteps import Interval, check_mixture, draw_timesteps
 from tracking import ranks
 from tracking.progress import Advance
-from tracking.run_dir import whole_file
 
 
 class LearningRate(Enum):

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from disk import sync_folder
 from errors import InputError
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import Mechanism, NonPrivate, Spend
-from tracking.run_dir import sync_folder
 
 
 class BudgetError(RuntimeError):

@@ -32,6 +32,7 @@ from conf.help import run_script
 from conf.schema import added_keys_refused, check_device, register, torch_device
 from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
+from disk import write_json
 from dp_finetune.method import DPDiffusion
 from errors import require
 from eval.audit import Finding, game, one_run
@@ -45,7 +46,7 @@ from scripts.auditing.planted import Planted, patterns
 from scripts.auditing.training import train_with_canaries
 from scripts.auditing.votes import play
 from tracking.progress import progress
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import RunDir
 
 CONF = Path(__file__).parent.parent / "conf"
 

@@ -26,6 +26,7 @@ from conf.help import run_script
 from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from data.private import PrivateDataset
+from disk import write_json
 from dp_finetune.classifier import DPClassifier
 from errors import require
 from method.base import Run
@@ -35,7 +36,7 @@ from models.classification import accuracy
 from privacy.config import Privacy
 from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import RunDir
 from tracking.tracker import TrackerConfig
 
 

@@ -22,12 +22,13 @@ from conf.help import run_script
 from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from data.shards import is_sharded, open_release
+from disk import write_json
 from errors import require
 from eval.config import Evaluation
 from eval.evaluator import Subject
 from eval.judge import judge
 from models.config import Model
-from tracking.run_dir import run_of, write_json
+from tracking.run_dir import run_of
 
 
 @dataclass(kw_only=True)

@@ -29,11 +29,12 @@ from conf.schema import added_keys_refused, check_device, compose_script, torch_
 from data.dataset import Dataset, subset
 from data.samples import SampleSet
 from data.shards import open_release
+from disk import write_json
 from errors import require
 from eval.downstream import split
 from models.classification import Recipe, accuracy, train
 from tracking.progress import Advance, progress
-from tracking.run_dir import run_of, write_json
+from tracking.run_dir import run_of
 
 SYNTHETIC, TRANSFER, REAL = "synthetic", "trained on samples", "real"
 _FIGURE = (TRANSFER, "real test, trained on samples, %"), (REAL, "real test, trained on real images, %")

@@ -16,8 +16,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from conf.schema import register, to_typed
+from disk import write_json
 from report import REFERENCES, evaluator_settings
-from tracking.run_dir import write_json
 
 SEEDS = 3
 

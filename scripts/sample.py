@@ -23,13 +23,13 @@ from conf.help import run_script
 from conf.schema import check_device, torch_device
 from data.samples import SampleFileError, SampleSet
 from data.shards import shard_path
+from disk import write_json
 from dp_finetune import adapters
 from errors import InputError, require
 from models.diffusion import DiffusionModel
 from models.network import embedded_or
 from models.schedules import respaced_timesteps
 from tracking.progress import progress
-from tracking.run_dir import write_json
 
 
 @dataclass

@@ -22,9 +22,10 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from disk import write_json
 from eval.curves import logarithmic
 from tracking.progress import console
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import RunDir
 
 ACCURACY, SPREAD = "wrn40_4/accuracy", "wrn40_4/accuracy_spread"
 DISTANCE = "frechet/public_features_train"

@@ -14,11 +14,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from disk import sync_file, sync_folder, write_json, write_whole
 from errors import InputError
 
 _STARTED = time.time() - 1  # clocks of file systems are coarse
@@ -181,35 +181,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write: synced, and there whole or not at all."""
-    fresh = path.with_name(path.name + ".partial")
-    with fresh.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write(text.encode())
-
-
-def sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """A new or renamed file survives a power cut once its folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def write_json(path: Path, values: Any) -> None:
-    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")

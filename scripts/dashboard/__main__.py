@@ -24,10 +24,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from conf.help import run_script
+from disk import whole_file
 from errors import InputError, require
 from scripts.dashboard import folders, published
 from scripts.dashboard.page import page
-from tracking.run_dir import whole_file
 
 RUNS = Path("runs")
 

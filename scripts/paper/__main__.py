@@ -21,6 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from conf.help import run_script
 from conf.schema import SCALES
+from disk import write_json
 from errors import InputError, require
 from scripts.paper.figure import write_figure
 from scripts.paper.index import write_index
@@ -28,7 +29,6 @@ from scripts.paper.runs import Measured, run_missing
 from scripts.paper.sheet import PAPERS, Kind, Sheet, every, load
 from scripts.paper.table import write_table
 from tracking.progress import console
-from tracking.run_dir import write_json
 
 
 def main(arguments: list[str]) -> None:

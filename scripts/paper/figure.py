@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from disk import write_whole
 from eval.curves import MEASURED, logarithmic, panels
 from scripts.paper.sheet import Series, Sheet
 from scripts.paper.table import Found, footer
-from tracking.run_dir import write_whole
 
 MARKERS = "osD^vPX<>" * 9
 

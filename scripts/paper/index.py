@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from disk import write_whole
 from scripts.paper.sheet import PAPERS, Kind, every, load
 from tracking.made_with import made_with, said
-from tracking.run_dir import write_whole
 
 
 def write_index(folder: Path, scale: str) -> Path:

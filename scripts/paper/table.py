@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from disk import write_whole
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Series, Sheet
 from tracking.results import shown_epsilon
-from tracking.run_dir import write_whole
 
 Found = Mapping[str, Sequence[Measured]]  # by experiment
 

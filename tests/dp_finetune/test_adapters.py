@@ -13,11 +13,12 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from dp_finetune import adapters
-from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, fingerprint
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from errors import InputError
 from models.diffusion import DiffusionModel, on_meta
 from models.ema import trainable
+from models.features import weights_digest
 from models.schedules import linear_alpha_bar
 from tests.dp_finetune.test_engines import AUGMULT, by_engine, relative, some_views
 from tests.toy import tiny_unet
@@ -160,7 +161,7 @@ def adapted(base: Path, adapter: Adapter) -> tuple[DiffusionModel, str]:
     from diffusers import UNet2DModel
 
     unet: Any = UNet2DModel.from_pretrained(base / "unet", low_cpu_mem_usage=False)
-    mark = fingerprint(unet)
+    mark = weights_digest(unet)
     adapter.apply(unet, seed=3)
     return DiffusionModel(moved(unet), linear_alpha_bar(100), 3, "4", guidance=0.5), mark
 
@@ -213,7 +214,7 @@ def test_the_initial_adapter_is_of_the_seed():
     first, same, other = tiny_unet(), tiny_unet(), tiny_unet()
     for unet, seed in ((first, 1), (same, 1), (other, 2)):
         Adapter().apply(unet, seed)
-    assert fingerprint(first) == fingerprint(same) != fingerprint(other)
+    assert weights_digest(first) == weights_digest(same) != weights_digest(other)
 
 
 @pytest.mark.parametrize(

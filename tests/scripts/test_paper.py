@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import run
 from conf.schema import register, to_typed
+from disk import write_json
 from errors import InputError
 from method.plan import Plan
 from scripts.paper.__main__ import _then, main
@@ -25,7 +26,7 @@ from scripts.paper.sheet import Kind, every, load
 from scripts.paper.table import cells, footer, write_table
 from tests.command import composed
 from tests.data.test_folder import class_folders
-from tracking.run_dir import RunDir, write_json
+from tracking.run_dir import RunDir
 
 SHEETS = [load(kind, paper, number, "paper") for kind, paper, number in every()]
 EXPERIMENTS = sorted({(scale, name) for sheet in SHEETS for scale in sheet.scales for name in sheet.experiments})

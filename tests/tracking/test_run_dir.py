@@ -7,8 +7,9 @@ import math
 
 import pytest
 
+from disk import write_json, write_whole
 from errors import InputError
-from tracking.run_dir import RunDir, write_json, write_whole
+from tracking.run_dir import RunDir
 
 
 def same(stored: str) -> str | None:
