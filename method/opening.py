@@ -16,6 +16,7 @@ from method.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
+from tracking.progress import console
 from tracking.run_dir import RunDir
 
 
@@ -34,7 +35,8 @@ def open_folder(
     of sweeps, a run that differs from another in its evaluation alone goes on with what that one spent and released.
     """
     if in_store and folder.published is None:
-        folder.take_turn()  # passed on once the release is there
+        told = f"{folder.path}: waits for a run that differs in evaluation alone, to judge the same release"
+        folder.take_turn(lambda: console.print(told, highlight=False, soft_wrap=True))  # passed on once the release is there
         if not folder.config.exists() and (same := _same_but_evaluation(folder, cfg)):
             folder.adopt(same)
     started_with = _computes_with(device)

@@ -94,11 +94,15 @@ class RunDir:
         stem = self.path.name.rpartition("-")[0]
         return [RunDir(path) for path in sorted(self.path.parent.glob(f"{stem}-*")) if path != self.path] if stem else []
 
-    def take_turn(self) -> None:
-        """Wait until no sibling is being made, and have the others wait from now on."""
+    def take_turn(self, waits: Callable[[], None]) -> None:
+        """Wait until no sibling is being made, and have the others wait from now on. `waits` is called before a wait."""
         self.pass_turn()
         self._turn = (self.path.parent / f".{self.path.name.rpartition('-')[0]}.lock").open("w")
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            waits()
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
 
     def pass_turn(self) -> None:
         if self._turn:

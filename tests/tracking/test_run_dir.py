@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from unittest.mock import Mock
 
 import pytest
 
@@ -116,3 +117,21 @@ def test_one_process_at_a_time(folder):
 def test_a_start_that_was_killed_before_it_wrote_anything_can_be_repeated(tmp_path):
     (tmp_path / "run" / "internal").mkdir(parents=True)
     RunDir(tmp_path / "run").open("seed: 0\n", same, {"torch": "2"})
+
+
+def test_siblings_are_made_one_after_the_other(tmp_path):
+    first, second = RunDir(tmp_path / "ab-1"), RunDir(tmp_path / "ab-2")
+    waits = Mock(side_effect=first.pass_turn)
+    first.take_turn(waits)
+    assert not waits.called
+    second.take_turn(waits)
+    assert waits.called
+    second.close()
+    first.take_turn(Mock(side_effect=AssertionError))
+
+
+def test_siblings_are_runs_whose_names_differ_after_the_last_hyphen(tmp_path):
+    for name in ("ab-1", "ab-2", "cd-1", "ab"):
+        (tmp_path / name).mkdir()
+    assert [run.path.name for run in RunDir(tmp_path / "ab-1").siblings] == ["ab-2"]
+    assert RunDir(tmp_path / "ab").siblings == []
