@@ -26,7 +26,14 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def sync_file(path: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """All that is in it."""
+    for path in folder.rglob("*"):
+        sync_folder(path) if path.is_dir() else _sync_file(path)
+    sync_folder(folder)
+
+
+def _sync_file(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -32,13 +32,14 @@ from PIL import Image
 
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
-from conf.sweep import Report, Sweep
+from conf.sweep import Report, Sweep, digest
 from data.grid import save_grid
 from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from data.shards import open_release, save_release
 from disk import write_json
+from errors import InputError
 from eval.evaluator import Cost, Subject
 from eval.judge import judge
 from eval.watermark import save_private
@@ -75,9 +76,6 @@ def job(cfg: DictConfig) -> None:
     folder, sweep = RunDir(Path(HydraConfig.get().runtime.output_dir)), Sweep.running()
     if sweep:
         sweep.links(folder)
-    if sweep and folder.finished and difference(folder.config.read_text(), cfg) is None:
-        console.print(f"{folder.path}: finished before, kept", highlight=False, soft_wrap=True)
-        return
     try:
         synthesise(cfg, folder)
     except (Exception, SystemExit) as error:  # here, before Hydra adds lines of its own
@@ -101,11 +99,15 @@ def job(cfg: DictConfig) -> None:
 def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     """One run, from a composed configuration to the report."""
     made = folder
+    if kept(folder, cfg):
+        return
     forget_peak()
     try:
         config = to_typed(cfg)
         if sweep := Sweep.running():
             config.tracker.group = config.tracker.group or sweep.name
+        if folder.in_store and folder.path.name != digest(cfg):
+            raise InputError(f"{folder.key}={folder.path}: is named for other settings than these, whose name is {digest(cfg)}")
         plan = Plan.make(config.method, config.dataset, config.privacy)
         if config.plan_only:
             document = plan.describe(config.method, config.dataset, config.model, config.privacy)
@@ -118,10 +120,14 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         config.dataset.prepare()
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
         load = functools.cache(config.dataset.private)
+        if ranks.rank() == 0 and folder.published is None:
+            folder.take_turn(lambda: tell(folder, "waits for another process, which makes this release"))
+            if kept(folder, cfg):
+                return  # it did
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:
-            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy, in_store=sweep is not None)
+            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy)
         else:
             folder = RunDir(path)
     finally:
@@ -159,6 +165,18 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     folder.pass_turn()
     evaluate(config, model, device, folder, tracker)
     tracker.finish()
+
+
+def kept(folder: RunDir, cfg: DictConfig) -> bool:
+    """Whether this run of a sweep is there already, which is said."""
+    found = bool(Sweep.running()) and folder.finished and difference(folder.config.read_text(), cfg) is None
+    if found:
+        tell(folder, "finished before, kept")
+    return found
+
+
+def tell(folder: RunDir, text: str) -> None:
+    console.print(f"{folder.path}: {text}", highlight=False, soft_wrap=True)
 
 
 def select(
@@ -218,7 +236,7 @@ def release(
             save_model(target / "model")
         write_json(target / "privacy.json", document)
 
-    write_json(folder.made_with, {"release": made_with()})
+    write_json(folder.made_with, {"release": made_with(config.torch_device)})
     write_json(folder.cost, {**times, "memory/peak_gib": round(peak_gib(), 2)})
     folder.publish(write, private=document["private"])
 
@@ -260,7 +278,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())
         raise SystemExit(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
     before = json.loads(folder.made_with.read_text()) if folder.made_with.exists() else {}
-    write_json(folder.made_with, {**before, "evaluation": made_with()})
+    write_json(folder.made_with, {**before, "evaluation": made_with(device)})
     write_json(folder.metrics, metrics)
     print_report(config, metrics, document, folder)
 

@@ -1,7 +1,7 @@
 """Sweeps: every run lies where its settings say, so what is finished is found again; a sweep's folder links to its runs.
 
 runs/by_config/<hash>-<hash of evaluation>/   the runs; those that differ in evaluation alone share what was spent and released
-runs/sweeps/<time>/0, 1, …                    links to those of one sweep; failed.jsonl; internal/report.json
+runs/sweeps/<time>/0, 1, …                    links to those of one sweep; internal/report.json, internal/failed.jsonl
 """
 
 from __future__ import annotations
@@ -91,8 +91,10 @@ class Sweep:
     def start(self) -> None:
         """What an earlier sweep linked to from the same folder is not of this one; its runs stay where they are."""
         for path in self.folder.glob("*"):
-            if (path.is_symlink() and path.name.isdigit()) or path.name == "failed.jsonl":
+            if path.is_symlink() and path.name.isdigit():
                 path.unlink()
+        for file in (self.failed_runs, self.report):
+            file.unlink(missing_ok=True)
 
     def links(self, run: RunDir) -> None:
         """Called when a run begins, and when it ends: one that was refused, or planned alone, is none of the sweep's."""
@@ -110,18 +112,30 @@ class Sweep:
         """Written down; the other jobs go on."""
         job = HydraConfig.get()
         line = {"job": job.job.num, "overrides": list(job.overrides.task), "reason": reason, "status": status}
-        with (self.folder / "failed.jsonl").open("a") as file:
+        self.internal.mkdir(exist_ok=True)
+        with self.failed_runs.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     @property
+    def internal(self) -> Path:
+        return self.folder / "internal"
+
+    @property
+    def failed_runs(self) -> Path:
+        return self.internal / "failed.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.internal / "report.json"
+
+    @property
     def failures(self) -> list[dict[str, Any]]:
-        path = self.folder / "failed.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in self.failed_runs.read_text().splitlines()] if self.failed_runs.exists() else []
 
     @property
     def runs(self) -> list[RunDir]:
-        """In the order of the jobs."""
-        links = [path for path in self.folder.glob("*") if path.is_symlink() and path.name.isdigit()]
+        """In the order of the jobs. A link may lead nowhere: to a run that another went on from."""
+        links = [path for path in self.folder.glob("*") if path.is_symlink() and path.name.isdigit() and path.exists()]
         return [RunDir(path) for path in sorted(links, key=lambda path: int(path.name))]
 
     def composed(self) -> list[dict[str, Any]]:
@@ -136,9 +150,8 @@ class Sweep:
                 data = yaml.safe_load(run.config.read_text())["dataset"]
                 place = str(Path(data["path"]).resolve()) if data.get("path") else ""
                 of_data = known[f"{data['name']} {place}".strip()]
-                key = run.noise_key.read_bytes() if run.noise_key.exists() else run.path
-                if key not in of_data or _uses(spends) > _uses(of_data[key][0]):  # one of them may be unfinished
-                    of_data[key] = spends, run.certificate
+                before, certificate = of_data.get(run.shares, ([], None))
+                of_data[run.shares] = max(before, spends, key=_uses), certificate or run.certificate
         found = []
         for name, of_data in known.items():
             runs = list(of_data.values())
@@ -182,16 +195,17 @@ class Report(Callback):
             report(sweep)
             Report.status = min(status, 1)
         else:  # nothing was begun
-            for name in ("failed.jsonl", "multirun.yaml"):  # ours and Hydra's
-                (sweep.folder / name).unlink(missing_ok=True)
-            RunDir(sweep.folder).remove_if_empty()
+            sweep.start()
+            (sweep.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+            for folder in (sweep.internal, sweep.folder):
+                RunDir(folder).remove_if_empty()
             Report.status = status
 
 
 def report(sweep: Sweep) -> None:
     runs, composed = sweep.runs, sweep.composed()
-    (sweep.folder / "internal").mkdir(exist_ok=True)
-    write_json(sweep.folder / "internal" / "report.json", {"composed": composed, "failed": sweep.failures})
+    sweep.internal.mkdir(exist_ok=True)
+    write_json(sweep.report, {"composed": composed, "failed": sweep.failures})
     table = Table(title=f"{sweep.folder}: {len(runs)} runs")
     configs = [flat(yaml.safe_load(run.config.read_text())) for run in runs]
     differing = _differing(configs)
@@ -217,7 +231,7 @@ def report(sweep: Sweep) -> None:
             "real data without noise: to choose a release by them costs more than any ε says.",
             soft_wrap=True,
         )
-    if len({run.noise_key.read_bytes() for run in runs if run.noise_key.exists()}) < len({run.path.resolve() for run in runs}):
+    if len({run.shares for run in runs}) < len({run.path.resolve() for run in runs}):
         console.print("Runs that differ in their evaluation alone share one release, which is spent for once.", soft_wrap=True)
     for failure in sweep.failures:
         console.print(f"failed: {' '.join(failure['overrides'])}: {failure['reason']}", soft_wrap=True, highlight=False)

@@ -36,7 +36,7 @@ def panels(path: Path, rows: int = 1, columns: int = 2, note: str = MEASURED) ->
 def logarithmic(axes: Any, values: Iterable[float]) -> None:
     """A logarithmic horizontal axis, with `values` as its ticks where they can be read."""
     axes.set_xscale("log")
-    ticks = sorted(set(values))
+    ticks = sorted({float(f"{x:.3g}") for x in values})
     if len(ticks) <= 6 and all(b > 1.5 * a for a, b in pairwise(ticks)):
         axes.set_xticks(ticks, [f"{x:,.0f}" if x >= 1000 else f"{x:.3g}" for x in ticks])
         axes.minorticks_off()

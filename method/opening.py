@@ -16,7 +16,6 @@ from method.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from tracking.progress import console
 from tracking.run_dir import RunDir
 
 
@@ -27,21 +26,16 @@ def open_folder(
     load: Callable[[], SampleSet],
     device: torch.device,
     privacy: Privacy,
-    in_store: bool = False,
 ) -> None:
     """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
 
     A run that spends goes on with the private images that it started with: their digest is kept under internal/. In the store
     of sweeps, a run that differs from another in its evaluation alone goes on with what that one spent and released.
     """
-    if in_store and folder.published is None:
-        told = f"{folder.path}: waits for a run that differs in evaluation alone, to judge the same release"
-        folder.take_turn(lambda: console.print(told, highlight=False, soft_wrap=True))  # passed on once the release is there
-        if not folder.config.exists() and (same := _same_but_evaluation(folder, cfg)):
-            folder.adopt(same)
-    started_with = _computes_with(device)
-    if plan.spends:
-        started_with["private images (digest)"] = load().digest()
+    images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
+    if folder.blank and (same := _same_but_evaluation(folder, cfg)):
+        folder.adopt(same)
+    started_with = images if folder.published else _computes_with(device) | images
     folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: difference(stored, cfg), started_with)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
@@ -56,11 +50,12 @@ def _same_but_evaluation(folder: RunDir, cfg: DictConfig) -> RunDir | None:
     return min(begun, key=lambda run: run.published is None, default=None)
 
 
-def _computes_with(device: torch.device) -> dict[str, str]:
+def _computes_with(device: torch.device) -> dict[str, tuple[str, str]]:
     """What rounding depends on: a resumed run that rounds otherwise would put the same noise on other votes."""
     cuda = device.type == "cuda"
     processor = torch.cuda.get_device_name(device) if cuda else f"CPU with {torch.backends.cpu.get_cpu_capability()}"
-    return {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
+    values = {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
+    return {name: (value, f"{name} {{}}, here is {value}") for name, value in values.items()}
 
 
 def difference(stored: str, cfg: DictConfig) -> str | None:

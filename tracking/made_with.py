@@ -13,13 +13,15 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-def made_with() -> dict[str, str]:
-    """`commit` (where this is a checkout; with a + where files differ from it), `processor`, `threads`, `torch`."""
+def made_with(device: torch.device | None = None) -> dict[str, str]:
+    """`commit` (where this is a checkout; with a + where files differ from it), `processor` (that of `device`; by default the
+    CPU), `threads`, `torch`."""
     commit = _git("rev-parse", "--short", "HEAD")
     changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    on_gpu = device is not None and device.type == "cuda"
     return {
         **({"commit": commit + changed} if commit else {}),
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{_processor()} of {os.cpu_count()} cores",
+        "processor": torch.cuda.get_device_name(device) if on_gpu else f"{_processor()} of {os.cpu_count()} cores",
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
     }

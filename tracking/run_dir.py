@@ -5,6 +5,9 @@
     config.yaml  resolved               metrics.jsonl  the curves
 
 `release/` appears whole or not at all; `internal/metrics.json` is written last and marks a finished run.
+
+In the store of sweeps a directory's name is two hashes (`conf.sweep.digest`). Those that begin alike are siblings: runs that
+differ in their evaluation alone. One noise key makes one release, so of unfinished siblings there is one at most.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from disk import sync_file, sync_folder, write_json, write_whole
+from disk import sync_folder, sync_tree, write_json, write_whole
 from errors import InputError
 
 _STARTED = time.time() - 1  # clocks of file systems are coarse
+_STORED = re.compile("[0-9a-f]{16}-[0-9a-f]{8}")
 
 
 class RunDir:
@@ -47,9 +52,9 @@ class RunDir:
     def finished(self) -> bool:
         return self.metrics.exists()
 
-    def open(self, config_yaml: str, same_run: Callable[[str], str | None], computes_with: dict[str, str]) -> None:
-        """Start here, or go on with the same run. `same_run(stored yaml)` names what differs, or None; `computes_with` is
-        stored as `internal/computed_with.json` and has to be the same.
+    def open(self, config_yaml: str, same_run: Callable[[str], str | None], started_with: dict[str, tuple[str, str]]) -> None:
+        """Start here, or go on with the same run. `same_run(stored yaml)` names what differs, or None. `started_with` is
+        stored as `internal/computed_with.json` and has to be the same: for each name its value, and what to say of another.
 
         Raises InputError for a finished run, another run's directory, or a folder of something else.
         """
@@ -65,11 +70,12 @@ class RunDir:
         self.internal.mkdir(parents=True, exist_ok=True)
         self._lock()
         write_whole(self.config, config_yaml)
-        before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else computes_with
-        for key, value in computes_with.items():
-            if before.get(key) != value:
-                raise InputError(f"{self.key}={self.path}: holds an unfinished run on {key} {before.get(key)}, here is {value}")
-        write_json(self.computed_with, computes_with)
+        values = {name: value for name, (value, _) in started_with.items()}
+        before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else values
+        for name, (value, other) in started_with.items():
+            if before.get(name) != value:
+                raise InputError(f"{self.key}={self.path}: holds an unfinished run on {other.format(before.get(name))}")
+        write_json(self.computed_with, values | before)
         for folder in (self.checkpoints, self.figures):
             folder.mkdir(exist_ok=True)
 
@@ -89,14 +95,26 @@ class RunDir:
             self._held.close()
 
     @property
+    def in_store(self) -> bool:
+        """Whether its name is that of a run in the store of sweeps."""
+        return bool(_STORED.fullmatch(self.path.name))
+
+    @property
     def siblings(self) -> list[RunDir]:
-        """The runs beside this one whose names begin alike, up to the last hyphen (see `conf.sweep`)."""
         stem = self.path.name.rpartition("-")[0]
-        return [RunDir(path) for path in sorted(self.path.parent.glob(f"{stem}-*")) if path != self.path] if stem else []
+        return [RunDir(path) for path in sorted(self.path.parent.glob(f"{stem}-*")) if path != self.path and self.in_store]
+
+    @property
+    def shares(self) -> Any:
+        """Equal for runs that share a release, and so its key."""
+        return self.noise_key.read_bytes() if self.noise_key.exists() else self.path.resolve()
 
     def take_turn(self, waits: Callable[[], None]) -> None:
         """Wait until no sibling is being made, and have the others wait from now on. `waits` is called before a wait."""
         self.pass_turn()
+        if not self.in_store:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._turn = (self.path.parent / f".{self.path.name.rpartition('-')[0]}.lock").open("w")
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,23 +126,46 @@ class RunDir:
         if self._turn:
             self._turn.close()
 
+    @property
+    def blank(self) -> bool:
+        """Whether a run may begin here as if nothing were there: a start that was killed leaves folders and a lock at most."""
+        return not any(path.name != "lock" and not path.is_dir() for path in self.path.rglob("*"))
+
     def adopt(self, other: RunDir) -> None:
-        """Start with what another run spent, drew and released, and not with its evaluation. This folder is still empty."""
-        aside = self.path.with_name(f".{self.path.name}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
-        own = RunDir(aside)
-        own.internal.mkdir(parents=True)
-        copy = shutil.copy2 if other.published is None else _link
-        for folder in (other.release, other.withheld, other.checkpoints):
+        """Start with what a sibling spent, drew and released, and not with its evaluation. This folder is `blank`.
+
+        An unfinished release goes on here, and no longer there: a second copy of its key would noise a second release.
+        """
+        if other.published is None:
+            other._lock()
+            self._clear()
+            os.replace(other.path, self.path)
+            other.close()
+        else:
+            aside = self.path.with_name(f".{self.path.name}.partial")
+            shutil.rmtree(aside, ignore_errors=True)
+            other._copy_release(RunDir(aside))
+            sync_tree(aside)
+            self._clear()
+            os.replace(aside, self.path)
+        sync_folder(self.path.parent)
+
+    def _clear(self) -> None:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def _copy_release(self, target: RunDir) -> None:
+        """And all that it came with. What nobody changes is linked."""
+        target.internal.mkdir(parents=True)
+        for folder in (self.release, self.withheld, self.checkpoints):
             if folder.exists():
-                shutil.copytree(folder, aside / folder.relative_to(other.path), copy_function=copy)
-        for file in (other.config, other.ledger, other.noise_key, other.computed_with, other.made_with, other.cost):
+                shutil.copytree(folder, target.path / folder.relative_to(self.path), copy_function=_link)
+        for file in (self.config, self.ledger, self.noise_key, self.computed_with, self.made_with, self.cost):
             if file.exists():
-                shutil.copy2(file, aside / file.relative_to(other.path))
-        if other.curves.exists():
-            steps = [line for line in other.curves.read_text().splitlines(keepends=True) if '"step"' in line]
-            own.curves.write_text("".join(steps))
-        os.replace(aside, self.path)
+                shutil.copy2(file, target.path / file.relative_to(self.path))
+        if self.curves.exists():
+            lines = self.curves.read_text().splitlines(keepends=True)
+            target.curves.write_text("".join(line for line in lines if _is_step(line)))
 
     def of_rank(self, rank: int) -> RunDir:
         """Where process `rank` of the same run writes: rank 0 here, another beside copies of what it goes on from."""
@@ -155,9 +196,7 @@ class RunDir:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         write(partial)
-        for path in partial.rglob("*"):
-            sync_folder(path) if path.is_dir() else sync_file(path)
-        sync_folder(partial)
+        sync_tree(partial)
         os.replace(partial, target)
         sync_folder(target.parent)
         return target
@@ -177,6 +216,14 @@ def run_of(release: Path) -> RunDir:
     """The run whose release/ or samples.npz this is; for other files and folders, what is beside them is treated alike."""
     folder = release if release.is_dir() else release.parent
     return RunDir(folder.parent if folder.name == "release" or release.is_dir() else folder)
+
+
+def _is_step(line: str) -> bool:
+    """Whether a line of the curves was written while the release was made; a torn one is none."""
+    try:
+        return json.loads(line).get("step") is not None
+    except json.JSONDecodeError:
+        return False
 
 
 def _link(source: str, target: str) -> None:

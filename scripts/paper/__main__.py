@@ -89,9 +89,13 @@ def _chosen(kind: str, paper: str, number: str) -> list[tuple[Kind, str, str]]:
 
 
 def _told_apart(sheet: Sheet, overrides: list[str]) -> None:
-    """Runs in one cell have to be seeds of one setting: a key of several values is the seed, or tells rows or columns apart."""
+    """Runs in one cell have to be seeds of one setting: a key of several values is the seed, one that an experiment varies
+    itself, or one that tells rows, columns or points apart."""
     wheres = [*(row.where for row in sheet.rows), *(column.where for column in sheet.columns)]
-    known = {"seed", sheet.x, *(key for where in wheres for key in where)}
+    known = {"seed", *sheet.varied, *(key for where in wheres for key in where)}
+    known |= {key.removesuffix(".name") for key in known}  # a group: method=pe,dp_diffusion
+    if sheet.panels:
+        known.add("privacy.epsilon" if sheet.x == "epsilon" else sheet.x)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+")
         allowed = f"one value: runs that differ in it would be averaged ({sheet.source}); several of {', '.join(sorted(known))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,15 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
     if not any(points.values()):
         return []
     names = list(dict.fromkeys(str(x) for by_x in points.values() for x in by_x)) if sheet.x == "class" else []
-    with panels(stem, columns=len(sheet.panels), note=f"{MEASURED} Open: published." if _shown(sheet) else MEASURED) as axes:
+    with panels(stem, columns=len(sheet.panels), note=f"{MEASURED} Open: published." if sheet.beside else MEASURED) as axes:
         for i, (panel, one) in enumerate(zip(sheet.panels, axes.flat, strict=True)):
+            dashes = cycle(["--", ":", "-."])
             for marker, row in zip(MARKERS, sheet.rows, strict=False):
                 by_x = points[row.name, panel.metric]
+                if row.level and by_x:
+                    height = float(np.mean([y for ys in by_x.values() for y in ys]))
+                    one.axhline(height, color="grey", linestyle=next(dashes), label=row.name)
+                    continue
                 xs = sorted(by_x)
                 places = [names.index(x) for x in xs] if names else xs
                 means = [float(np.mean(by_x[x])) for x in xs]
@@ -41,7 +47,7 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
                 if xs:
                     line = one.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)
                     colour = line[0].get_color()
-                if _shown(sheet) and row.published and i == 0:
+                if sheet.beside and row.published and i == 0:
                     told = np.asarray(row.published, dtype=float)
                     name = f"{row.name}, published"
                     one.plot(*told.T, marker=marker, fillstyle="none", linestyle=":", color=colour, label=name)
@@ -49,13 +55,8 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
             if names:
                 one.set_xticks(range(len(names)), names)
             if sheet.log:
-                logarithmic(one, [x for row in sheet.rows for x in points[row.name, panel.metric]])
+                logarithmic(one, [x for row in sheet.rows if not row.level for x in points[row.name, panel.metric]])
     return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-
-
-def _shown(sheet: Sheet) -> bool:
-    """Whether what was published stands beside it: digits are not the paper's data."""
-    return sheet.scale != "smoke"
 
 
 def _points(sheet: Sheet, row: Series, metric: str, found: Found) -> dict[Any, list[float]]:

@@ -32,6 +32,7 @@ class Series:
     where: dict[str, Any] = field(default_factory=dict)  # which of its runs: key of the configuration, and its value
     metric: str | None = None
     published: list[Any] = field(default_factory=list)  # table: one for each column, or null; figure: [x, y] pairs
+    level: bool = False  # figure: a horizontal line, as its runs have no x
 
 
 @dataclass(kw_only=True)
@@ -69,6 +70,17 @@ class Sheet:
     @property
     def experiments(self) -> list[str]:
         return list(dict.fromkeys(row.experiment for row in self.rows if row.experiment))
+
+    @property
+    def beside(self) -> bool:
+        """Whether what was published stands beside what was measured: digits are not a paper's data."""
+        return self.scale != "smoke" and any(row.published for row in self.rows)
+
+    @property
+    def varied(self) -> set[str]:
+        """The keys that sweeps of its experiments give several values."""
+        files = [OmegaConf.load(CONF / "experiment" / f"{name}.yaml") for name in self.experiments]
+        return {str(key) for file in files for key in OmegaConf.select(file, "hydra.sweeper.params", default={})}
 
 
 def every() -> list[tuple[Kind, str, str]]:

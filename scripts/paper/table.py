@@ -24,6 +24,7 @@ class Cell:
     values: list[float]
     published: float | None
     digits: int = 1
+    of: str = "seed"  # what the values differ in; "run", where in more than the seed
 
     def __str__(self) -> str:
         return " | ".join(self._parts(bar="±"))
@@ -40,25 +41,27 @@ class Cell:
             return "–"
         mean, number = f"{np.mean(self.values):.{self.digits}f}", len(self.values)
         if number == 1:
-            return f"{mean} (1 seed)"
-        return f"{mean} {bar} {np.std(self.values, ddof=1):.{self.digits}f} ({number} seeds)"
+            return f"{mean} (1 {self.of})"
+        return f"{mean} {bar} {np.std(self.values, ddof=1):.{self.digits}f} ({number} {self.of}s)"
 
 
 def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
     """Rows of cells. At a smaller scale than the paper's on other data, nothing published stands beside them."""
-    hidden = sheet.scale == "smoke"
+    smoke = sheet.scale == "smoke"
     rows = []
     for row in sheet.rows:
-        if hidden and row.experiment is None:
+        if smoke and row.experiment is None:
             continue
         runs = [one for one in found.get(row.experiment or "", []) if one.matches(row.where)]
         line = []
         for i, column in enumerate(sheet.columns):
             metric = column.metric or row.metric or sheet.metric
-            values = [one.value(metric) for one in runs if one.matches(column.where)]
-            published = None if hidden or not row.published else row.published[i]
-            numbers = [float(value) for value in values if value is not None]
-            line.append(Cell(numbers, published, digits=1 if max(numbers, default=10) >= 2 else 2))  # shares need two
+            values = {one: one.value(metric) for one in runs if one.matches(column.where)}
+            published = row.published[i] if sheet.beside and row.published else None
+            numbers = [float(value) for value in values.values() if value is not None]
+            seeds = {one.setting("seed") for one, value in values.items() if value is not None}
+            digits = 1 if max(numbers, default=10) >= 2 else 2  # shares need two
+            line.append(Cell(numbers, published, digits, of="seed" if len(seeds) == len(numbers) else "run"))
         rows.append((row, line))
     return rows
 
@@ -68,15 +71,15 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
     runs = list({one.folder.path.resolve(): one for ones in found.values() for one in ones}.values())
     if not runs:
         return [f"Scale: {sheet.scale}. Nothing has been run."]
-    spent = sorted({float(one.certificate["epsilon"]) for one in runs})
-    deltas = sorted({float(one.certificate["delta"]) for one in runs})
+    spent = dict.fromkeys(shown_epsilon(value) for value in sorted(float(one.certificate["epsilon"]) for one in runs))
+    deltas = dict.fromkeys(f"{value:.2g}" for value in sorted(float(one.certificate["delta"]) for one in runs))
     data = sorted({str(one.setting("dataset.name")) for one in runs})
-    hours = sum(one.seconds for one in runs) / 3600
+    releases = {one.folder.shares: one for one in runs}
+    seconds = sum(one.seconds("method") for one in releases.values()) + sum(one.seconds("evaluation") for one in runs)
     lines = [
-        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {hours:.2g} hours of "
+        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {seconds / 3600:.2g} hours of "
         f"{'GPU' if any(one.on_gpu for one in runs) else 'CPU'}.",
-        f"ε as composed: {', '.join(shown_epsilon(value) for value in spent)}; "
-        f"δ = {', '.join(f'{value:.2g}' for value in deltas)}.",
+        f"ε as composed: {', '.join(spent)}; δ = {', '.join(deltas)}.",
     ]
     made = sorted({made for one in runs for made in one.made_with})
     lines += [f"Made with {'; '.join(made)}."] if made else []
@@ -91,7 +94,7 @@ def write_table(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Pa
     rows, below = cells(sheet, found), footer(sheet, found)
     header = ["", *(column.name for column in sheet.columns)]
     body = [[row.name, *(str(cell) for cell in line)] for row, line in rows]
-    beside = "" if sheet.scale == "smoke" else " Cells: measured (seeds) | published; – is not measured."
+    beside = " Cells: measured (seeds) | published; – is not measured." if sheet.beside else ""
     caption = f"{sheet.title} ({sheet.source}).{beside}"
     texts = {
         ".md": _markdown(caption, header, body, [*below, f"`{command}`"]),

@@ -15,6 +15,7 @@ from conf.sweep import Sweep, digest
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from tests.command import STRONG_NOISE, Result, call, composed, python_run
+from tracking.run_dir import RunDir
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
 TINY += ["method.variation_degrees=[2]"]
@@ -53,6 +54,7 @@ def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(
     result = sweep("eval.frechet.enabled=true,false", "seed=0", folder="other")
     assert result.code == 0, result.err
     assert result.err.count("finished before, kept") == 1
+    assert [found["runs"] for found in Sweep(Path("sweep")).composed()] == [1]
     first, judged = links()["0"], links("other")["0"]
     assert links("other")["1"] == first != judged
     for file in (
@@ -72,7 +74,7 @@ def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(
     assert "share one release" in result.out
 
 
-def test_a_run_that_broke_lends_its_spends_to_one_of_another_evaluation(here, monkeypatch):
+def test_a_run_that_broke_goes_on_under_another_evaluation(here, monkeypatch):
     release, calls = run.release, iter([True])
 
     def breaks_once(*args: Any) -> None:
@@ -82,14 +84,44 @@ def test_a_run_that_broke_lends_its_spends_to_one_of_another_evaluation(here, mo
 
     monkeypatch.setattr(run, "release", breaks_once)
     assert sweep("eval.frechet.enabled=true,false").code == 1
-    broken, finished = links()["0"], links()["1"]
-    assert not (broken / "release").exists()
-    for file in ("internal/ledger.jsonl", "internal/noise.key"):
-        assert (broken / file).read_bytes() == (finished / file).read_bytes()
+    assert set(links()) == {"0", "1"}
+    finished = links()["1"]
+    assert not links()["0"].exists()  # one key, one release
+    ledger, key = (finished / "internal" / name for name in ("ledger.jsonl", "noise.key"))
+    assert len(read_entries(ledger)) == 1
     assert sweep("eval.frechet.enabled=true,false", folder="other").code == 0
-    assert (broken / "release" / "samples.npz").read_bytes() == (finished / "release" / "samples.npz").read_bytes()
-    (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
-    assert found["runs"] == 1
+    again = links("other")["0"]
+    assert (again / "release" / "samples.npz").read_bytes() == (finished / "release" / "samples.npz").read_bytes()
+    assert (again / "internal" / "noise.key").read_bytes() == key.read_bytes()
+    assert [found["runs"] for found in Sweep(Path("other")).composed()] == [1]
+
+
+def test_a_run_of_the_store_is_made_for_its_own_settings(here):
+    """By the folder's name, also where the command is not a sweep's."""
+    folder = f"runs/by_config/{digest(composed(*TINY))}"
+    refused = call(f"hydra.run.dir={folder}", *TINY, "eval.frechet.enabled=true")
+    assert refused.code == 2
+    assert "is named for other settings than these" in refused.err
+    assert not Path("runs").exists()
+    assert call(f"hydra.run.dir={folder}", *TINY).code == 0
+    judged = f"runs/by_config/{digest(composed(*TINY, 'eval.frechet.enabled=true'))}"
+    assert call(f"hydra.run.dir={judged}", *TINY, "eval.frechet.enabled=true").code == 0
+    assert (Path(judged) / "internal" / "noise.key").read_bytes() == (Path(folder) / "internal" / "noise.key").read_bytes()
+
+
+def test_a_run_that_was_made_while_another_waited_for_its_turn_is_kept(here, monkeypatch):
+    take_turn = RunDir.take_turn
+
+    def waits(folder: RunDir, told: Any) -> None:
+        monkeypatch.setattr(RunDir, "take_turn", take_turn)
+        assert sweep("seed=0", folder="meanwhile").code == 0
+        take_turn(folder, told)
+
+    monkeypatch.setattr(RunDir, "take_turn", waits)
+    result = sweep("seed=0")
+    assert result.code == 0, result.err
+    assert "finished before, kept" in result.err
+    assert links() == links("meanwhile")
 
 
 def test_a_release_whose_ledger_is_lost_still_counts(here):
@@ -136,7 +168,7 @@ def test_a_failed_run_does_not_stop_the_others_and_is_listed_at_the_end(here):
     assert len([path for path in (here / "runs" / "by_config").iterdir() if path.is_dir()]) == 1
     assert sweep("method.num_samples=20").code == 0
     assert set(links()) == {"0"}
-    assert not Path("sweep/failed.jsonl").exists()
+    assert not Path("sweep/internal/failed.jsonl").exists()
 
 
 def test_runs_whose_noise_is_known_have_no_epsilon_together(here):

@@ -19,10 +19,10 @@ from conf.schema import register, to_typed
 from disk import write_json
 from errors import InputError
 from method.plan import Plan
-from scripts.paper.__main__ import _then, main
+from scripts.paper.__main__ import _then, _told_apart, main
 from scripts.paper.figure import write_figure
 from scripts.paper.runs import Measured
-from scripts.paper.sheet import Kind, every, load
+from scripts.paper.sheet import Column, Kind, every, load
 from scripts.paper.table import cells, footer, write_table
 from tests.command import composed
 from tests.data.test_folder import class_folders
@@ -171,6 +171,17 @@ def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_
     assert not [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
 
 
+def test_a_floor_is_a_horizontal_line(found, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    levels: list[float] = []
+    monkeypatch.setattr(Axes, "axhline", lambda self, y, **kwargs: levels.append(y))
+    sheet = load(Kind.figure, "digits", "results", "paper")
+    flat = replace(sheet, log=False, rows=[replace(sheet.rows[0], experiment="loda/table2", level=True)])
+    write_figure(flat, found, tmp_path / "digits_figure_results", "make figure")
+    assert levels == [pytest.approx(200 / 3), pytest.approx(40)]
+
+
 def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
     (page,) = write_figure(load(Kind.figure, "dpd", "2", "paper"), {}, tmp_path / "dpd_figure_2", "make figure")
     assert "Nothing has been run" in page.read_text()
@@ -193,6 +204,32 @@ def test_a_wrong_name_is_one_line_before_any_run(arguments, message, here):
     with pytest.raises(InputError, match=message):
         main(arguments)
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sheet", "override"),
+    [
+        (("table", "pe", "1"), "method.iterations=1,2"),  # columns
+        (("figure", "dpd", "2"), "privacy.epsilon=1,10"),  # the horizontal axis
+        (("figure", "pe", "4"), "method.iterations=1,2,3"),  # varied by its own experiments
+        (("table", "digits", "floor"), "method=public_only,real_data"),  # rows, by a group
+    ],
+)
+def test_several_values_are_taken_where_they_are_told_apart(sheet, override):
+    kind, paper, number = sheet
+    loaded = load(Kind(kind), paper, number, "paper")
+    _told_apart(loaded, ["seed=0,1", override])
+    with pytest.raises(InputError, match="would be averaged"):
+        _told_apart(loaded, ["method.lookahead=1,2"])
+
+
+def test_a_cell_of_several_settings_counts_runs_and_a_release_that_is_judged_twice_is_paid_for_once(found):
+    sheet = replace(load(Kind.table, "loda", "2", "paper"), columns=[Column(name="all")])
+    (first, *_), *_ = (line for _, line in cells(sheet, found))
+    assert str(first).startswith("66.7 ± 20.8 (3 runs)")
+    for one in found["loda/table2"][:2]:
+        one.folder.noise_key.write_bytes(b"key")
+    assert "3 runs, 2 hours of CPU" in footer(sheet, found)[0]
 
 
 def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):

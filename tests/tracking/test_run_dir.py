@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from disk import write_json, write_whole
 from errors import InputError
 from tracking.run_dir import RunDir
+
+TORCH_2 = {"torch": ("2", "torch {}, here is 2")}
 
 
 def same(stored: str) -> str | None:
@@ -20,7 +23,7 @@ def same(stored: str) -> str | None:
 @pytest.fixture
 def folder(tmp_path):
     folder = RunDir(tmp_path / "run")
-    folder.open("seed: 0\n", same, {"torch": "2"})
+    folder.open("seed: 0\n", same, TORCH_2)
     return folder
 
 
@@ -59,22 +62,22 @@ def test_metrics_mark_a_finished_run_which_is_refused(folder):
     write_json(folder.metrics, {"a": 1.0})
     assert folder.finished
     with pytest.raises(InputError, match="holds a finished run"):
-        folder.open("seed: 0\n", same, {"torch": "2"})
+        folder.open("seed: 0\n", same, TORCH_2)
 
 
 def test_an_unfinished_run_goes_on_with_its_settings_alone(folder):
     stored: list[str] = []
-    folder.open("seed: 0\n", lambda text: stored.append(text), {"torch": "2"})
+    folder.open("seed: 0\n", lambda text: stored.append(text), TORCH_2)
     assert stored == ["seed: 0\n"]
     with pytest.raises(InputError, match=r"other settings \(seed: 0 before, 1 now\)"):
-        folder.open("seed: 1\n", lambda text: "seed: 0 before, 1 now", {"torch": "2"})
+        folder.open("seed: 1\n", lambda text: "seed: 0 before, 1 now", TORCH_2)
     assert folder.config.read_text() == "seed: 0\n"
 
 
 def test_a_folder_that_holds_other_things_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("text")
     with pytest.raises(InputError, match="is not empty and holds no run"):
-        RunDir(tmp_path).open("seed: 0\n", same, {"torch": "2"})
+        RunDir(tmp_path).open("seed: 0\n", same, TORCH_2)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -104,23 +107,23 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 def test_a_run_goes_on_only_where_it_rounds_the_same(folder):
     with pytest.raises(InputError, match="unfinished run on torch 2, here is 3"):
-        folder.open("seed: 0\n", same, {"torch": "3"})
+        folder.open("seed: 0\n", same, {"torch": ("3", "torch {}, here is 3")})
 
 
 def test_one_process_at_a_time(folder):
     with pytest.raises(InputError, match="another process is running there"):
-        RunDir(folder.path).open("seed: 0\n", same, {"torch": "2"})
+        RunDir(folder.path).open("seed: 0\n", same, TORCH_2)
     folder.close()
-    RunDir(folder.path).open("seed: 0\n", same, {"torch": "2"})
+    RunDir(folder.path).open("seed: 0\n", same, TORCH_2)
 
 
 def test_a_start_that_was_killed_before_it_wrote_anything_can_be_repeated(tmp_path):
     (tmp_path / "run" / "internal").mkdir(parents=True)
-    RunDir(tmp_path / "run").open("seed: 0\n", same, {"torch": "2"})
+    RunDir(tmp_path / "run").open("seed: 0\n", same, TORCH_2)
 
 
 def test_siblings_are_made_one_after_the_other(tmp_path):
-    first, second = RunDir(tmp_path / "ab-1"), RunDir(tmp_path / "ab-2")
+    first, second = stored(tmp_path, "1"), stored(tmp_path, "2")
     waits = Mock(side_effect=first.pass_turn)
     first.take_turn(waits)
     assert not waits.called
@@ -130,8 +133,65 @@ def test_siblings_are_made_one_after_the_other(tmp_path):
     first.take_turn(Mock(side_effect=AssertionError))
 
 
-def test_siblings_are_runs_whose_names_differ_after_the_last_hyphen(tmp_path):
-    for name in ("ab-1", "ab-2", "cd-1", "ab"):
-        (tmp_path / name).mkdir()
-    assert [run.path.name for run in RunDir(tmp_path / "ab-1").siblings] == ["ab-2"]
-    assert RunDir(tmp_path / "ab").siblings == []
+def test_siblings_are_runs_of_the_store_whose_names_begin_alike(tmp_path):
+    for run in (stored(tmp_path, "1"), stored(tmp_path, "2"), stored(tmp_path, "1", release="b"), RunDir(tmp_path / "a-2")):
+        run.path.mkdir()
+    assert [run.path for run in stored(tmp_path, "1").siblings] == [stored(tmp_path, "2").path]
+    assert RunDir(tmp_path / "a-2").siblings == []
+    RunDir(tmp_path / "a-2").take_turn(Mock(side_effect=AssertionError))
+    assert not list(tmp_path.glob(".*"))
+
+
+def stored(parent: Path, evaluation: str, release: str = "a") -> RunDir:
+    """In the store of sweeps."""
+    return RunDir(parent / f"{16 * release}-{8 * evaluation}")
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run of the store that has drawn its key, and broke."""
+    run = stored(tmp_path, "1")
+    run.open("seed: 0\n", same, TORCH_2)
+    run.noise_key.write_bytes(b"key")
+    run.ledger.write_text("{}")
+    return run
+
+
+def test_an_unfinished_release_goes_on_in_one_place(begun, tmp_path):
+    begun.close()
+    other = stored(tmp_path, "2")
+    other.internal.mkdir(parents=True)
+    (other.internal / "lock").touch()  # of a start that was killed
+    assert other.blank
+    other.adopt(begun)
+    assert not begun.path.exists()
+    assert other.noise_key.read_bytes() == b"key"
+    other.open("seed: 0\n", same, TORCH_2)
+
+
+def test_a_run_that_another_process_makes_is_not_adopted(begun, tmp_path):
+    other = stored(tmp_path, "2")
+    with pytest.raises(InputError, match="another process is running there"):
+        other.adopt(RunDir(begun.path))
+    assert begun.noise_key.exists()
+    assert not other.path.exists()
+
+
+def test_a_release_is_adopted_with_its_curves_and_without_its_evaluation(begun, tmp_path):
+    begun.publish(fill("samples"), private=True)
+    write_json(begun.metrics, {"accuracy": 0.9})
+    begun.curves.write_text('{"loss": 1, "step": 3}\n{"accuracy": 0.9, "step": null}\n{"loss": 2, "st')
+    other = stored(tmp_path, "2")
+    other.adopt(begun)
+    assert (other.release / "samples.npz").read_text() == "samples"
+    assert other.curves.read_text() == '{"loss": 1, "step": 3}\n'
+    assert not other.finished
+    assert begun.finished
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    other.open("seed: 0\n", same, {})  # on another machine
+    assert json.loads(other.computed_with.read_text()) == {"torch": "2"}
+
+
+def test_a_folder_with_files_is_not_blank(begun, tmp_path):
+    assert not begun.blank
+    assert RunDir(tmp_path / "nothing").blank
