@@ -14,8 +14,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 import functools
 import json
-import math
-import resource
 import sys
 import time
 import traceback
@@ -25,32 +23,26 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 
 from conf.help import one_line, print_help
 from conf.schema import Config, register, to_typed
 from conf.sweep import Report, Sweep, digest
-from data.grid import save_grid
-from data.images import conform
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from data.shards import open_release, save_release
+from data.shards import open_release
 from disk import write_json
 from errors import InputError
-from eval.evaluator import Cost, Subject
+from eval.evaluator import Subject
 from eval.judge import judge
-from eval.watermark import save_private
 from method.base import Run
 from method.opening import difference, open_folder
-from method.plan import SELECTION, Plan
-from models.config import PublicModel
-from models.flops import flops_per_second
-from privacy.ledger import Ledger, certificate
-from privacy.mechanisms import Selection
+from method.plan import Plan
+from plan_only import plan_document
+from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
+from release import publish, select
 from report import print_report
 from tracking import ranks
 from tracking.made_with import made_with
@@ -60,7 +52,6 @@ from tracking.run_dir import RunDir
 from tracking.stopwatch import Stopwatch
 from tracking.tracker import Several, Tracker
 
-LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, scikit-learn, matplotlib …
 CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 
@@ -110,12 +101,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             raise InputError(f"{folder.key}={folder.path}: is named for other settings than these, whose name is {digest(cfg)}")
         plan = Plan.make(config.method, config.dataset, config.privacy)
         if config.plan_only:
-            document = plan.describe(config.method, config.dataset, config.model, config.privacy)
-            costs = evaluation_costs(config)
-            document["evaluation"] = evaluation_plan(config, costs)
-            seconds = document["work"]["flops"] / flops_per_second(config.torch_device)
-            document["work"] |= {"seconds": float(f"{seconds:.2g}"), "peak_memory_gib": peak_memory(config, costs)}
-            print(json.dumps(document, indent=2))
+            print(json.dumps(plan_document(plan, config), indent=2))
             return
         config.dataset.prepare()
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
@@ -139,6 +125,20 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     tracker = config.tracker.build(folder.path, settings) if own is folder else Several()  # type: ignore[arg-type]
     model = config.model.build(config.dataset, device, config.seed)
 
+    def subject(samples: SampleSet) -> Subject:
+        return Subject(
+            samples,
+            config.dataset,
+            model,
+            device,
+            config.seed,
+            figures=folder.figures,
+            private_figures=config.eval.private_figures,
+            checkpoints=folder.checkpoints,
+            settings=config.model,
+            cache=config.eval.cache_folder,
+        )
+
     if folder.published is None:
         ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
         data = config.dataset
@@ -160,10 +160,10 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     if own is not folder:
         return
     if folder.published is None:
-        selected = select(samples, private, run, config, model, device, folder)
-        release(samples, selected, config, ledger, folder, run.save_model, started.times())
+        selected = select(samples, private, run.noise, config, folder, subject)
+        publish(samples, selected, config, ledger, folder, run.save_model, started.times())
     folder.pass_turn()
-    evaluate(config, model, device, folder, tracker)
+    evaluate(config, folder, tracker, subject)
     tracker.finish()
 
 
@@ -179,90 +179,12 @@ def tell(folder: RunDir, text: str) -> None:
     console.print(f"{folder.path}: {text}", highlight=False, soft_wrap=True)
 
 
-def select(
-    samples: SampleSet,
-    private: PrivateDataset,
-    run: Run,
-    config: Config,
-    model: PublicModel,
-    device: torch.device,
-    folder: RunDir,
-) -> dict[str, Any] | None:
-    """What is chosen on private images, where that is paid for; drawn once, and kept before anybody sees it."""
-    share, kept = config.privacy.selection_epsilon, folder.checkpoints / "selected.json"
-    if share is None:
-        return None
-    images = private.spend(SELECTION, Selection(share))
-    if not kept.exists():
-        fitting = replace(samples, images=conform(samples.images, config.dataset.shape))
-        subject = subject_of(fitting, config, model, device, folder)
-        write_json(kept, config.eval.downstream.select(subject, images, run.noise.stream(SELECTION), share))
-    return json.loads(kept.read_text())
-
-
-def release(
-    samples: SampleSet,
-    selected: dict[str, Any] | None,
-    config: Config,
-    ledger: Ledger,
-    folder: RunDir,
-    save_model: Callable[[Path], None] | None,
-    times: dict[str, float],
-) -> None:
-    """The privacy boundary: what is under release/ may be shared. A run that is not private has no release/."""
-    assumptions = [*config.dataset.assumptions(), *config.model.assumptions()]
-    origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
-    samples.provenance = origin
-    document = certificate(
-        ledger,
-        size=config.dataset.num_private,
-        noise_seed=config.privacy.noise_seed,
-        assumptions=assumptions,
-        provenance={
-            "epsilon_target": config.privacy.epsilon,
-            **origin,
-            "num_samples": len(samples),
-            **({"selected": selected} if selected else {}),
-            "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
-        },
-    )
-
-    def write(target: Path) -> None:
-        save_release(samples, target)
-        save_grid(samples, target / "grid.png", classes=config.dataset.classes)
-        if ledger.holds_private_data:
-            save_private(Image.open(target / "grid.png"), target / "grid.png")
-        if save_model:
-            save_model(target / "model")
-        write_json(target / "privacy.json", document)
-
-    write_json(folder.made_with, {"release": made_with(config.torch_device)})
-    write_json(folder.cost, {**times, "memory/peak_gib": round(peak_gib(), 2)})
-    folder.publish(write, private=document["private"])
-
-
-def subject_of(samples: SampleSet, config: Config, model: PublicModel, device: torch.device, folder: RunDir) -> Subject:
-    return Subject(
-        samples,
-        config.dataset,
-        model,
-        device,
-        config.seed,
-        figures=folder.figures,
-        private_figures=config.eval.private_figures,
-        checkpoints=folder.checkpoints,
-        settings=config.model,
-        cache=config.eval.cache_folder,
-    )
-
-
-def evaluate(config: Config, model: PublicModel, device: torch.device, folder: RunDir, tracker: Tracker) -> None:
+def evaluate(config: Config, folder: RunDir, tracker: Tracker, subject: Callable[[SampleSet], Subject]) -> None:
     """Diagnostics on real data: after the release, into internal/, never fed back. The last file written is metrics.json."""
     published, document = folder.published, folder.certificate
     assert published is not None
     assert document is not None
     samples = open_release(published, config.dataset)
-    subject = subject_of(samples, config, model, device, folder)
     if selected := document.get("selected"):
         config.eval.downstream = replace(config.eval.downstream, **selected, choose_from=[], choose_steps=[])
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
@@ -270,7 +192,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     metrics: dict[str, Any] = {**budget, **json.loads(folder.cost.read_text())}
     started = time.time()
     log = functools.partial(tracker.log, internal=True)
-    numbers, errors = judge(config.eval.evaluators, subject, folder.internal / "evaluation", log)
+    numbers, errors = judge(config.eval.evaluators, subject(samples), folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     metrics["memory/peak_gib"] = max(metrics.get("memory/peak_gib", 0), round(peak_gib(), 2))
     tracker.image("grid", published / "grid.png") if published == folder.release else None
@@ -278,32 +200,9 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())
         raise SystemExit(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
     before = json.loads(folder.made_with.read_text()) if folder.made_with.exists() else {}
-    write_json(folder.made_with, {**before, "evaluation": made_with(device)})
+    write_json(folder.made_with, {**before, "evaluation": made_with(config.torch_device)})
     write_json(folder.metrics, metrics)
     print_report(config, metrics, document, folder)
-
-
-def peak_memory(config: Config, costs: dict[str, Cost]) -> float:
-    """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation."""
-    program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
-    judged = sum(cost.bytes for cost in costs.values())
-    judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
-    working = max(config.method.memory(config.dataset, config.model), judged)
-    return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
-
-
-def evaluation_costs(config: Config) -> dict[str, Cost]:
-    samples = config.method.released(config.dataset)
-    return {name: evaluator.cost(config.dataset, config.model, samples) for name, evaluator in config.eval.evaluators.items()}
-
-
-def evaluation_plan(config: Config, costs: dict[str, Cost]) -> dict[str, dict[str, float]]:
-    """What each evaluator will take: seconds to a factor of about two, on this machine, and memory above the run's own."""
-    rate = flops_per_second(config.torch_device)
-    return {
-        name: {"seconds": float(f"{cost.flops / rate:.2g}"), "memory_gib": float(f"{cost.bytes / 2**30:.2g}")}
-        for name, cost in costs.items()
-    }
 
 
 def cli() -> int:

@@ -14,7 +14,7 @@ import pytest
 from diffusers import UNet2DModel
 from PIL import Image
 
-import run
+import release
 from data.digits import Digits
 from data.samples import SampleSet
 from eval.distances import Frechet
@@ -275,7 +275,7 @@ def test_a_run_killed_in_its_evaluation_keeps_its_release_and_finishes(seeded, t
 @pytest.mark.parametrize("lost", ["grid.png", "cost.json"])
 def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch, lost):
     """`release/` appears whole or not at all, and what follows it can be made again."""
-    originals = {name: getattr(run, name) for name in ("save_grid", "write_json")}
+    originals = {name: getattr(release, name) for name in ("save_grid", "write_json")}
 
     def breaks(name: str):
         def write(*args, **settings):
@@ -287,7 +287,7 @@ def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch,
 
     with monkeypatch.context() as patch:
         for name in originals:
-            patch.setattr(run, name, breaks(name))
+            patch.setattr(release, name, breaks(name))
         with pytest.raises(OSError, match="disk full"):
             call(*PUBLIC_ONLY)
     assert not (here / "run" / "internal" / "metrics.json").exists()

@@ -75,14 +75,14 @@ def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(
 
 
 def test_a_run_that_broke_goes_on_under_another_evaluation(here, monkeypatch):
-    release, calls = run.release, iter([True])
+    publish, calls = run.publish, iter([True])
 
     def breaks_once(*args: Any) -> None:
         if next(calls, False):
             raise OSError("disk full")
-        release(*args)
+        publish(*args)
 
-    monkeypatch.setattr(run, "release", breaks_once)
+    monkeypatch.setattr(run, "publish", breaks_once)
     assert sweep("eval.frechet.enabled=true,false").code == 1
     assert set(links()) == {"0", "1"}
     finished = links()["1"]

@@ -1,0 +1,43 @@
+"""What `plan_only=true` prints: what a run would cost in privacy, time and memory, before any image is opened."""
+
+from __future__ import annotations
+
+import math
+import resource
+from typing import Any
+
+from conf.schema import Config
+from eval.evaluator import Cost
+from method.plan import Plan
+from models.flops import flops_per_second
+
+LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, scikit-learn, matplotlib …
+
+
+def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
+    """Seconds are right to a factor of about two, on this machine."""
+    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+    samples = config.method.released(config.dataset)
+    costs = {name: one.cost(config.dataset, config.model, samples) for name, one in config.eval.evaluators.items()}
+    rate = flops_per_second(config.torch_device)
+    document["evaluation"] = {
+        name: {"seconds": _rounded(cost.flops / rate), "memory_gib": _rounded(cost.bytes / 2**30)} for name, cost in costs.items()
+    }
+    document["work"] |= {
+        "seconds": _rounded(document["work"]["flops"] / rate),
+        "peak_memory_gib": _peak_memory(config, costs),
+    }
+    return document
+
+
+def _peak_memory(config: Config, costs: dict[str, Cost]) -> float:
+    """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation."""
+    program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
+    judged = sum(cost.bytes for cost in costs.values())
+    judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
+    working = max(config.method.memory(config.dataset, config.model), judged)
+    return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
