@@ -64,7 +64,12 @@ def main(cfg: DictConfig) -> None:
 
 def job(cfg: DictConfig) -> None:
     """One run, or one of a sweep."""
-    folder, sweep = RunDir(Path(HydraConfig.get().runtime.output_dir)), Sweep.running()
+    path, sweep = Path(HydraConfig.get().runtime.output_dir), Sweep.running()
+    folder = RunDir(path.resolve() if path.is_symlink() else path)  # a sweep's link leads into the store
+    if sweep and ranks.launched() > 1:
+        folder.remove_if_empty()
+        say("-m: a sweep runs in one process, or with hydra/launcher=joblib; torchrun is for one run")
+        raise SystemExit(2)
     if sweep:
         sweep.links(folder)
     try:
@@ -106,8 +111,10 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         config.dataset.prepare()
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
         load = functools.cache(config.dataset.private)
-        if ranks.rank() == 0 and folder.published is None:
-            folder.take_turn(lambda: tell(folder, "waits for another process, which makes this release"))
+        if ranks.rank() == 0:
+            if plan.spends:
+                load()  # bad images are told before a wait
+            folder.take_turn(lambda: tell(folder, "waits for another process, which makes or judges this release"))
             if kept(folder, cfg):
                 return  # it did
         device = ranks.start(config.torch_device)

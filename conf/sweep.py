@@ -97,7 +97,7 @@ class Sweep:
             file.unlink(missing_ok=True)
 
     def links(self, run: RunDir) -> None:
-        """Called when a run begins, and when it ends: one that was refused, or planned alone, is none of the sweep's."""
+        """Called when a run begins, and when it ends: one that left no folder is none of the sweep's."""
         link = self.folder / str(HydraConfig.get().job.num)
         if link.exists() and not link.is_symlink():
             raise InputError(
@@ -133,10 +133,14 @@ class Sweep:
         return [json.loads(line) for line in self.failed_runs.read_text().splitlines()] if self.failed_runs.exists() else []
 
     @property
+    def began(self) -> list[Path]:
+        """Links, in the order of the jobs. One may lead nowhere: to a run that broke, and that a sibling has gone on from."""
+        links = [path for path in self.folder.glob("*") if path.is_symlink() and path.name.isdigit()]
+        return sorted(links, key=lambda path: int(path.name))
+
+    @property
     def runs(self) -> list[RunDir]:
-        """In the order of the jobs. A link may lead nowhere: to a run that another went on from."""
-        links = [path for path in self.folder.glob("*") if path.is_symlink() and path.name.isdigit() and path.exists()]
-        return [RunDir(path) for path in sorted(links, key=lambda path: int(path.name))]
+        return [run for run in map(RunDir, self.began) if run.config.exists()]
 
     def composed(self) -> list[dict[str, Any]]:
         """For each private dataset: `runs`, `spent` (epsilon of each run) and `epsilon` of all together at the least `delta`.
@@ -145,8 +149,9 @@ class Sweep:
         Runs that share a release, and so its secret key, count once.
         """
         known: dict[str, dict[Any, tuple[list[Spend], dict[str, Any] | None]]] = defaultdict(dict)
-        for run in {run.path.resolve(): run for run in self.runs}.values():
-            if spends := _spends(run):
+        gone = [run for path in self.began if not path.exists() for run in RunDir(path.resolve()).siblings]
+        for run in {run.path.resolve(): run for run in [*self.runs, *gone]}.values():
+            if run.config.exists() and (spends := _spends(run)):
                 data = yaml.safe_load(run.config.read_text())["dataset"]
                 place = str(Path(data["path"]).resolve()) if data.get("path") else ""
                 of_data = known[f"{data['name']} {place}".strip()]
@@ -191,7 +196,7 @@ class Report(Callback):
         failures = sweep.failures
         status = max((failure["status"] for failure in failures), default=0)
         Report.status = 1  # if the report breaks, of which Hydra tells only a warning
-        if sweep.runs:
+        if sweep.began:
             report(sweep)
             Report.status = min(status, 1)
         else:  # nothing was begun

@@ -33,7 +33,9 @@ def open_folder(
     of sweeps, a run that differs from another in its evaluation alone goes on with what that one spent and released.
     """
     images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
-    if folder.blank and (same := _same_but_evaluation(folder, cfg)):
+    begun_alike = not folder.config.exists() or difference(folder.config.read_text(), cfg) is None
+    if folder.unspent and begun_alike and (same := _same_but_evaluation(folder, cfg)):
+        same.require_started_with(images if same.published else _computes_with(device) | images)
         folder.adopt(same)
     started_with = images if folder.published else _computes_with(device) | images
     folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: difference(stored, cfg), started_with)

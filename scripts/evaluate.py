@@ -6,7 +6,7 @@
     python -m scripts.evaluate release=runs/…/more_samples eval.frechet.enabled=false    # what scripts.sample wrote
 
 Numbers are measured on real data: they must not be shared as the release may. They are written to `out`/metrics.json, by default
-`evaluation/` beside the release (`NAME_evaluation/` beside a folder NAME of shards). Classifiers read shards one by one, so
+`internal/judged/` of its run (`internal/NAME_judged/` for a folder NAME of shards). Classifiers read shards one by one, so
 that there may be more than memory holds; distances read all of them. A killed evaluation goes on with the same command.
 """
 
@@ -52,7 +52,7 @@ def main(overrides: list[str]) -> None:
     device = torch_device(settings.device)
     beside = f"{release.name}_judged" if is_sharded(release) else "judged"
     out = Path(settings.out) if settings.out else run_of(release).internal / beside
-    require("release" not in out.parts, "out", out, "not inside a release/, which may be shared")
+    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     model = settings.model.build(settings.dataset, device, settings.seed)

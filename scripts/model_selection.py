@@ -99,7 +99,7 @@ def main(overrides: list[str]) -> None:
     dataset.prepare()
     device = torch_device(settings.device)
     out = Path(settings.out) if settings.out else run_of(release).internal / "model_selection"
-    require("release" not in out.parts, "out", out, "not inside a release/, which may be shared")
+    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     (out / "cells").mkdir(parents=True, exist_ok=True)
     images = Images.make(samples, dataset, grid.holdout)
     cells = [(name, cell) for name, family in grid.families.items() for cell in family.cells]

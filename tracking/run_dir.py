@@ -7,7 +7,7 @@
 `release/` appears whole or not at all; `internal/metrics.json` is written last and marks a finished run.
 
 In the store of sweeps a directory's name is two hashes (`conf.sweep.digest`). Those that begin alike are siblings: runs that
-differ in their evaluation alone. One noise key makes one release, so of unfinished siblings there is one at most.
+differ in their evaluation alone. They are made one after the other, and what one has spent for the others go on from.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class RunDir:
         self.made_with = self.internal / "made_with.json"
         self.metrics = self.internal / "metrics.json"
         self.curves = path / "metrics.jsonl"
+        self._lock_file = self.internal / "lock"
         self._held: IO[str] | None = None
         self._turn: IO[str] | None = None
 
@@ -65,24 +66,28 @@ class RunDir:
         if self.config.exists():
             if difference := same_run(self.config.read_text()):
                 raise InputError(f"{self.key}={self.path}: holds an unfinished run with other settings ({difference})")
-        elif self.path.exists() and (self.ledger.exists() or any(path != self.internal for path in self.path.iterdir())):
+        elif self.path.exists() and (self.ledger.exists() or self._foreign):
             raise InputError(f"{self.key}={self.path}: is not empty and holds no run; give another directory")
         self.internal.mkdir(parents=True, exist_ok=True)
         self._lock()
+        before = self.require_started_with(started_with)
+        write_json(self.computed_with, {name: value for name, (value, _) in started_with.items()} | before)
         write_whole(self.config, config_yaml)
-        values = {name: value for name, (value, _) in started_with.items()}
-        before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else values
-        for name, (value, other) in started_with.items():
-            if before.get(name) != value:
-                raise InputError(f"{self.key}={self.path}: holds an unfinished run on {other.format(before.get(name))}")
-        write_json(self.computed_with, values | before)
         for folder in (self.checkpoints, self.figures):
             folder.mkdir(exist_ok=True)
+
+    def require_started_with(self, values: dict[str, tuple[str, str]]) -> dict[str, str]:
+        """What this run started with: the same `values` (see `open`), where it has started; InputError where it is not."""
+        before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else {}
+        for name, (value, other) in values.items():
+            if before.get(name, value) != value:
+                raise InputError(f"{self.key}={self.path}: holds an unfinished run on {other.format(before.get(name))}")
+        return before
 
     def _lock(self) -> None:
         """One process at a time, for as long as it lives: two of them would draw noise for one ledger entry each."""
         self.close()
-        self._held = (self.internal / "lock").open("w")
+        self._held = self._lock_file.open("w")
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -90,9 +95,9 @@ class RunDir:
 
     def close(self) -> None:
         """Let another process in."""
-        self.pass_turn()
         if self._held:
             self._held.close()
+        self.pass_turn()
 
     @property
     def in_store(self) -> bool:
@@ -102,37 +107,43 @@ class RunDir:
     @property
     def siblings(self) -> list[RunDir]:
         stem = self.path.name.rpartition("-")[0]
-        return [RunDir(path) for path in sorted(self.path.parent.glob(f"{stem}-*")) if path != self.path and self.in_store]
+        beside = [RunDir(path) for path in sorted(self.path.parent.glob(f"{stem}-*")) if path.name != self.path.name]
+        return [run for run in beside if run.in_store] if self.in_store else []
 
     @property
     def shares(self) -> Any:
-        """Equal for runs that share a release, and so its key."""
+        """Equal for runs that share a release, and so its secret key."""
         return self.noise_key.read_bytes() if self.noise_key.exists() else self.path.resolve()
 
     def take_turn(self, waits: Callable[[], None]) -> None:
-        """Wait until no sibling is being made, and have the others wait from now on. `waits` is called before a wait."""
+        """In the store, wait until no other process makes this run or a sibling, and have others wait from now on; of a run that
+        is released, until nobody judges it. `waits` is called before a wait."""
         self.pass_turn()
         if not self.in_store:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._turn = (self.path.parent / f".{self.path.name.rpartition('-')[0]}.lock").open("w")
-        try:
-            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            waits()
-            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        self._turn = _locked(self.path.parent / f".{self.path.name.rpartition('-')[0]}.lock", waits)
+        if self.published:
+            self.pass_turn()
+            _locked(self._lock_file, waits).close()
 
     def pass_turn(self) -> None:
         if self._turn:
             self._turn.close()
 
     @property
-    def blank(self) -> bool:
-        """Whether a run may begin here as if nothing were there: a start that was killed leaves folders and a lock at most."""
-        return not any(path.name != "lock" and not path.is_dir() for path in self.path.rglob("*"))
+    def unspent(self) -> bool:
+        """Whether nothing was spent for what is here, and all of it is a run's: a start that was killed may have left much."""
+        return not self.ledger.exists() and self.published is None and not self._foreign
+
+    @property
+    def _foreign(self) -> list[Path]:
+        """What no run has written."""
+        ours = (self.internal, self.config, self.config.with_name(f"{self.config.name}.partial"), self.curves, self.release)
+        return [path for path in self.path.glob("*") if path not in ours]
 
     def adopt(self, other: RunDir) -> None:
-        """Start with what a sibling spent, drew and released, and not with its evaluation. This folder is `blank`.
+        """Start with what a sibling spent, drew and released, and not with its evaluation. This folder is `unspent`.
 
         An unfinished release goes on here, and no longer there: a second copy of its key would noise a second release.
         """
@@ -159,7 +170,8 @@ class RunDir:
         target.internal.mkdir(parents=True)
         for folder in (self.release, self.withheld, self.checkpoints):
             if folder.exists():
-                shutil.copytree(folder, target.path / folder.relative_to(self.path), copy_function=_link)
+                there, partial = target.path / folder.relative_to(self.path), shutil.ignore_patterns("*.partial")
+                shutil.copytree(folder, there, copy_function=_link, ignore=partial)
         for file in (self.config, self.ledger, self.noise_key, self.computed_with, self.made_with, self.cost):
             if file.exists():
                 shutil.copy2(file, target.path / file.relative_to(self.path))
@@ -216,6 +228,17 @@ def run_of(release: Path) -> RunDir:
     """The run whose release/ or samples.npz this is; for other files and folders, what is beside them is treated alike."""
     folder = release if release.is_dir() else release.parent
     return RunDir(folder.parent if folder.name == "release" or release.is_dir() else folder)
+
+
+def _locked(path: Path, waits: Callable[[], None]) -> IO[str]:
+    """The file, open: nobody else has it so until it is closed. `waits` is called where somebody has it now."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        waits()
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def _is_step(line: str) -> bool:

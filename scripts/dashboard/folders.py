@@ -80,7 +80,7 @@ def _below(place: Path) -> Iterator[Path]:
             folders.clear()
             yield folder
         else:
-            folders[:] = sorted(set(folders) - {"internal"})
+            folders[:] = sorted(name for name in folders if name != "internal" and not name.startswith("."))  # .…: half a copy
             yield from (folder / name for name in folders if (folder / name).is_symlink() and _is_run(folder / name))  # a sweep's
 
 

@@ -145,7 +145,7 @@ def _latex(caption: str, header: list[str], body: list[list[str]], below: list[s
 def _csv(sheet: Sheet, rows: list[tuple[Series, list[Cell]]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "column", "mean", "standard_deviation", "seeds", "published", "scale"])
+    writer.writerow(["row", "column", "mean", "standard_deviation", "runs", "published", "scale"])
     for row, line in rows:
         for column, cell in zip(sheet.columns, line, strict=True):
             number = len(cell.values)

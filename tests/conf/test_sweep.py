@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -185,18 +186,70 @@ def test_a_sweep_of_plans_leaves_nothing(here):
     assert not list(here.iterdir())
 
 
-def test_a_run_that_another_process_holds_is_reported(here):
+def test_a_run_that_another_process_judges_is_waited_for(here, monkeypatch):
     import fcntl
 
     assert sweep("seed=0").code == 0
-    (run,) = links().values()
-    (run / "internal" / "metrics.json").unlink()
-    with (run / "internal" / "lock").open("w") as held:
+    (first,) = links().values()
+    metrics = first / "internal" / "metrics.json"
+    numbers = metrics.read_text()
+    metrics.unlink()
+    with (first / "internal" / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        result = sweep("seed=0,1", folder="other")
-    assert result.code == 1
-    assert "another process is running there" in result.out.replace("\n", " ")
-    assert "1" in links("other")
+        tell = run.tell
+
+        def finishes(folder: RunDir, text: str) -> None:
+            tell(folder, text)
+            metrics.write_text(numbers)
+            held.close()
+
+        monkeypatch.setattr(run, "tell", finishes)
+        result = sweep("seed=0", folder="other")
+    assert result.code == 0, result.err
+    assert "waits for another process, which makes or judges this release" in result.err
+    assert "finished before, kept" in result.err
+
+
+def test_a_run_that_began_and_spent_nothing_takes_what_a_sibling_released(here):
+    assert sweep("eval.frechet.enabled=true,false").code == 0
+    first, second = links()["0"], links()["1"]
+    key = (second / "internal" / "noise.key").read_bytes()
+    for name in ("internal/ledger.jsonl", "internal/metrics.json"):
+        (first / name).unlink()
+    shutil.rmtree(first / "release")
+    (first / "internal" / "noise.key").write_bytes(b"another key that has noised nothing")
+    assert sweep("eval.frechet.enabled=true", folder="other").code == 0
+    assert (first / "internal" / "noise.key").read_bytes() == key
+
+
+def test_a_sweeps_link_leads_to_the_run_of_those_settings_alone(here):
+    assert sweep("seed=0").code == 0
+    (first,) = links().values()
+    (first / "internal" / "metrics.json").unlink()
+    refused = call("hydra.run.dir=sweep/0", *TINY, "seed=0", "eval.frechet.enabled=true")
+    assert refused.code == 2
+    assert "is named for other settings than these" in refused.err
+    assert call("hydra.run.dir=sweep/0", *TINY, "seed=0").code == 0
+    assert (first / "internal" / "metrics.json").exists()
+
+
+def test_a_sibling_on_another_machine_is_left_where_it_is(here):
+    assert sweep("seed=0").code == 0
+    (first,) = links().values()
+    shutil.rmtree(first / "release")
+    (first / "internal" / "metrics.json").unlink()
+    started = first / "internal" / "computed_with.json"
+    started.write_text(started.read_text().replace('"torch": "', '"torch": "0.'))
+    refused = sweep("seed=0", "eval.frechet.enabled=true", folder="other")
+    assert refused.code == 2
+    assert "unfinished run on torch 0." in refused.err
+    assert (first / "internal" / "noise.key").exists()
+
+
+def test_a_sweep_is_not_for_torchrun(here, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert sweep("seed=0").code == 2
+    assert not Path("runs").exists()
 
 
 @pytest.mark.slow

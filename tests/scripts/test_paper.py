@@ -131,7 +131,7 @@ def test_a_table_is_written_as_markdown_latex_and_csv(found, tmp_path):
         "column": "ε = 1",
         "mean": "55",
         "standard_deviation": "7.07107",
-        "seeds": "2",
+        "runs": "2",
         "published": "60.2",
         "scale": "paper",
     }

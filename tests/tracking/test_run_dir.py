@@ -119,6 +119,7 @@ def test_one_process_at_a_time(folder):
 
 def test_a_start_that_was_killed_before_it_wrote_anything_can_be_repeated(tmp_path):
     (tmp_path / "run" / "internal").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml.partial").touch()
     RunDir(tmp_path / "run").open("seed: 0\n", same, TORCH_2)
 
 
@@ -161,8 +162,9 @@ def test_an_unfinished_release_goes_on_in_one_place(begun, tmp_path):
     begun.close()
     other = stored(tmp_path, "2")
     other.internal.mkdir(parents=True)
-    (other.internal / "lock").touch()  # of a start that was killed
-    assert other.blank
+    for name in ("internal/lock", "internal/noise.key", "config.yaml.partial"):  # of a start that was killed
+        (other.path / name).touch()
+    assert other.unspent
     other.adopt(begun)
     assert not begun.path.exists()
     assert other.noise_key.read_bytes() == b"key"
@@ -192,6 +194,19 @@ def test_a_release_is_adopted_with_its_curves_and_without_its_evaluation(begun, 
     assert json.loads(other.computed_with.read_text()) == {"torch": "2"}
 
 
-def test_a_folder_with_files_is_not_blank(begun, tmp_path):
-    assert not begun.blank
-    assert RunDir(tmp_path / "nothing").blank
+def test_what_was_spent_for_or_is_not_a_runs_is_not_replaced(begun, tmp_path):
+    assert not begun.unspent
+    assert RunDir(tmp_path / "nothing").unspent
+    other = stored(tmp_path, "2")
+    other.path.mkdir()
+    assert other.unspent
+    (other.path / "thesis.tex").touch()
+    assert not other.unspent
+
+
+def test_a_released_run_is_waited_for_until_nobody_judges_it(begun, tmp_path):
+    begun.publish(fill("samples"), private=True)
+    other = RunDir(begun.path)
+    waits = Mock(side_effect=begun.close)
+    other.take_turn(waits)
+    assert waits.called
