@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from disk import write_json
-from errors import InputError
+from errors import InputError, require
 from method.opening import flat, is_free
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
@@ -52,6 +52,7 @@ def register_resolvers() -> None:
 
     `${run_store:FOLDER}`: where the run with these settings lies. `${at:PAPER,SMOKE}` or `${at:PAPER,SMOKE,HOUR}`: by scale.
     `${times:A,B}`: their product, a whole number.
+    `${by:KEY,{VALUE:A,VALUE:B}}`: by another setting, of which a sweep gives several values.
     `${falling:HIGH,STEP,SMOKE_HIGH,SMOKE_STEP}`: HIGH, HIGH - STEP, … down to 1: a variation degree for each of
     `method.iterations` rounds.
     """
@@ -62,6 +63,11 @@ def register_resolvers() -> None:
     def at(paper: Any, smoke: Any, hour: Any = None, *, _root_: DictConfig) -> Any:
         return {"paper": paper, "smoke": smoke, "hour": paper if hour is None else hour}[_root_.scale]
 
+    def by(key: str, values: dict[Any, Any], *, _root_: DictConfig) -> Any:
+        value = OmegaConf.select(_root_, key)
+        require(value in values, key, value, f"one of {', '.join(map(str, values))}, which the experiment has settings for")
+        return values[value]
+
     def falling(high: float, step: float, smoke_high: float, smoke_step: float, *, _root_: DictConfig) -> list[float]:
         high, step = (smoke_high, smoke_step) if _root_.scale == "smoke" else (high, step)
         return [max(1, high - step * i) for i in range(_root_.method.iterations)]
@@ -69,6 +75,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_store", run_store, replace=True)
     OmegaConf.register_new_resolver("times", lambda a, b: round(a * b), replace=True)
     OmegaConf.register_new_resolver("at", at, replace=True)
+    OmegaConf.register_new_resolver("by", by, replace=True)
     OmegaConf.register_new_resolver("falling", falling, replace=True)
 
 

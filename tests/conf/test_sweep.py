@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from omegaconf.errors import InterpolationResolutionError
 
 import conf.sweep
 import run
@@ -48,6 +49,13 @@ def test_the_evaluation_has_a_hash_of_its_own_unless_a_release_depends_on_it():
     chosen = "privacy.selection_epsilon=1"
     assert parts(chosen, "eval.downstream.steps=7")[0] != parts(chosen)[0]
     assert parts(chosen, "eval.frechet.enabled=false")[0] == parts(chosen)[0]
+
+
+def test_an_experiment_may_set_one_value_by_another():
+    sizes = [composed("+experiment=digits/pe", f"privacy.epsilon={epsilon}").method.num_samples for epsilon in (1, 10)]
+    assert sizes == [1000, 3000]
+    with pytest.raises(InterpolationResolutionError, match=r"privacy.epsilon=2.0: one of 10.0, 3.0, 1.0"):
+        _ = composed("+experiment=digits/pe", "privacy.epsilon=2").method.num_samples
 
 
 def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(here):
