@@ -57,8 +57,7 @@ bench: setup     ## what DP gradients cost beside ordinary training (about 5 min
 	@$(BIN)/python -m scripts.bench_dp_step
 
 studies: setup   ## the sweeps behind docs/digits.md: views, adapters, shrinking private data (about two hours)
-	@for study in dp_diffusion/views dp_loda/adapters dp_loda/fractions; do \
-	    $(BIN)/python run.py +experiment=$$study hydra.sweep.dir=runs/studies/$$study || exit 1; done
+	@for study in views adapters fractions; do $(BIN)/python -m scripts.paper figure digits $$study scale=paper $(ARGS) || exit 1; done
 
 lock: setup      ## write the installed versions to constraints.txt
 	@{ echo "# Versions that were tested together; made by 'make lock'."; $(BIN)/python -m pip freeze --exclude dp-image-synthesis; } > constraints.txt

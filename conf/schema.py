@@ -66,9 +66,6 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 }
 
 
-SWEEP_FIGURE = {"_target_": "scripts.sweep_figure.SweepFigure", "x": MISSING, "curves": MISSING, "labels": [], "name": None}
-
-
 SCALES = ("paper", "hour", "smoke")  # the printed setting; one GPU and about an hour; two cores, the embedded digits and seconds
 
 
@@ -134,7 +131,6 @@ def register() -> None:
     for group, options in COMPONENTS.items():
         for name, cls in options.items():
             store.store(group=f"schema/{group}", name=name, node=cls)
-    store.store(group="hydra/callbacks", name="sweep_figure", node={"figure": SWEEP_FIGURE})
 
 
 def compose_script(name: str, schema: type, overrides: list[str]) -> DictConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from itertools import cycle
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from disk import write_whole
 from eval.curves import MEASURED, logarithmic, panels
 from scripts.paper.sheet import Series, Sheet
-from scripts.paper.table import Found, footer
+from scripts.paper.table import Found, footer, summary
 
 MARKERS = "osD^vPX<>" * 9
 
@@ -56,7 +57,18 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
                 one.set_xticks(range(len(names)), names)
             if sheet.log:
                 logarithmic(one, [x for row in sheet.rows if not row.level for x in points[row.name, panel.metric]])
-    return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+    _write_points(stem.with_suffix(".csv"), sheet, points)
+    return [stem.with_suffix(kind) for kind in (".svg", ".png", ".csv")]
+
+
+def _write_points(path: Path, sheet: Sheet, points: dict[tuple[str, str], dict[Any, list[float]]]) -> None:
+    """What was drawn, in numbers."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["curve", "metric", sheet.x, "mean", "standard_deviation", "runs", "scale"])
+        for (name, metric), by_x in points.items():
+            for x in sorted(by_x):
+                writer.writerow([name, metric, x, *summary(by_x[x]), sheet.scale])
 
 
 def _points(sheet: Sheet, row: Series, metric: str, found: Found) -> dict[Any, list[float]]:

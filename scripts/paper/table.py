@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -148,9 +147,13 @@ def _csv(sheet: Sheet, rows: list[tuple[Series, list[Cell]]]) -> str:
     writer.writerow(["row", "column", "mean", "standard_deviation", "runs", "published", "scale"])
     for row, line in rows:
         for column, cell in zip(sheet.columns, line, strict=True):
-            number = len(cell.values)
-            mean: Any = f"{np.mean(cell.values):.6g}" if number else ""
-            spread: Any = f"{np.std(cell.values, ddof=1):.6g}" if number > 1 else ""
             known = "" if cell.published is None else cell.published
-            writer.writerow([row.name, column.name, mean, spread, number, known, sheet.scale])
+            writer.writerow([row.name, column.name, *summary(cell.values), known, sheet.scale])
     return out.getvalue()
+
+
+def summary(values: Sequence[float]) -> tuple[str, str, int]:
+    """Mean, standard deviation and number, as CSV has them: empty where there is none."""
+    mean = f"{np.mean(values):.6g}" if values else ""
+    spread = f"{np.std(values, ddof=1):.6g}" if len(values) > 1 else ""
+    return mean, spread, len(values)

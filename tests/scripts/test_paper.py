@@ -163,7 +163,7 @@ def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_
     monkeypatch.setattr(Axes, "plot", noted)
     sheet = load(Kind.figure, "dpd", "2", "paper")
     written = write_figure(sheet, {"dpd/figure2": found["loda/table2"]}, tmp_path / "dpd_figure_2", "make figure")
-    assert [path.suffix for path in written] == [".svg", ".png", ".md"]
+    assert [path.suffix for path in written] == [".svg", ".png", ".csv", ".md"]
     published = [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
     assert [kwargs["fillstyle"] for kwargs in published] == ["none"]
     drawn.clear()
@@ -180,6 +180,11 @@ def test_a_floor_is_a_horizontal_line(found, tmp_path, monkeypatch):
     flat = replace(sheet, log=False, rows=[replace(sheet.rows[0], experiment="loda/table2", level=True)])
     write_figure(flat, found, tmp_path / "digits_figure_results", "make figure")
     assert levels == [pytest.approx(200 / 3), pytest.approx(40)]
+    drawn = list(csv.DictReader((tmp_path / "digits_figure_results.csv").read_text().splitlines()))
+    assert [(row["metric"], row["epsilon"], row["mean"], row["runs"]) for row in drawn][:2] == [
+        ("accuracy", "1.0", "55", "2"),
+        ("accuracy", "10.0", "90", "1"),
+    ]
 
 
 def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
