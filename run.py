@@ -27,7 +27,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf.help import one_line, print_help
-from conf.schema import Config, register, to_typed
+from conf.schema import CONFIG_DIR, Config, register, to_typed
 from conf.sweep import Report, Sweep, digest
 from data.private import PrivateDataset
 from data.samples import SampleSet
@@ -51,8 +51,6 @@ from tracking.progress import console
 from tracking.run_dir import RunDir
 from tracking.stopwatch import Stopwatch
 from tracking.tracker import Several, Tracker
-
-CONFIG_DIR = str(Path(__file__).parent / "conf")
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")

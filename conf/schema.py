@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 }
 
 
+CONFIG_DIR = str(Path(__file__).parent)
 SCALES = ("paper", "hour", "smoke")  # the printed setting; one GPU and about an hour; two cores, the embedded digits and seconds
 
 
@@ -133,12 +135,19 @@ def register() -> None:
             store.store(group=f"schema/{group}", name=name, node=cls)
 
 
-def compose_script(name: str, schema: type, overrides: list[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """What `python run.py` would be given."""
+    register()
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def compose_script(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:
     """The configuration of a script: `conf/<name>.yaml`, whose defaults start from `<name>_schema`."""
     register()
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    with initialize_config_dir(str(Path(__file__).parent), version_base="1.3"):
-        return compose(name, overrides)
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return compose(name, list(overrides))
 
 
 def to_typed(cfg: DictConfig) -> Config:

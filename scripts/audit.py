@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, register, torch_device
+from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
 from disk import write_json
@@ -47,8 +45,6 @@ from scripts.auditing.training import train_with_canaries
 from scripts.auditing.votes import play
 from tracking.progress import progress
 from tracking.run_dir import RunDir
-
-CONF = Path(__file__).parent.parent / "conf"
 
 
 @dataclass(kw_only=True)
@@ -150,10 +146,7 @@ def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Findi
 
 
 def _settings(overrides: list[str]) -> tuple[Auditing, DictConfig]:
-    register()
-    ConfigStore.instance().store(name="audit_schema", node=Auditing)
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        cfg = compose("audit", overrides)
+    cfg = compose_script("audit", Auditing, overrides)
     settings: Any = OmegaConf.to_object(cfg)
     assert isinstance(settings, Auditing)
     added_keys_refused(settings)

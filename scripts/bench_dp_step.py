@@ -26,11 +26,10 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from hydra import compose, initialize_config_dir
 from opacus import GradSampleModule
 from torch.func import functional_call, grad, vmap
 
-from conf.schema import register
+from conf.schema import compose_config
 from dp_finetune.adapters import Adapter, AdapterName
 from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.objective import Views, view_losses
@@ -89,9 +88,7 @@ def main() -> None:
 def model_settings(name: str) -> UNet:
     from omegaconf import OmegaConf
 
-    register()
-    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
-        settings = OmegaConf.to_object(compose("config", [f"model={name}", "model.pretrained=null"]).model)
+    settings = OmegaConf.to_object(compose_config([f"model={name}", "model.pretrained=null"]).model)
     assert isinstance(settings, UNet)
     return settings
 

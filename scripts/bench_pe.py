@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
-from hydra import compose, initialize_config_dir
 
-from conf.schema import register, to_typed
+from conf.schema import compose_config, to_typed
 from data.private import PrivateDataset
 from method.base import Run
 from method.plan import Plan
@@ -123,11 +122,9 @@ class Clock:
 
 def parts_of_a_round(model_name: str, images: int) -> None:
     """One round of the digits' own settings, every call of the network and of the vote step timed where it happens."""
-    register()
     noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
     settings = [f"method.num_samples={images}", "method.iterations=1", "method.variation_degrees=[10]", "method.lookahead=4"]
-    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
-        config = to_typed(compose("config", [*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
+    config = to_typed(compose_config([*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
     plan = Plan.make(config.method, config.dataset, config.privacy)
     model, clock = config.model.build(config.dataset, config.torch_device, 0), Clock()
     generator: Any = model.generator
@@ -162,8 +159,7 @@ def parts_of_a_round(model_name: str, images: int) -> None:
 
 def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
     """Ratios of images a second, ours over the plain loop's."""
-    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
-        config = to_typed(compose("config", [f"model={model_name}", "method=public_only"]))
+    config = to_typed(compose_config([f"model={model_name}", "method=public_only"]))
     generator = config.model.build(config.dataset, config.torch_device, 0).generator
     steps, labels = config.model.calls(), np.arange(images) % generator.num_labels
     betas = 1 - generator.alpha_bar / np.concatenate([[1.0], generator.alpha_bar[:-1]])

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, OmegaConf
 from safetensors.torch import save_file
 
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, register, torch_device
+from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from errors import InputError, require
 from models.config import Model
@@ -102,12 +101,7 @@ def main(overrides: list[str]) -> None:
 
 
 def _settings(overrides: list[str]) -> Pretraining:
-    register()
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name="pretraining_schema", node=Pretraining)
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        settings: Any = OmegaConf.to_object(compose("pretrain", overrides))
+    settings: Any = OmegaConf.to_object(compose_script("pretrain", Pretraining, overrides))
     assert isinstance(settings, Pretraining)
     added_keys_refused(settings)
     settings.dataset.check()

@@ -13,9 +13,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 
-from conf.schema import register, to_typed
+from conf.schema import compose_config, to_typed
 from disk import write_json
 from report import REFERENCES, evaluator_settings
 
@@ -25,9 +24,7 @@ SEEDS = 3
 def main() -> None:
     # Setup
     overrides = sys.argv[1:]
-    register()
-    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
-        config = to_typed(compose("config", overrides))
+    config = to_typed(compose_config(overrides))
     result = {
         "command": "make reference",
         "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",

@@ -10,19 +10,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import run
-from conf.schema import Config, register, to_typed
+from conf.schema import Config, compose_config, to_typed
 from dp_finetune import training
 from tracking.run_dir import RunDir
 
@@ -42,17 +41,9 @@ class Result:
     err: str
 
 
-@contextlib.contextmanager
-def _hydra() -> Iterator[None]:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir=run.CONFIG_DIR, version_base="1.3"):
-        yield
-
-
 def composed(*overrides: str) -> DictConfig:
-    with _hydra():
-        return compose("config", list(overrides))
+    GlobalHydra.instance().clear()
+    return compose_config(overrides)
 
 
 def typed(*overrides: str) -> Config:

@@ -6,8 +6,8 @@
     python -m scripts.paper table loda 2 scale=hour seed=0,1,2 device=cuda
 
 `all` stands for every kind, paper or number. `scale`: smoke, hour or paper. Any other `key=value` goes to every run. Finished
-runs are found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N: .md and .csv, with .tex or .svg
-and .png; by default `out` is runs/papers/internal, as numbers measured on real data must not be shared as releases may.
+runs are found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N: .md and .csv, with .tex or
+.svg and .png; by default `out` is runs/papers/internal, as numbers measured on real data must not be shared as releases may.
 """
 
 from __future__ import annotations

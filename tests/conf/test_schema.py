@@ -11,13 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 
 import run
-from conf.schema import COMPONENTS, Config
+from conf.schema import COMPONENTS, CONFIG_DIR, Config
 from method.plan import Plan
 from scripts.paper.sheet import every, load
 from tests.command import composed, typed
 from tests.data.test_folder import class_folders
 
-CONF = Path(run.CONFIG_DIR)
+CONF = Path(CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
 OWN = ("pretraining/", "selection/", "auditing/", "dp_classifier/", "table/", "figure/")  # of scripts, not of run.py
 OPTIONS = [file for file in FILES if not file.startswith(OWN)]

@@ -14,8 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-import run
-from conf.schema import register, to_typed
+from conf.schema import CONFIG_DIR, register, to_typed
 from disk import write_json
 from errors import InputError
 from method.plan import Plan
@@ -37,7 +36,7 @@ def jobs(scale: str, experiment: str) -> list[list[str]]:
     """The overrides of every run of an experiment."""
     base = [f"+experiment={experiment}", *([] if scale == "paper" else [f"+scale={scale}"])]
     register()
-    with initialize_config_dir(run.CONFIG_DIR, version_base="1.3"):
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         params = compose("config", base, return_hydra_config=True).hydra.sweeper.params or {}
     parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
     values = [[f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()] for one in parsed]
