@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from opacus.optimizers import DPOptimizer
 
@@ -19,15 +20,15 @@ class PrivateOptimizer(DPOptimizer):
     noise: NoiseStream | None = None
 
     def clip_and_accumulate(self) -> None:
-        grads = [p.grad_sample.to(p.dtype) for p in self.params]
+        orders, grads = zip(*(_in_memory_order(p.grad_sample.to(p.dtype)) for p in self.params), strict=True)
         norms = torch.stack([g.flatten(1).norm(2, dim=1) for g in grads], dim=1).norm(2, dim=1)  # [B]
         finite = torch.isfinite(norms)
         factor = torch.where(finite, (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
         whole = bool(finite.all())
-        for p, g in zip(self.params, grads, strict=True):
+        for p, g, order in zip(self.params, grads, orders, strict=True):
             if not whole:
                 g = torch.where(finite.reshape(-1, *(1 for _ in p.shape)), g, 0.0)
-            total = (factor @ g.flatten(1)).reshape(p.shape)
+            total = (factor @ g.flatten(1)).reshape(g.shape[1:]).permute(np.argsort(order).tolist()).contiguous()
             p.summed_grad = total if p.summed_grad is None else p.summed_grad.add_(total)
 
     def add_noise(self) -> None:
@@ -38,3 +39,10 @@ class PrivateOptimizer(DPOptimizer):
             noise = torch.from_numpy(self.noise.gaussian(self.noise_multiplier * self.max_grad_norm, p.numel()))
             p.grad = p.summed_grad + noise.to(p.device, p.dtype).reshape(p.shape)
         self.noise = None  # one stream, one step
+
+
+def _in_memory_order(gradients: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+    """Dimensions of a parameter as its gradients [B, *shape] have them in memory, and the gradients in that order: sums over
+    them then read what lies there, without a copy."""
+    order = sorted(range(gradients.dim() - 1), key=lambda d: -gradients.stride(1 + d))
+    return order, gradients.permute(0, *(1 + d for d in order))

@@ -112,7 +112,8 @@ def _conv_weights(
 def _shifted_products(x: torch.Tensor, grad: torch.Tensor, examples: int, kernel: tuple[int, ...]) -> torch.Tensor:
     """Where one example is too small for a kernel call of its own: one batched product for each tap of the kernel.
 
-    All images of an example lie padded in one row. A tap is then a shift of that row, and shifted rows are views.
+    All images of an example lie padded in one row. A tap is then a shift of that row, and shifted rows are views. The result is
+    a view too, of an example's taps one after the other: to interleave them costs as much as the products.
     """
     rows, height, width, (k, m) = len(x) // examples, *x.shape[2:], kernel
     padded = (rows, height + k - 1, width + m - 1)
@@ -124,10 +125,12 @@ def _shifted_products(x: torch.Tensor, grad: torch.Tensor, examples: int, kernel
     errors = grad.new_zeros(examples, grad.shape[1], *padded)
     errors[..., :height, :width] = grad.reshape(examples, rows, -1, height, width).transpose(1, 2)
     errors = errors.flatten(2)
-    taps = [
-        torch.bmm(errors, inputs[:, :, i * padded[2] + j :][:, :, :length].transpose(1, 2)) for i in range(k) for j in range(m)
-    ]
-    return torch.stack(taps, -1).unflatten(-1, (k, m))
+    taps = x.new_empty(examples, k * m, grad.shape[1], x.shape[1])
+    for i in range(k):
+        for j in range(m):
+            shifted = inputs[:, :, i * padded[2] + j :][:, :, :length]
+            torch.bmm(errors, shifted.transpose(1, 2), out=taps[:, i * m + j])
+    return taps.permute(0, 2, 3, 1).unflatten(-1, (k, m))
 
 
 def _linear_weights(
