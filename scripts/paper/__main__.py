@@ -4,10 +4,12 @@
     python -m scripts.paper figure dpd 9 scale=smoke        # on the embedded digits, in minutes
     python -m scripts.paper all all all scale=smoke out=docs/papers
     python -m scripts.paper table loda 2 scale=hour seed=0,1,2 device=cuda
+    python -m scripts.paper table loda 2 scale=hour run=false          # from what is finished alone
 
-`all` stands for every kind, paper or number. `scale`: smoke, hour or paper. Any other `key=value` goes to every run. Finished
-runs are found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N: .md and .csv, with .tex or
-.svg and .png; by default `out` is runs/papers/internal, as numbers measured on real data must not be shared as releases may.
+`all` stands for every kind, paper or number. `scale`: smoke, hour or paper. `run=false` starts nothing. Any other `key=value`
+goes to every run. Finished runs are found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N:
+.md and .csv, with .tex or .svg and .png; by default `out` is runs/papers/internal, as numbers measured on real data must not be
+shared as releases may.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from disk import write_json
 from errors import InputError, require
 from scripts.paper.figure import write_figure
 from scripts.paper.index import write_index
-from scripts.paper.runs import Measured, run_missing
+from scripts.paper.runs import Measured, finished, run_missing
 from scripts.paper.sheet import PAPERS, Kind, Sheet, every, load
 from scripts.paper.table import write_table
 from tracking.progress import console
@@ -37,7 +39,8 @@ def main(arguments: list[str]) -> None:
     if len(words) != 3:
         raise InputError(f"arguments={' '.join(words) or 'none'}: a kind (table, figure, all), a paper and a number; see --help")
     own, overrides = _split([word for word in arguments if "=" in word])
-    scale, out = own.get("scale", "paper"), Path(own.get("out", "runs/papers/internal"))
+    scale, out, run = own.get("scale", "paper"), Path(own.get("out", "runs/papers/internal")), own.get("run", "true")
+    require(run in ("true", "false"), "run", run, "true or false")
     require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     require(scale in SCALES, "scale", scale, f"one of {', '.join(SCALES)}")
     chosen = _chosen(*words)
@@ -56,9 +59,12 @@ def main(arguments: list[str]) -> None:
             continue
         for experiment in sheet.experiments:
             if experiment not in found:
+                if run == "false":
+                    found[experiment] = finished(experiment, scale, overrides)
+                    continue
                 found[experiment], status = run_missing(experiment, scale, overrides)
                 failed += [experiment] if status else []
-        failed += _then(sheet, found)
+        failed += _then(sheet, found) if run == "true" else []
 
         # Report
         stem = out / scale / f"{paper}_{kind.value}_{number}"
@@ -75,7 +81,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    own = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("scale", "out"))
+    own = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("scale", "out", "run"))
     return own, [word for word in words if word.split("=")[0] not in own]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
 import run as command
+from conf.schema import CONFIG_DIR, register
 from conf.sweep import Sweep
 from tracking.made_with import said
 from tracking.results import accuracy, distance, distance_name
@@ -96,6 +101,37 @@ class Measured:
                 yield (found[1] if x == "class" else float(found[1])), scale * value
         if x == "size" and (whole := self.value(metric)) is not None:
             yield float(self.certificate["num_samples"]), whole
+
+
+def jobs(experiment: str, scale: str, overrides: Sequence[str] = ()) -> list[list[str]]:
+    """The overrides of every run of an experiment's sweep."""
+    base = [f"+experiment={experiment}", *([] if scale == "paper" else [f"+scale={scale}"])]
+    params = _composed(base).hydra.sweeper.params or {}
+    parse = OverridesParser.create().parse_overrides
+    given = {one.get_key_element().lstrip("+"): one for one in parse(list(overrides))}
+    swept = {one.get_key_element().lstrip("+"): one for one in parse([f"{key}={value}" for key, value in params.items()])}
+    choices = [_values(one) for one in (swept | given).values()]
+    return [[*base, *job] for job in itertools.product(*choices)]
+
+
+def _values(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_string()}"]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _composed(overrides: list[str]) -> Any:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return compose("config", overrides, return_hydra_config=True)
+
+
+def finished(experiment: str, scale: str, overrides: Sequence[str]) -> list[Measured]:
+    """The runs of an experiment's sweep that are finished; none is started."""
+    runs = [RunDir(Path(_composed(job).hydra.sweep.subdir)) for job in jobs(experiment, scale, overrides)]
+    return [Measured(run) for run in runs if run.finished]
 
 
 def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:

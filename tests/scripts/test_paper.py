@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from conf.schema import CONFIG_DIR, register, to_typed
+from conf.schema import to_typed
 from disk import write_json
 from errors import InputError
 from method.plan import Plan
 from scripts.paper.__main__ import _then, _told_apart, main
 from scripts.paper.figure import write_figure
-from scripts.paper.runs import Measured
+from scripts.paper.runs import Measured, jobs
 from scripts.paper.sheet import Column, Kind, every, load
 from scripts.paper.table import cells, footer, write_table
 from tests.command import composed
@@ -32,20 +29,9 @@ EXPERIMENTS = sorted({(scale, name) for sheet in SHEETS for scale in sheet.scale
 TINY = ["device=cpu", "eval.downstream.steps=2", "method.num_samples=20"]
 
 
-def jobs(scale: str, experiment: str) -> list[list[str]]:
-    """The overrides of every run of an experiment."""
-    base = [f"+experiment={experiment}", *([] if scale == "paper" else [f"+scale={scale}"])]
-    register()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        params = compose("config", base, return_hydra_config=True).hydra.sweeper.params or {}
-    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
-    values = [[f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()] for one in parsed]
-    return [[*base, *job] for job in itertools.product(*values)]
-
-
 @pytest.mark.parametrize("experiment", [name for scale, name in EXPERIMENTS if scale == "smoke"])
 def test_the_last_run_of_every_experiment_composes_at_smoke_scale_and_passes_its_checks(experiment):
-    config = to_typed(composed(*jobs("smoke", experiment)[-1]))
+    config = to_typed(composed(*jobs(experiment, "smoke")[-1]))
     assert (config.scale, config.dataset.name) == ("smoke", "digits")
     assert config.privacy.noise_seed is None
 
@@ -54,7 +40,7 @@ def test_the_last_run_of_every_experiment_composes_at_smoke_scale_and_passes_its
 @pytest.mark.parametrize(("scale", "experiment"), [(scale, name) for scale, name in EXPERIMENTS if scale != "smoke"])
 def test_every_run_at_a_larger_scale_has_a_plan(scale, experiment, tmp_path):
     places = [f"dataset.path={class_folders(tmp_path / 'own', 40)}"] if experiment == "pe/cinic10" else []
-    for job in jobs(scale, experiment):
+    for job in jobs(experiment, scale):
         config = to_typed(composed(*job, *places))
         assert config.scale == scale
         assert (config.dataset.name == "digits") == experiment.startswith("digits/")
@@ -200,6 +186,7 @@ def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
         (["table", "dpe", "1"], "paper=dpe"),
         (["table", "pe", "99"], "number=99: of what is there: table pe 1"),
         (["table", "pe", "1", "out=runs/x/release/tables"], "out=runs/x/release/tables: not inside a release/"),
+        (["table", "pe", "1", "run=no"], "run=no: true or false"),
         (["table", "pe", "1", "scale=small"], "scale=small: one of paper, hour, smoke"),
         (["table", "pe", "1", "seed=0,1", "method.threshold=1,2"], "method.threshold=1,2: one value: .*iterations, seed"),
     ],
@@ -249,6 +236,10 @@ def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
     assert len(written) == 2
     main(arguments)
     assert {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")} == written
+    next(iter(written)).unlink()
+    main([*arguments, "run=false"])
+    assert len(list(Path("runs/by_config").glob("*/internal/metrics.json"))) == 1
+    assert Path("out/smoke/pe_table_42.md").read_text().count("(1 seed)") == table.count("(1 seed)") // 2
 
 
 def test_pictures_of_a_run_become_a_figure(here):
