@@ -216,7 +216,7 @@ def cli() -> int:
         print_help(CONFIG_DIR)
         return 0
     register()
-    Report.status = 0
+    Report.status, Report.sweep = 0, None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and become one line
     places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))  # for processes of a launcher
@@ -226,6 +226,8 @@ def cli() -> int:
         if (line := one_line(error)) is None:
             raise
         say(line)
+        if Report.sweep:  # one whose settings were refused, all of them
+            Report.sweep.discard()
         return 2
     return Report.status
 

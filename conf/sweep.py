@@ -103,6 +103,15 @@ class Sweep:
         for file in (self.failed_runs, self.report):
             file.unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Nothing of it began: nothing stays."""
+        if self.began:
+            return
+        self.start()
+        (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
+        for folder in (self.internal, self.folder):
+            RunDir(folder).remove_if_empty()
+
     def links(self, run: RunDir) -> None:
         """Called when a run begins, and when it ends: one that left no folder is none of the sweep's."""
         link = self.folder / str(HydraConfig.get().job.num)
@@ -194,9 +203,11 @@ class Report(Callback):
     """At the end of a sweep: its runs beside what they spent, all together and each; what failed."""
 
     status = 0  # of the last sweep of this process
+    sweep: Sweep | None = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        Sweep(Path(config.hydra.sweep.dir)).start()
+        Report.sweep = Sweep(Path(config.hydra.sweep.dir))
+        Report.sweep.start()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         sweep = Sweep(Path(config.hydra.sweep.dir))
@@ -207,10 +218,7 @@ class Report(Callback):
             report(sweep)
             Report.status = min(status, 1)
         else:  # nothing was begun
-            sweep.start()
-            (sweep.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's
-            for folder in (sweep.internal, sweep.folder):
-                RunDir(folder).remove_if_empty()
+            sweep.discard()
             Report.status = status
 
 

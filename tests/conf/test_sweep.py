@@ -187,6 +187,11 @@ def test_runs_whose_noise_is_known_have_no_epsilon_together(here):
     assert found["spent"] == ["inf", "inf"]
 
 
+def test_a_sweep_that_is_refused_leaves_nothing(here):
+    assert call("-m", "+experiment=digits/pe", "privacy.epsilon=2,1", "seed=0").code == 2
+    assert not list(here.iterdir())
+
+
 def test_a_sweep_of_plans_leaves_nothing(here):
     result = sweep("seed=0,1", "plan_only=true")
     assert result.code == 0
