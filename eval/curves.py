@@ -24,10 +24,13 @@ def panels(path: Path, rows: int = 1, columns: int = 2, note: str = MEASURED) ->
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(rows, columns, squeeze=False)
     yield axes
+    told: list[str] = []  # panels of the same curves share the first one's legend
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
-        if one.get_legend_handles_labels()[0]:
+        labels = one.get_legend_handles_labels()[1]
+        if labels and labels != told:
             one.legend(frameon=False, fontsize="small")
+        told = told or labels
     figure.supxlabel(note, fontsize="small")
     for kind in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=110, metadata={"Date": None} if kind == "svg" else None)
