@@ -300,7 +300,7 @@ def test_from_a_folder_of_images_to_a_release(tmp_path):
     moved.write_bytes(png(picture()))
     changed = call(*settings, "hydra.run.dir=third", "method.max_minutes=1e-9", "seed=3")
     assert changed.code == 2
-    assert "private images (digest)" in changed.err
+    assert "unfinished run on other private images" in changed.err
     (tmp_path / "mine" / "ant" / "bad.png").write_bytes(b"")
     result = call(*settings, "hydra.run.dir=second")
     assert result.code == 2
