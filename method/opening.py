@@ -48,8 +48,13 @@ def open_folder(
 def _same_but_evaluation(folder: RunDir, cfg: DictConfig) -> RunDir | None:
     """One with a release, else one that has begun to spend."""
     alike = [run for run in folder.siblings if run.config.exists() and difference(run.config.read_text(), cfg) is None]
-    begun = [run for run in alike if run.published or (run.ledger.exists() and run.noise_key.exists())]
+    begun = [run for run in alike if _has_samples(run) or (run.ledger.exists() and run.noise_key.exists())]
     return min(begun, key=lambda run: run.published is None, default=None)
+
+
+def _has_samples(run: RunDir) -> bool:
+    """The record of a run may be there, with its certificate and numbers, and its samples elsewhere."""
+    return run.published is not None and any(run.published.glob("samples*"))
 
 
 def _computes_with(device: torch.device) -> dict[str, tuple[str, str]]:
