@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from baselines.methods import PublicOnly, RealData
@@ -135,19 +136,18 @@ def register() -> None:
             store.store(group=f"schema/{group}", name=name, node=cls)
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """What `python run.py` would be given."""
+def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: bool = False) -> DictConfig:
+    """What `python run.py` would be given, or a script with `conf/<name>.yaml`; with Hydra's own settings where asked for."""
     register()
+    GlobalHydra.instance().clear()  # of a command that ran in this process
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose(name, list(overrides), return_hydra_config=with_hydra)
 
 
 def compose_script(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:
     """The configuration of a script: `conf/<name>.yaml`, whose defaults start from `<name>_schema`."""
-    register()
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose(name, list(overrides))
+    return compose_config(overrides, name)
 
 
 def to_typed(cfg: DictConfig) -> Config:

@@ -33,12 +33,15 @@ def open_folder(
     of sweeps, a run that differs from another in its evaluation alone goes on with what that one spent and released.
     """
     images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
+
+    def started_with(run: RunDir) -> dict[str, tuple[str, str]]:
+        return images if run.published else _computes_with(device) | images
+
     begun_alike = not folder.config.exists() or difference(folder.config.read_text(), cfg) is None
     if folder.unspent and begun_alike and (same := _same_but_evaluation(folder, cfg)):
-        same.require_started_with(images if same.published else _computes_with(device) | images)
+        same.require_started_with(started_with(same))
         folder.adopt(same)
-    started_with = images if folder.published else _computes_with(device) | images
-    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: difference(stored, cfg), started_with)
+    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: difference(stored, cfg), started_with(folder))
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
         raise InputError(f"{folder.key}={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")

@@ -42,7 +42,6 @@ class Result:
 
 
 def composed(*overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
     return compose_config(overrides)
 
 

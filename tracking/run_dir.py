@@ -87,11 +87,11 @@ class RunDir:
     def _lock(self) -> None:
         """One process at a time, for as long as it lives: two of them would draw noise for one ledger entry each."""
         self.close()
-        self._held = self._lock_file.open("w")
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{self.key}={self.path}: another process is running there") from None
+
+        def refuse() -> None:
+            raise InputError(f"{self.key}={self.path}: another process is running there")
+
+        self._held = _locked(self._lock_file, refuse)
 
     def close(self) -> None:
         """Let another process in."""
@@ -111,7 +111,7 @@ class RunDir:
         return [run for run in beside if run.in_store] if self.in_store else []
 
     @property
-    def shares(self) -> Any:
+    def shares(self) -> bytes | Path:
         """Equal for runs that share a release, and so its secret key."""
         return self.noise_key.read_bytes() if self.noise_key.exists() else self.path.resolve()
 
@@ -231,13 +231,15 @@ def run_of(release: Path) -> RunDir:
 
 
 def _locked(path: Path, waits: Callable[[], None]) -> IO[str]:
-    """The file, open: nobody else has it so until it is closed. `waits` is called where somebody has it now."""
+    """The file, open: nobody else has it so until it is closed. `waits` is called where somebody has it now, and may raise."""
     file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
     except OSError:
-        waits()
-        fcntl.flock(file, fcntl.LOCK_EX)
+        pass
+    waits()
+    fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
 

@@ -59,10 +59,8 @@ def main(arguments: list[str]) -> None:
             continue
         for experiment in sheet.experiments:
             if experiment not in found:
-                if run == "false":
-                    found[experiment] = finished(experiment, scale, overrides)
-                    continue
-                found[experiment], status = run_missing(experiment, scale, overrides)
+                find = run_missing if run == "true" else finished
+                found[experiment], status = find(experiment, scale, overrides)
                 failed += [experiment] if status else []
         failed += _then(sheet, found) if run == "true" else []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from itertools import cycle
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from disk import write_whole
 from eval.curves import MEASURED, logarithmic, panels
 from scripts.paper.sheet import Series, Sheet
-from scripts.paper.table import Found, footer, summary
+from scripts.paper.table import Found, as_csv, footer, summary
 
 MARKERS = "osD^vPX<>" * 9
 
@@ -63,12 +62,10 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
 
 def _write_points(path: Path, sheet: Sheet, points: dict[tuple[str, str], dict[Any, list[float]]]) -> None:
     """What was drawn, in numbers."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["curve", "metric", sheet.x, "mean", "standard_deviation", "runs", "scale"])
-        for (name, metric), by_x in points.items():
-            for x in sorted(by_x):
-                writer.writerow([name, metric, x, *summary(by_x[x]), sheet.scale])
+    header = ["curve", "metric", sheet.x, "mean", "standard_deviation", "runs", "scale"]
+    of_curves = ((name, metric, by_x) for (name, metric), by_x in points.items())
+    lines = [[name, metric, x, *summary(by_x[x]), sheet.scale] for name, metric, by_x in of_curves for x in sorted(by_x)]
+    write_whole(path, as_csv(header, lines))
 
 
 def _points(sheet: Sheet, row: Series, metric: str, found: Found) -> dict[Any, list[float]]:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 import run as command
-from conf.schema import CONFIG_DIR, register
+from conf.schema import compose_config
 from conf.sweep import Sweep
 from tracking.made_with import said
 from tracking.results import accuracy, distance, distance_name
@@ -105,13 +104,15 @@ class Measured:
 
 def jobs(experiment: str, scale: str, overrides: Sequence[str] = ()) -> list[list[str]]:
     """The overrides of every run of an experiment's sweep."""
-    base = [f"+experiment={experiment}", *([] if scale == "paper" else [f"+scale={scale}"])]
-    params = _composed(base).hydra.sweeper.params or {}
-    parse = OverridesParser.create().parse_overrides
-    given = {one.get_key_element().lstrip("+"): one for one in parse(list(overrides))}
-    swept = {one.get_key_element().lstrip("+"): one for one in parse([f"{key}={value}" for key, value in params.items()])}
-    choices = [_values(one) for one in (swept | given).values()]
-    return [[*base, *job] for job in itertools.product(*choices)]
+    base = _at_scale(experiment, scale)
+    params = compose_config(base, with_hydra=True).hydra.sweeper.params or {}
+    parsed = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in params.items()), *overrides])
+    choices = {one.get_key_element().lstrip("+"): _values(one) for one in parsed}  # the last one counts
+    return [[*base, *job] for job in itertools.product(*choices.values())]
+
+
+def _at_scale(experiment: str, scale: str) -> list[str]:
+    return [f"+experiment={experiment}", *([] if scale == "paper" else [f"+scale={scale}"])]
 
 
 def _values(override: Override) -> list[str]:
@@ -121,24 +122,17 @@ def _values(override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _composed(overrides: list[str]) -> Any:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose("config", overrides, return_hydra_config=True)
-
-
-def finished(experiment: str, scale: str, overrides: Sequence[str]) -> list[Measured]:
-    """The runs of an experiment's sweep that are finished; none is started."""
-    runs = [RunDir(Path(_composed(job).hydra.sweep.subdir)) for job in jobs(experiment, scale, overrides)]
-    return [Measured(run) for run in runs if run.finished]
+def finished(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
+    """The runs of an experiment's sweep that are finished, and status 0: none is started."""
+    composed = (compose_config(job, with_hydra=True) for job in jobs(experiment, scale, overrides))
+    runs = [RunDir(Path(config.hydra.sweep.subdir)) for config in composed]
+    return [Measured(run) for run in runs if run.finished], 0
 
 
 def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
     """The finished runs of an experiment's sweep, after those that were missing; and the exit status of the sweep."""
     folder = Path("runs/papers") / scale / experiment
-    at_scale = [] if scale == "paper" else [f"+scale={scale}"]
-    arguments = [f"+experiment={experiment}", *at_scale, f"hydra.sweep.dir={folder}", *overrides]
+    arguments = [*_at_scale(experiment, scale), f"hydra.sweep.dir={folder}", *overrides]
     Sweep(folder).start()  # also where the sweep is refused: what an earlier one linked to had other settings
     argv = sys.argv
     GlobalHydra.instance().clear()

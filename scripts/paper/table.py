@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,13 +143,17 @@ def _latex(caption: str, header: list[str], body: list[list[str]], below: list[s
 
 
 def _csv(sheet: Sheet, rows: list[tuple[Series, list[Cell]]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "column", "mean", "standard_deviation", "runs", "published", "scale"])
+    lines = []
     for row, line in rows:
         for column, cell in zip(sheet.columns, line, strict=True):
             known = "" if cell.published is None else cell.published
-            writer.writerow([row.name, column.name, *summary(cell.values), known, sheet.scale])
+            lines.append([row.name, column.name, *summary(cell.values), known, sheet.scale])
+    return as_csv(["row", "column", "mean", "standard_deviation", "runs", "published", "scale"], lines)
+
+
+def as_csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *lines])
     return out.getvalue()
 
 
