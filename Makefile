@@ -42,7 +42,7 @@ test-slow: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
 
 test-browser: setup ## the dashboard in a real browser; needs chromium (Debian: apt-get install chromium)
-	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/test_dashboard.py
+	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/dashboard
 
 lint: setup      ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,4 +1,4 @@
-"""Run directories as `run.py` leaves them, made in milliseconds."""
+"""Run directories as `run.py` leaves them, made in milliseconds; and the page of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-CONFIG = (Path(__file__).parents[1] / "golden" / "run_config.yaml").read_text()  # of `run.py +experiment=smoke`
+from scripts.dashboard.__main__ import main
+
+CONFIG = (Path(__file__).parents[2] / "golden" / "run_config.yaml").read_text()  # of `run.py +experiment=smoke`
+NAUGHTY = '<img src=x onerror="window.harmed=1"></script><script>window.harmed=1</script>'  # as a name
 METHODS = {"pe": "pe.votes", "dp_diffusion": "dp_sgd", "dp_loda": "dp_sgd", "public_only": "", "real_data": "real_data"}
 
 
@@ -104,3 +107,9 @@ def many(root: Path, count: int) -> None:
             90 * (1 - accuracy),
             colour=i % 7,
         )
+
+
+def made(*arguments: str) -> str:
+    """The page of the runs under runs/."""
+    main(list(arguments))
+    return Path("runs/dashboard.html").read_text()

@@ -1,0 +1,187 @@
+"""The dashboard: how its page behaves in a real browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scripts.dashboard.fake_runs import NAUGHTY, fake_run, made, many
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        missing = "no Chromium found: apt-get install chromium, or CHROMIUM=its path"
+        pytest.fail(missing) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser) -> Iterator[Any]:
+    """Opens a page from its file, offline; whatever its console says, or it asks the network for, fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    context.set_default_timeout(20_000)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+
+    def open_page(path: Path) -> Any:
+        page.goto(path.resolve().as_uri(), wait_until="domcontentloaded")
+        return page
+
+    yield open_page
+    context.close()
+    assert complaints == []
+
+
+def column(page: Any, name: str) -> list[str]:
+    number = page.locator("#table thead th").all_inner_texts().index(name) + 1
+    return page.locator(f"#table tbody td:nth-child({number})").all_inner_texts()
+
+
+def test_the_table_sorts_by_mouse_and_keyboard(study, opened):
+    (study / "runs" / "broken").mkdir()
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    assert page.locator("#warning").inner_text().count("must not be shared") == 1
+    page.get_by_role("button", name="Accuracy %").click()
+    up = column(page, "Accuracy %")
+    assert up == ["60.0 ± 1.4", "70.0 ± 1.4", "72.0 ± 1.4", "80.0 ± 1.4", "82.0 ± 1.4", "99.0 ± 1.4", "–"]
+    page.get_by_role("button", name="Accuracy %").press("Enter")
+    assert column(page, "Accuracy %") == [*up[-2::-1], "–"]
+    assert page.locator("th[aria-sort=descending]").inner_text() == "Accuracy %"
+    page.get_by_role("button", name="ε spent").press("Space")
+    assert column(page, "ε spent") == ["0", "1", "1", "10", "10", "∞", "–"]
+    assert sorted(set(column(page, "Status"))) == ["broken", "finished"]
+
+
+def test_the_filter_reaches_table_plots_and_pictures(study, opened):
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    page.locator("#accuracy").scroll_into_view_if_needed()
+    page.wait_for_selector("#accuracy .legendtext")
+    names = page.locator("#accuracy .legendtext").all_text_contents
+    assert names() == ["pe", "public_only (ε = 0)", "real_data (ε = ∞)"]
+    page.select_option("#method", "pe")
+    page.get_by_text("4 of 6 runs").wait_for()
+    page.wait_for_function("document.querySelectorAll('#accuracy .legendtext').length === 1")
+    drawn = page.evaluate("byId('accuracy').data[0]")
+    assert (drawn["x"], [round(y, 6) for y in drawn["y"]]) == ([1, 10], [71.0, 81.0])
+    assert drawn["error_y"]["array"] == pytest.approx([math.sqrt(2)] * 2)
+    page.fill("#search", "pe/10-1")
+    page.get_by_text("1 of 6 runs").wait_for()
+    assert page.locator("#pictures figure").count() == 1
+    page.fill("#search", "no such run")
+    page.get_by_text("No run matches").wait_for()
+
+
+def test_published_points_stand_beside_the_runs(study, opened):
+    first = {"name": "A paper", "x": 3, "y": 85, "source": "Table <2>"}
+    (study / "sheet.yaml").write_text(json.dumps([first, {**first, "name": "B", "panel": "distance"}]))
+    made("published=sheet.yaml")
+    page = opened(Path("runs/dashboard.html"))
+    page.locator("#accuracy").scroll_into_view_if_needed()
+    page.wait_for_selector("#distance .legendtext")
+    assert page.locator("#accuracy .legendtext").all_text_contents()[-1] == "A paper"
+    assert page.locator("#distance .legendtext").all_text_contents()[-1] == "B"
+
+
+def test_pictures_stand_side_by_side_at_the_chosen_epsilon(study, opened):
+    fake_run(study / "runs" / "loda", "dp_loda", epsilon=10.0 - 1e-9)
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    assert page.locator("#epsilon option").all_inner_texts() == ["0", "1", "10"]
+    page.select_option("#epsilon", "10")
+    assert page.locator("#pictures figcaption .link").all_inner_texts() == ["dp_loda on digits", "pe on digits"]
+    page.locator("#grids").scroll_into_view_if_needed()
+    page.wait_for_function("[...document.querySelectorAll('#pictures img')].every((image) => image.naturalWidth === 372)")
+    page.get_by_role("button", name="all 3").click()
+    assert page.locator("#pictures figure").count() == 3
+
+
+def test_a_row_opens_its_details(study, opened):
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    page.locator("#table tbody tr", has_text="public_only").get_by_role("button").press("Enter")
+    dialog = page.get_by_role("dialog")
+    said = dialog.inner_text()
+    for words in (
+        "add or remove one example",
+        "noise multiplier 0.62",
+        "frechet/public_features_train_floor",
+        "release/samples.npz",
+    ):
+        assert words in said
+    assert dialog.locator("img").evaluate("(image) => image.naturalWidth") == 372
+    dialog.locator("#curves .scatterlayer").first.wait_for()
+    dialog.locator("summary").click()
+    assert "initial_labels: random" in dialog.inner_text()
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+@pytest.mark.parametrize(("asked", "count"), [(False, 0), (True, 1)])
+def test_a_private_picture_is_shown_only_when_asked_for(study, opened, asked, count):
+    made(*["private=true"] * asked)
+    page = opened(Path("runs/dashboard.html"))
+    assert page.locator("#warning .danger").count() == count
+    page.locator("#table tbody tr", has_text="real_data").click()
+    assert page.get_by_role("dialog").locator("img").count() == count
+    assert page.locator("#epsilon option", has_text="∞").count() == count
+
+
+def test_hostile_names_are_text(here, opened):
+    for epsilon in (1.0, 10.0):
+        fake_run(here / "runs" / f"{NAUGHTY.replace('/', '')}{epsilon}", NAUGHTY, NAUGHTY, epsilon, names={"accountant": NAUGHTY})
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    page.locator("#accuracy").scroll_into_view_if_needed()
+    page.wait_for_selector("#accuracy .legendtext")
+    page.locator("#table tbody tr").first.click()
+    assert NAUGHTY in page.get_by_role("dialog").inner_text()
+    assert page.evaluate("window.harmed") is None
+
+
+def test_an_empty_page_says_what_to_do(here, opened):
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    assert "python run.py" in page.locator("#empty").inner_text()
+    assert not page.locator("#content").is_visible()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_is_not_wider_than_the_screen(study, opened, width):
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    page.set_viewport_size({"width": width, "height": 850})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_five_hundred_runs_load_in_two_seconds(here, opened):
+    many(here / "runs", 500)
+    made()
+    assert Path("runs/dashboard.html").stat().st_size < 20e6
+    seconds = []
+    for _ in range(3):  # others may use this machine
+        page = opened(Path("runs/dashboard.html"))
+        page.wait_for_function("performance.getEntriesByType('navigation')[0].loadEventEnd > 0")
+        assert page.locator("#table tbody tr").count() == 500
+        seconds.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000)
+    assert min(seconds) < 2, seconds
