@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 POINTS = 1000  # of a curve
+LETTERS = 13  # of a legend, per inch
 MEASURED = "Measured on real data without noise: not to be shared."
 
 
@@ -24,16 +26,28 @@ def panels(path: Path, rows: int = 1, columns: int = 2, note: str = MEASURED) ->
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(rows, columns, squeeze=False)
     yield axes
-    told: list[str] = []  # panels of the same curves share the first one's legend
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
-        labels = one.get_legend_handles_labels()[1]
-        if labels and labels != told:
-            one.legend(frameon=False, fontsize="small")
-        told = told or labels
+    _legends(figure, axes)
     figure.supxlabel(note, fontsize="small")
     for kind in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=110, metadata={"Date": None} if kind == "svg" else None)
+
+
+def _legends(figure: Any, axes: np.ndarray) -> None:
+    """One above all panels, in the way of no curve, where they show the same curves; else one in each that has names."""
+    entries = [one.get_legend_handles_labels() for one in axes.flat]
+    handles, labels = max(entries, key=lambda entry: len(entry[1]))
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small"}
+    if any(not others or set(others) - set(labels) for _, others in entries):
+        for one, (_, names) in zip(axes.flat, entries, strict=True):
+            if names:
+                one.legend(**look)
+    else:
+        width, height = figure.get_size_inches()
+        columns = max(1, int(width * LETTERS / (max(map(len, labels)) + 5)))
+        figure.set_size_inches(width, height + 0.2 * ceil(len(labels) / columns))
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns, **look)
 
 
 def logarithmic(axes: Any, values: Iterable[float]) -> None:
