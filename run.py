@@ -223,11 +223,18 @@ def cli() -> int:
     try:
         main()
     except Exception as error:
-        if (line := one_line(error)) is None:
+        line, sweep = one_line(error), Report.sweep
+        if line is None and sweep and sweep.began:  # of a launcher, not of a run
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            say(f"error: the sweep broke off ({reason}); the same command runs what is missing")
+            sweep.breaks(reason)
+            Report.end(sweep)
+            return 1
+        if line is None:
             raise
         say(line)
-        if Report.sweep:  # one whose settings were refused, all of them
-            Report.sweep.discard()
+        if sweep:  # one whose settings were refused, all of them
+            sweep.discard()
         return 2
     return Report.status
 

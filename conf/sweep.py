@@ -127,10 +127,19 @@ class Sweep:
     def fails(self, reason: str, status: int) -> None:
         """Written down; the other jobs go on."""
         job = HydraConfig.get()
-        line = {"job": job.job.num, "overrides": list(job.overrides.task), "reason": reason, "status": status}
+        self._fails(job.job.num, list(job.overrides.task), reason, status)
+
+    def _fails(self, job: int, overrides: list[str], reason: str, status: int) -> None:
+        line = {"job": job, "overrides": overrides, "reason": reason, "status": status}
         self.internal.mkdir(exist_ok=True)
         with self.failed_runs.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def breaks(self, reason: str) -> None:
+        """A launcher has lost a process: what has begun and not ended is written down as failed."""
+        lost = [path for path in self.began if not RunDir(path).finished]
+        for path in lost:
+            self._fails(int(path.name), [str(path.resolve())], f"its process ended ({reason})", 1)
 
     @property
     def internal(self) -> Path:
@@ -210,9 +219,11 @@ class Report(Callback):
         Report.sweep.start()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        sweep = Sweep(Path(config.hydra.sweep.dir))
-        failures = sweep.failures
-        status = max((failure["status"] for failure in failures), default=0)
+        Report.end(Sweep(Path(config.hydra.sweep.dir)))
+
+    @staticmethod
+    def end(sweep: Sweep) -> None:
+        status = max((failure["status"] for failure in sweep.failures), default=0)
         Report.status = 1  # if the report breaks, of which Hydra tells only a warning
         if sweep.began:
             report(sweep)

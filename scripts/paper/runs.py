@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,8 @@ def finished(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[lis
 
 def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
     """The finished runs of an experiment's sweep, after those that were missing; and the exit status of the sweep."""
-    folder = Path("runs/papers") / scale / experiment
+    folder = Path("runs/papers") / scale / experiment / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"  # another may run at once
     arguments = [*_at_scale(experiment, scale), f"hydra.sweep.dir={folder}", *overrides]
-    Sweep(folder).start()  # also where the sweep is refused: what an earlier one linked to had other settings
     argv = sys.argv
     GlobalHydra.instance().clear()
     try:

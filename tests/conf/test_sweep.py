@@ -9,10 +9,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from omegaconf.errors import InterpolationResolutionError
 
 import conf.sweep
 import run
+from conf.schema import compose_config
 from conf.sweep import Sweep, digest
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
@@ -278,3 +281,31 @@ def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
     assert result.out.count("failed: ") == 2
     (found,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
     assert found["runs"] == 2
+
+
+def test_a_sweep_whose_launcher_loses_a_process_reports_what_there_is(here, monkeypatch):
+    (basic,) = (one for one in Plugins.instance().discover(Launcher) if one.__name__ == "BasicLauncher")
+    launch, publish = basic.launch, run.publish
+
+    def loses_the_last(self: Launcher, job_overrides: Any, initial_job_idx: int) -> Any:
+        launch(self, job_overrides[:1], initial_job_idx)
+        monkeypatch.setattr(run, "publish", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            launch(self, job_overrides[1:], initial_job_idx + 1)
+        raise RuntimeError("a worker was killed\nby the system")
+
+    monkeypatch.setattr(basic, "launch", loses_the_last)
+    result = sweep("seed=0,1")
+    assert result.code == 1
+    assert "error: the sweep broke off (RuntimeError: a worker was killed); the same command runs what is missing" in result.err
+    assert f"failed: {links()['1']}: its process ended (RuntimeError: a worker was killed)" in result.out
+    (found,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
+    assert found["runs"] == 2  # one of them unfinished, and spent for
+    monkeypatch.setattr(run, "publish", publish)
+    monkeypatch.setattr(basic, "launch", launch)
+    assert sweep("seed=0,1").code == 0
+
+
+def test_two_sweeps_of_one_moment_have_folders_of_their_own(here):
+    config = [compose_config(TINY, with_hydra=True).hydra.sweep.dir for _ in range(2)]
+    assert len(set(config)) == 2
