@@ -35,15 +35,15 @@ def panels(path: Path, rows: int = 1, columns: int = 2, note: str = MEASURED) ->
 
 
 def _legends(figure: Any, axes: np.ndarray) -> None:
-    """One above all panels, in the way of no curve, where they show the same curves; else one in each that has names."""
-    entries = [one.get_legend_handles_labels() for one in axes.flat]
-    handles, labels = max(entries, key=lambda entry: len(entry[1]))
+    """One above all panels, in the way of no curve, where they share some; else one in each panel that has names."""
+    handle_of = [dict(zip(*reversed(one.get_legend_handles_labels()), strict=True)) for one in axes.flat]
     look: dict[str, Any] = {"frameon": False, "fontsize": "small"}
-    if any(not others or set(others) - set(labels) for _, others in entries):
-        for one, (_, names) in zip(axes.flat, entries, strict=True):
-            if names:
+    if not set.intersection(*map(set, handle_of)):
+        for one, found in zip(axes.flat, handle_of, strict=True):
+            if found:
                 one.legend(**look)
     else:
+        labels, handles = zip(*{name: handle for found in handle_of for name, handle in found.items()}.items(), strict=True)
         width, height = figure.get_size_inches()
         columns = max(1, int(width * LETTERS / (max(map(len, labels)) + 5)))
         figure.set_size_inches(width, height + 0.2 * ceil(len(labels) / columns))

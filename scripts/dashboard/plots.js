@@ -63,12 +63,14 @@ function lines(rows, panel, published) {
       hovertemplate: "ε = %{x}: %{y:.1f}, %{customdata} run(s)",
     }, ...levels];
   });
-  for (const point of published) {
+  unique(published.map((point) => point.name)).forEach((name, number) => {
+    const told = published.filter((point) => point.name === name);
     traces.push({
-      name: plain(point.name), x: [point.x], y: [point.y], mode: "markers", marker: { symbol: "circle-open", size: 9, line: { width: 2 }, color: "#888" },
-      hovertemplate: `ε = %{x}: %{y}, published<br>${plain(point.source)}`,
+      name: plain(name), x: told.map((point) => point.x), y: told.map((point) => point.y), mode: "markers",
+      marker: { symbol: `${SYMBOLS[number % SYMBOLS.length]}-open`, size: 9, line: { width: 2 }, color: "#888" },
+      customdata: told.map((point) => plain(point.source)), hovertemplate: "ε = %{x}: %{y}, published<br>%{customdata}",
     });
-  }
+  });
   return { traces, range: [Math.log10(low), Math.log10(high)], ticks: unique(finite).sort((a, b) => a - b) };
 }
 
@@ -110,7 +112,8 @@ function drawPlots(rows) {
   for (const [name, panel] of Object.entries(PANELS)) {
     const valued = here.filter((row) => Number.isFinite(row[name]));
     const of = choice(panel.of, name === "accuracy" ? "Classifier" : "Distance in", mostCommon(valued.map((row) => row[panel.of])));
-    const published = data.published.filter((point) => point.panel === name && (!point.dataset || point.dataset === dataset));
+    const fits = (point) => point.panel === name && (!point.dataset || point.dataset === dataset) && (!of || of.startsWith(point.of));
+    const published = data.published.filter(fits);
     const { traces, range, ticks } = lines(valued.filter((row) => row[panel.of] === of), panel, published);
     byId(`${name}-title`).textContent = [name === "accuracy" ? "Accuracy ↑" : "Distance ↓", of, dataset].filter(Boolean).join(", ");
     const xaxis = { type: "log", range, title: { text: "ε spent" } };

@@ -6,6 +6,7 @@
   source: https://arxiv.org/…    # where the number stands
   panel: accuracy                # or distance; may be left out
   dataset: cifar10               # with this dataset alone; may be left out
+  of: wrn40_4                    # with this classifier, or in this space (fid), alone; may be left out
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import yaml
 
 from errors import InputError, require
 
-NEEDED, OPTIONAL = ("name", "x", "y", "source"), {"panel": "accuracy", "dataset": ""}
+NEEDED, OPTIONAL = ("name", "x", "y", "source"), {"panel": "accuracy", "dataset": "", "of": ""}
 
 
 def load(path: Path, key: str = "published") -> list[dict[str, Any]]:

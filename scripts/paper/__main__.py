@@ -28,7 +28,7 @@ from errors import InputError, require
 from scripts.paper.figure import write_figure
 from scripts.paper.index import write_index
 from scripts.paper.runs import Measured, finished, run_missing
-from scripts.paper.sheet import PAPERS, Kind, Sheet, every, load
+from scripts.paper.sheet import PAPERS, Kind, Sheet, every, known_as, load
 from scripts.paper.table import write_table
 from tracking.progress import console
 
@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> None:
     failed = []
     for kind, paper, number, sheet in sheets:
         if scale not in sheet.scales:
-            there = " or ".join(sheet.scales)
-            console.print(f"{paper} {kind.value} {number}: not at scale {scale}, but at {there}. {sheet.note}", soft_wrap=True)
+            told = [f"{paper} {kind.value} {number}: not at scale {scale}, but at {' or '.join(sheet.scales)}.", *sheet.notes]
+            console.print(" ".join(told), soft_wrap=True)
             continue
         for experiment in sheet.experiments:
             if experiment not in found:
@@ -86,8 +86,12 @@ def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
 def _chosen(kind: str, paper: str, number: str) -> list[tuple[Kind, str, str]]:
     require(kind in ("all", *(k.value for k in Kind)), "kind", kind, "table, figure or all")
     require(paper == "all" or paper in PAPERS, "paper", paper, f"one of {', '.join(PAPERS)}, or all")
-    found = [(k, p, n) for k, p, n in every() if kind in ("all", k.value) and paper in ("all", p) and number in ("all", n)]
-    known = ", ".join(f"{k.value} {p} {n}" for k, p, n in every() if kind in ("all", k.value) and paper in ("all", p))
+    there = [(k, p, n) for k, p, n in every() if kind in ("all", k.value) and paper in ("all", p)]
+    found = there
+    if number != "all":
+        names = {(k, p): known_as(k, p, number) for k, p, _ in there}
+        found = [(k, p, n) for k, p, n in there if n == names[k, p]]
+    known = ", ".join(f"{k.value} {p} {n}" for k, p, n in there)
     require(bool(found), "number", number, f"of what is there: {known or 'nothing'}")
     return found
 
@@ -114,10 +118,12 @@ def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> list[str]:
         for run in found[experiment][:1]:
             done = run.folder.internal / "then.json"
             assert sheet.then is not None
-            command = sheet.then.format(run=run.folder.path, release=run.folder.published)
+            places = {"run": run.folder.path, "release": run.folder.published}
+            command = sheet.then.format(**{name: shlex.quote(str(place)) for name, place in places.items()})
             if done.exists() and done.read_text().strip() == f'"{command}"':
                 continue
-            if subprocess.run([sys.executable, "-m", *shlex.split(command)]).returncode:
+            same = [f"{key}={value}" for key in ("dataset.path", "device") if (value := run.setting(key)) is not None]
+            if subprocess.run([sys.executable, "-m", *shlex.split(command), *same]).returncode:
                 failed.append(f"{experiment}: {command}")
             else:
                 write_json(done, command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import defaultdict
 from itertools import cycle
 from pathlib import Path
@@ -27,37 +28,42 @@ def write_figure(sheet: Sheet, found: Found, stem: Path, command: str) -> list[P
 
 def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
     points = {(row.name, panel.metric): _points(sheet, row, panel.metric, found) for row in sheet.rows for panel in sheet.panels}
+    paths = [stem.with_suffix(kind) for kind in (".svg", ".png", ".csv")]
     if not any(points.values()):
+        for path in paths:
+            path.unlink(missing_ok=True)  # of runs that are gone
         return []
     names = list(dict.fromkeys(str(x) for by_x in points.values() for x in by_x)) if sheet.x == "class" else []
     with panels(stem, columns=len(sheet.panels), note=f"{MEASURED} Open: published." if sheet.beside else MEASURED) as axes:
-        for i, (panel, one) in enumerate(zip(sheet.panels, axes.flat, strict=True)):
+        for panel, one in zip(sheet.panels, axes.flat, strict=True):
             dashes = cycle(["--", ":", "-."])
+            ticks: list[Any] = []
             for marker, row in zip(MARKERS, sheet.rows, strict=False):
                 by_x = points[row.name, panel.metric]
                 if row.level and by_x:
                     height = float(np.mean([y for ys in by_x.values() for y in ys]))
                     one.axhline(height, color="grey", linestyle=next(dashes), label=row.name)
                     continue
-                xs = sorted(by_x)
+                xs = [x for x in names if x in by_x] if names else sorted(by_x)
                 places = [names.index(x) for x in xs] if names else xs
+                ticks += xs
                 means = [float(np.mean(by_x[x])) for x in xs]
                 bars = [float(np.std(by_x[x], ddof=1)) if len(by_x[x]) > 1 else 0.0 for x in xs]
                 colour = None
                 if xs:
                     line = one.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)
                     colour = line[0].get_color()
-                if sheet.beside and row.published and i == 0:
-                    told = np.asarray(row.published, dtype=float)
-                    name = f"{row.name}, published"
-                    one.plot(*told.T, marker=marker, fillstyle="none", linestyle=":", color=colour, label=name)
+                if sheet.beside and (published := sheet.published_points(row, panel)):
+                    told = np.asarray(published, dtype=float).T
+                    one.plot(*told, marker=marker, fillstyle="none", linestyle=":", color=colour, label=f"{row.name}, published")
+                    ticks += told[0].tolist()
             one.set(xlabel=sheet.x_label, ylabel=panel.label)
             if names:
                 one.set_xticks(range(len(names)), names)
             if sheet.log:
-                logarithmic(one, [x for row in sheet.rows if not row.level for x in points[row.name, panel.metric]])
+                logarithmic(one, ticks)
     _write_points(stem.with_suffix(".csv"), sheet, points)
-    return [stem.with_suffix(kind) for kind in (".svg", ".png", ".csv")]
+    return paths
 
 
 def _write_points(path: Path, sheet: Sheet, points: dict[tuple[str, str], dict[Any, list[float]]]) -> None:
@@ -91,8 +97,15 @@ def _pictures(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
             target = stem.with_name(f"{stem.name}_{label}.png" if many else f"{stem.name}.png")
             with Image.open(source) as picture:
                 picture.save(target)
-            paths.append(target)
-            if source.with_suffix(".svg").exists():
-                target.with_suffix(".svg").write_bytes(source.with_suffix(".svg").read_bytes())
-                paths.append(target.with_suffix(".svg"))
+            drawn = source.with_suffix(".svg")
+            write_whole(target.with_suffix(".svg"), drawn.read_text() if drawn.exists() else _as_svg(target))
+            paths += [target, target.with_suffix(".svg")]
     return paths
+
+
+def _as_svg(picture: Path) -> str:
+    """Of pixels."""
+    with Image.open(picture) as image:
+        size = f'width="{image.width}" height="{image.height}"'
+    held = base64.b64encode(picture.read_bytes()).decode()
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><image {size} href="data:image/png;base64,{held}"/></svg>\n'

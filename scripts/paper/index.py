@@ -33,4 +33,4 @@ def _page(folder: Path, kind: Kind, paper: str, number: str, scale: str) -> str:
     page, sheet = folder / f"{paper}_{kind.value}_{number}.md", load(kind, paper, number, scale)
     if page.exists():
         return page.read_text().strip()
-    return f"**{sheet.title} ({sheet.source}).** Not at this scale. {sheet.note}".strip()
+    return f"**{sheet.title} ({sheet.source}).** Not at this scale. {' '.join(sheet.notes)}".strip()

@@ -31,7 +31,8 @@ class Series:
     experiment: str | None = None  # null: cited alone
     where: dict[str, Any] = field(default_factory=dict)  # which of its runs: key of the configuration, and its value
     metric: str | None = None
-    published: list[Any] = field(default_factory=list)  # table: one for each column, or null; figure: [x, y] pairs
+    # table: one for each column, or null; figure: [x, y] pairs of the first panel, or of each metric's
+    published: Any = field(default_factory=list)
     level: bool = False  # figure: a horizontal line, as its runs have no x
 
 
@@ -64,6 +65,8 @@ class Sheet:
     pictures: list[str] = field(default_factory=list)  # of internal/figures/, of the first run
     then: str | None = None  # a script that judges the first run's release before pictures are taken: module and arguments
     note: str = ""
+    published_note: str = ""  # on the paper's numbers: not at smoke scale
+    also: list[str] = field(default_factory=list)  # the paper's other numbers for what this shows
     scales: list[str] = field(default_factory=lambda: list(SCALES))
     scale: str = "paper"
 
@@ -75,6 +78,16 @@ class Sheet:
     def beside(self) -> bool:
         """Whether what was published stands beside what was measured: digits are not a paper's data."""
         return self.scale != "smoke" and any(row.published for row in self.rows)
+
+    @property
+    def notes(self) -> list[str]:
+        return [note for note in (self.note, self.published_note * (self.scale != "smoke")) if note]
+
+    def published_points(self, row: Series, panel: Panel) -> list[Any]:
+        """[x, y] pairs."""
+        if isinstance(row.published, dict):
+            return row.published.get(panel.metric, [])
+        return row.published if panel is self.panels[0] else []
 
     @property
     def varied(self) -> set[str]:
@@ -93,6 +106,14 @@ def every() -> list[tuple[Kind, str, str]]:
     return found
 
 
+def known_as(kind: Kind, paper: str, number: str) -> str | None:
+    """The sheet that has this number of the paper's among others."""
+    own = [n for k, p, n in every() if (k, p) == (kind, paper)]
+    if number in own:
+        return number
+    return next((n for n in own if number in load(kind, paper, n, "paper").also), None)
+
+
 def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
     require(paper in PAPERS, "paper", paper, f"one of {', '.join(PAPERS)}")
     numbers = [n for k, p, n in every() if (k, p) == (kind, paper)]
@@ -106,6 +127,10 @@ def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(sheet, Sheet)
     for row in sheet.rows:
-        fits = kind is Kind.figure or not row.published or len(row.published) == len(sheet.columns)
-        require(fits, f"{path}: published", row.published, f"one for each of {len(sheet.columns)} columns")
+        if kind is Kind.table:
+            fits, allowed = len(row.published) in (0, len(sheet.columns)), f"one for each of {len(sheet.columns)} columns"
+        else:
+            metrics = [panel.metric for panel in sheet.panels]
+            fits, allowed = set(row.published if isinstance(row.published, dict) else ()) <= set(metrics), f"of {metrics}"
+        require(fits, f"{path}: published", row.published, allowed)
     return sheet

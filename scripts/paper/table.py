@@ -21,28 +21,25 @@ Found = Mapping[str, Sequence[Measured]]  # by experiment
 
 @dataclass
 class Cell:
-    values: list[float]
+    metric: str
+    values: dict[Measured, float]
     published: float | None
-    digits: int = 1
-    of: str = "seed"  # what the values differ in; "run", where in more than the seed
 
     def __str__(self) -> str:
-        return " | ".join(self._parts(bar="±"))
-
-    def latex(self) -> str:
-        return " | ".join(self._parts(bar=r"$\pm$"))
-
-    def _parts(self, bar: str) -> list[str]:
         known = [] if self.published is None else [f"{self.published:g}"]
-        return [self._measured(bar), *known] if known else [self._measured(bar)] if self.values else []
+        return " | ".join([self._measured(), *known]) if known or self.values else ""
 
-    def _measured(self, bar: str) -> str:
+    def _measured(self) -> str:
         if not self.values:
             return "–"
-        mean, number = f"{np.mean(self.values):.{self.digits}f}", len(self.values)
-        if number == 1:
-            return f"{mean} (1 {self.of})"
-        return f"{mean} {bar} {np.std(self.values, ddof=1):.{self.digits}f} ({number} {self.of}s)"
+        numbers = list(self.values.values())
+        digits = 1 if max(numbers) >= 2 else 2  # shares need two
+        differ = len({run.setting("seed") for run in self.values}) == len(numbers)
+        of = "seed" if differ else "run"  # in more than the seed
+        mean = f"{np.mean(numbers):.{digits}f}"
+        if len(numbers) == 1:
+            return f"{mean} (1 {of})"
+        return f"{mean} ± {np.std(numbers, ddof=1):.{digits}f} ({len(numbers)} {of}s)"
 
 
 def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
@@ -58,10 +55,7 @@ def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
             metric = column.metric or row.metric or sheet.metric
             values = {one: one.value(metric) for one in runs if one.matches(column.where)}
             published = row.published[i] if sheet.beside and row.published else None
-            numbers = [float(value) for value in values.values() if value is not None]
-            seeds = {one.setting("seed") for one, value in values.items() if value is not None}
-            digits = 1 if max(numbers, default=10) >= 2 else 2  # shares need two
-            line.append(Cell(numbers, published, digits, of="seed" if len(seeds) == len(numbers) else "run"))
+            line.append(Cell(metric, {one: float(value) for one, value in values.items() if value is not None}, published))
         rows.append((row, line))
     return rows
 
@@ -71,15 +65,11 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
     runs = list({one.folder.path.resolve(): one for ones in found.values() for one in ones}.values())
     if not runs:
         return [f"Scale: {sheet.scale}. Nothing has been run."]
-    spent = dict.fromkeys(shown_epsilon(value) for value in sorted(float(one.certificate["epsilon"]) for one in runs))
-    deltas = dict.fromkeys(f"{value:.2g}" for value in sorted(float(one.certificate["delta"]) for one in runs))
     data = sorted({str(one.setting("dataset.name")) for one in runs})
-    releases = {one.folder.shares: one for one in runs}
-    seconds = sum(one.seconds("method") for one in releases.values()) + sum(one.seconds("evaluation") for one in runs)
+    epsilon, delta, hours, device = rests_on(runs)
     lines = [
-        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {seconds / 3600:.2g} hours of "
-        f"{'GPU' if any(one.on_gpu for one in runs) else 'CPU'}.",
-        f"ε as composed: {', '.join(spent)}; δ = {', '.join(deltas)}.",
+        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {hours} hours of {device}.",
+        f"ε as composed: {epsilon}; δ = {delta}.",
     ]
     made = sorted({made for one in runs for made in one.made_with})
     lines += [f"Made with {'; '.join(made)}."] if made else []
@@ -87,7 +77,18 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
         lines.append(
             "It shows that every run behind it runs, on 8×8 digits with a small CNN: no number here compares to the paper's."
         )
-    return [*lines, *([sheet.note] if sheet.note else [])]
+    return [*lines, *sheet.notes]
+
+
+def rests_on(runs: Iterable[Measured]) -> tuple[str, str, str, str]:
+    """ε as composed and δ, each value once; hours, where a release that was judged twice counts once; GPU or CPU."""
+    runs = list(runs)
+    spent = dict.fromkeys(shown_epsilon(value) for value in sorted(float(one.certificate["epsilon"]) for one in runs))
+    deltas = dict.fromkeys(f"{value:.2g}" for value in sorted(float(one.certificate["delta"]) for one in runs))
+    releases = {one.folder.shares: one for one in runs}
+    seconds = sum(one.seconds("method") for one in releases.values()) + sum(one.seconds("evaluation") for one in runs)
+    device = "GPU" if any(one.on_gpu for one in runs) else "CPU"
+    return ", ".join(spent), ", ".join(deltas), f"{seconds / 3600:.2g}", device
 
 
 def write_table(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Path]:
@@ -98,7 +99,7 @@ def write_table(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Pa
     caption = f"{sheet.title} ({sheet.source}).{beside}"
     texts = {
         ".md": _markdown(caption, header, body, [*below, f"`{command}`"]),
-        ".tex": _latex(caption, header, [[row.name, *(cell.latex() for cell in line)] for row, line in rows], below),
+        ".tex": _latex(caption, header, body, below),
         ".csv": _csv(sheet, rows),
     }
     paths = []
@@ -124,7 +125,8 @@ _ESCAPED = {
     "σ": r"$\sigma$",
     "∞": r"$\infty$",
 }
-_ESCAPED |= {"–": "--", "√": r"$\surd$", "·": r"$\cdot$", "×": r"$\times$", "|": r"\textbar{}"}
+_ESCAPED |= {"–": "--", "√": r"$\surd$", "·": r"$\cdot$", "×": r"$\times$", "|": r"\textbar{}", "±": r"$\pm$"}
+_ESCAPED |= {"{": r"\{", "}": r"\}", "$": r"\$", "^": r"\^{}", "~": r"\~{}", "\\": r"\textbackslash{}"}
 
 
 def _tex(text: str) -> str:
@@ -147,8 +149,10 @@ def _csv(sheet: Sheet, rows: list[tuple[Series, list[Cell]]]) -> str:
     for row, line in rows:
         for column, cell in zip(sheet.columns, line, strict=True):
             known = "" if cell.published is None else cell.published
-            lines.append([row.name, column.name, *summary(cell.values), known, sheet.scale])
-    return as_csv(["row", "column", "mean", "standard_deviation", "runs", "published", "scale"], lines)
+            below = rests_on(cell.values) if cell.values else ("",) * 4
+            lines.append([row.name, column.name, cell.metric, *summary(list(cell.values.values())), known, *below, sheet.scale])
+    header = ["row", "column", "metric", "mean", "standard_deviation", "runs", "published"]
+    return as_csv([*header, "epsilon", "delta", "hours", "device", "scale"], lines)
 
 
 def as_csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

@@ -15,11 +15,12 @@ from conf.schema import to_typed
 from disk import write_json
 from errors import InputError
 from method.plan import Plan
+from scripts.paper import sheet as sheet_module
 from scripts.paper.__main__ import _then, _told_apart, main
 from scripts.paper.figure import write_figure
 from scripts.paper.runs import Measured, jobs
-from scripts.paper.sheet import Column, Kind, every, load
-from scripts.paper.table import cells, footer, write_table
+from scripts.paper.sheet import Column, Kind, Sheet, every, known_as, load
+from scripts.paper.table import _tex, cells, footer, write_table
 from tests.command import composed
 from tests.data.test_folder import class_folders
 from tracking.run_dir import RunDir
@@ -114,10 +115,15 @@ def test_a_table_is_written_as_markdown_latex_and_csv(found, tmp_path):
     assert rows[0] == {
         "row": "LoDA",
         "column": "ε = 1",
+        "metric": "accuracy",
         "mean": "55",
         "standard_deviation": "7.07107",
         "runs": "2",
         "published": "60.2",
+        "epsilon": "1",
+        "delta": "1e-05",
+        "hours": "2",
+        "device": "CPU",
         "scale": "paper",
     }
     assert rows[1]["mean"] == ""
@@ -156,6 +162,35 @@ def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_
     assert not [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
 
 
+def test_a_panel_has_the_published_points_of_its_own_metric():
+    sheet = load(Kind.figure, "dpd", "2", "paper")
+    first, *_ = sheet.rows
+    assert [bool(sheet.published_points(first, panel)) for panel in sheet.panels] == [True, False]
+    both = replace(first, published={sheet.panels[1].metric: [[1, 2]]})
+    assert [sheet.published_points(both, panel) for panel in sheet.panels] == [[], [[1, 2]]]
+
+
+def test_what_a_note_says_of_the_papers_numbers_is_left_out_at_smoke_scale(found):
+    sheet = replace(load(Kind.table, "loda", "2", "paper"), note="As ever.", published_note="The paper prints 90.7.")
+    assert footer(sheet, found)[-2:] == ["As ever.", "The paper prints 90.7."]
+    assert footer(replace(sheet, scale="smoke"), found)[-1] == "As ever."
+
+
+def test_a_sheet_is_found_by_the_other_numbers_that_it_shows(monkeypatch):
+    whole = sheet_module.load
+
+    def with_more(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
+        return replace(whole(kind, paper, number, scale), also=["18"] if number == "17" else [])
+
+    monkeypatch.setattr(sheet_module, "load", with_more)
+    assert known_as(Kind.figure, "pe", "17") == known_as(Kind.figure, "pe", "18") == "17"
+    assert known_as(Kind.figure, "pe", "99") is None
+
+
+def test_latex_has_no_letter_that_it_reads_as_its_own():
+    assert _tex("a{b}_$x^2~\\ 5 ± 1") == r"a\{b\}\_\$x\^{}2\~{}\textbackslash{} 5 $\pm$ 1"
+
+
 def test_a_floor_is_a_horizontal_line(found, tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 
@@ -173,8 +208,10 @@ def test_a_floor_is_a_horizontal_line(found, tmp_path, monkeypatch):
 
 
 def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
+    (tmp_path / "dpd_figure_2.png").write_bytes(b"of runs that are gone")
     (page,) = write_figure(load(Kind.figure, "dpd", "2", "paper"), {}, tmp_path / "dpd_figure_2", "make figure")
     assert "Nothing has been run" in page.read_text()
+    assert not (tmp_path / "dpd_figure_2.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -245,6 +282,7 @@ def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
 def test_pictures_of_a_run_become_a_figure(here):
     main(["figure", "pe", "19", "scale=smoke", "out=out", *TINY, "method.iterations=1"])
     assert Path("out/smoke/pe_figure_19.png").exists()
+    assert Path("out/smoke/pe_figure_19.svg").read_text().startswith("<svg")
     main(["figure", "pe", "20", "scale=smoke", "out=out", *TINY, "method.iterations=1"])
     assert Path("out/smoke/pe_figure_20.svg").exists()
 
