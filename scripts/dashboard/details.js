@@ -38,7 +38,7 @@ function section(title, entries) {
 function certificate(document) {
   if (!document) return [el("h3", { textContent: "Certificate" }), el("p", { className: "muted", textContent: "none in this page" })];
   const { mechanisms, ...rest } = document;
-  const spent = (Array.isArray(mechanisms) ? mechanisms : []).filter(Boolean).map(({ purpose, count, ...mechanism }) => [
+  const spent = (Array.isArray(mechanisms) ? mechanisms : []).filter((spend) => spend instanceof Object).map(({ purpose, count, ...mechanism }) => [
     `${purpose} × ${count}`, Object.entries(mechanism).map(([name, value]) => (name === "mechanism" ? value : `${name.replaceAll("_", " ")} ${valueText(value)}`)).join(", "),
   ]);
   return [...section("Certificate", Object.entries(rest)), ...section("Spent", spent)];

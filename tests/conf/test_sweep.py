@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import wandb
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from omegaconf.errors import InterpolationResolutionError
@@ -309,3 +310,14 @@ def test_a_sweep_whose_launcher_loses_a_process_reports_what_there_is(here, monk
 def test_two_sweeps_of_one_moment_have_folders_of_their_own(here):
     config = [compose_config(TINY, with_hydra=True).hydra.sweep.dir for _ in range(2)]
     assert len(set(config)) == 2
+
+
+@pytest.mark.parametrize(("settings", "group"), [(TINY, "smoke"), (TINY[1:], "sweep")])  # its experiment, or its folder
+def test_the_runs_of_a_sweep_are_one_group_in_wandb_with_what_they_are_compared_by(here, monkeypatch, settings, group):
+    monkeypatch.setattr(wandb, "init", init := Mock())
+    result = call("-m", "hydra.sweep.dir=sweep", *settings, "tracker=wandb", "seed=0,1")
+    assert result.code == 0, result.err
+    assert [given.kwargs["group"] for given in init.call_args_list] == [group] * 2
+    assert len({given.kwargs["id"] for given in init.call_args_list}) == 2
+    summary = init.return_value.summary.update.call_args_list[0].args[0]
+    assert {"privacy/epsilon", "privacy/delta", "method", "dataset"} <= set(summary)

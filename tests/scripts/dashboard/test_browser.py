@@ -103,6 +103,23 @@ def test_published_points_stand_beside_the_runs(study, opened):
     assert page.locator("#distance .legendtext").all_text_contents()[-1] == "B"
 
 
+def test_published_points_of_one_name_are_one_and_stand_with_the_judge_that_they_are_of(study, opened):
+    point = {"name": "A", "x": 3, "y": 85, "source": "s"}
+    elsewhere = [
+        {**point, "name": "other classifier", "of": "resnet9"},
+        {**point, "name": "FID", "panel": "distance", "of": "fid"},
+    ]
+    (study / "sheet.yaml").write_text(json.dumps([point, {**point, "x": 5, "of": "wrn40_4"}, *elsewhere]))
+    made("published=sheet.yaml")
+    page = opened(Path("runs/dashboard.html"))
+    page.locator("#accuracy").scroll_into_view_if_needed()
+    page.wait_for_selector("#distance .legendtext")
+    names = page.evaluate("['accuracy', 'distance'].map((id) => byId(id).data.map((trace) => trace.name))")
+    assert names[0][-1] == "A"
+    assert page.evaluate("byId('accuracy').data.at(-1).x") == [3, 5]
+    assert not {"other classifier", "FID"} & {name for panel in names for name in panel}
+
+
 def test_pictures_stand_side_by_side_at_the_chosen_epsilon(study, opened):
     fake_run(study / "runs" / "loda", "dp_loda", epsilon=10.0 - 1e-9)
     made()
@@ -135,6 +152,14 @@ def test_a_row_opens_its_details(study, opened):
     assert "initial_labels: random" in dialog.inner_text()
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
+
+
+def test_a_certificate_of_any_shape_can_be_looked_at(here, opened):
+    fake_run(here / "runs" / "odd", names={"mechanisms": [None, 3, {"purpose": "pe.votes", "count": 2}]})
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    page.locator("#table tbody tr").first.click()
+    assert "pe.votes × 2" in page.get_by_role("dialog").inner_text()
 
 
 @pytest.mark.parametrize(("asked", "count"), [(False, 0), (True, 1)])

@@ -178,7 +178,7 @@ def test_no_runs_make_a_page_that_says_so(here):
 def test_published_points_come_from_a_sheet(study):
     point = {"name": "PE", "x": 10, "y": 89.1, "source": "a paper"}
     (study / "sheet.json").write_text(json.dumps([point]))
-    assert held(made("published=sheet.json"), "runs")["published"] == [{**point, "panel": "accuracy", "dataset": ""}]
+    assert held(made("published=sheet.json"), "runs")["published"] == [{**point, "panel": "accuracy", "dataset": "", "of": ""}]
     assert held(made("published=null"), "runs")["published"] == []
     usual = held(made(), "runs")["published"]
     assert {point["dataset"] for point in usual} == {"cifar10", "camelyon17", "mnist"}  # each beside runs on the same data alone
