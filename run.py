@@ -225,7 +225,7 @@ def cli() -> int:
     except Exception as error:
         line, sweep = one_line(error), Report.sweep
         if line is None and sweep and sweep.began:  # of a launcher, not of a run
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].split('. ')[0]}"
             say(f"error: the sweep broke off ({reason}); the same command runs what is missing")
             sweep.breaks(reason)
             Report.end(sweep)
