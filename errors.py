@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -12,6 +15,22 @@ class InputError(ValueError):
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:
     if not condition:
         raise InputError(f"{key}={shown(value)}: {allowed}")
+
+
+@contextmanager
+def naming(key: str, value: Any) -> Iterator[None]:
+    """A ValueError about what a setting leads to becomes an InputError that names it."""
+    try:
+        yield
+    except InputError:  # names one already
+        raise
+    except ValueError as error:
+        raise InputError(f"{key}={shown(value)}: {error}") from error
+
+
+def told(error: BaseException) -> str:
+    """What an error of foreign code says, in one line."""
+    return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
 
 
 def shown(value: Any) -> str:

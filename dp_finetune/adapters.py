@@ -27,6 +27,7 @@ from models.diffusion import DiffusionModel
 from models.ema import trainable
 from models.features import weights_digest
 from models.seeds import derive
+from models.stored import CONFIG, part
 
 
 class AdapterName(Enum):
@@ -106,7 +107,7 @@ class Adapter:
 
 
 def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.device) -> DiffusionModel:
-    """What `save` wrote, on the U-Net in `base(name)/unet`; InputError where that is another one than it was trained on."""
+    """What `save` wrote, on the U-Net in the folder `base(name)`; InputError where that is another one than it was trained on."""
     try:
         stored = json.loads((folder / "adapter.json").read_text())
         adapter, base_name, expected = _typed(stored["adapter"]), stored["base"]["name"], stored["base"]["sha256"]
@@ -114,9 +115,9 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"model={folder}: is no released adapter ({error})") from error
     where = base(base_name)
-    if not (where / "unet" / "config.json").exists():
+    if not (part(where, "unet") / CONFIG).exists():
         raise InputError(f"base={where}: has no unet/ of diffusers; give the folder of the public model {base_name}")
-    model = DiffusionModel.load(folder, seed, device, unet_folder=where / "unet")
+    model = DiffusionModel.load(folder, seed, device, unet_folder=where)
     if weights_digest(model.unet) != expected:
         raise InputError(f"base={where}: has other weights than {base_name}, which this adapter was trained on")
     adapter.apply(model.unet)

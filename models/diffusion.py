@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
 from disk import write_json
-from errors import InputError
+from errors import InputError, told
 from models.improved_diffusion import set_heads
 from models.passes import in_passes, rows_that_fit
 from models.samplers import PredictNoise, ddim, sdedit
 from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
+from models.stored import load_unet
 from tracking import ranks
 from tracking.progress import Advance
 
@@ -66,16 +67,14 @@ class DiffusionModel:
 
     @classmethod
     def load(cls, folder: Path, seed: int, device: torch.device, unet_folder: Path | None = None) -> DiffusionModel:
-        """What `save` wrote; InputError where that is not in `folder`. `unet_folder`: where the U-Net is, if not with it."""
+        """What `save` wrote; InputError where that is not in `folder`. `unet_folder`: of the U-Net, if not with it."""
         try:
             sampling = json.loads((folder / "sampling.json").read_text())
-            unet: Any = UNet2DModel.from_pretrained(
-                unet_folder or folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True
-            )
+            unet = load_unet(unet_folder or folder)
             scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError) as error:
             where = folder if unet_folder is None else f"{folder} on {unet_folder}"
-            raise InputError(f"model={where}: is no released model ({str(error).splitlines()[0]})") from error
+            raise InputError(f"model={where}: is no released model ({told(error)})") from error
         alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
         return cls(unet.to(device), alpha_bar, seed=seed, device=device, **sampling)
 
@@ -181,12 +180,6 @@ def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:
     betas = 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
     scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist())
     scheduler.save_pretrained(folder)
-
-
-def on_meta(architecture: dict[str, Any]) -> Any:
-    """A U-Net of shapes without weights."""
-    with torch.device("meta"):
-        return UNet2DModel(**architecture)
 
 
 def activation_bytes(unet: Any) -> int:

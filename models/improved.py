@@ -15,9 +15,10 @@ from omegaconf import MISSING
 
 from data.dataset import Dataset
 from disk import write_json
-from errors import InputError, require
+from errors import InputError, require, told
 from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
+from models.stored import part
 from models.unet import Schedule, UNet
 
 HEADS = 4  # in every official model
@@ -42,7 +43,7 @@ class ImprovedDiffusion(UNet):
         require(one, "model.labels", self.labels, "1, as model.conditional=false")
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
-        there = self._file.is_file() or (self.weights_folder() / "unet" / "config.json").exists()
+        there = self._file.is_file() or (part(self.weights_folder(), "unet") / "config.json").exists()
         require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
         self.prepare_embeddings(embeddings)
 
@@ -85,8 +86,7 @@ class ImprovedDiffusion(UNet):
             state = torch.load(file, map_location="cpu", weights_only=True)
             unet = to_unet(state, self.image_size, HEADS)
         except Exception as error:  # a foreign file may make anything of its reader
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({lines[0]})") from error
+            raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({told(error)})") from error
         shapes = {name: tuple(p.shape) for name, p in self.skeleton().state_dict().items()}
         if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
             raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")

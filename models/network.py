@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
 from data.dataset import Dataset
-from errors import require
+from errors import naming, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
-from models.diffusion import PASS_ROWS, DiffusionModel, activation_bytes, on_meta
+from models.diffusion import PASS_ROWS, DiffusionModel, activation_bytes
 from models.features import Embedding, PublicFeatures
 from models.flops import network_flops
 from models.schedules import num_respaced, respaced_timesteps
+from models.stored import load_unet, on_meta, part
 
 EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
 
@@ -52,12 +52,12 @@ class Network(Model):
         raise NotImplementedError
 
     def weights_folder(self) -> Path:
-        """Where `unet/` is, as diffusers writes it."""
+        """Of a pipeline, as diffusers writes it."""
         return embedded_or(self.pretrained or "")
 
     def load_unet(self, seed: int) -> Any:
-        folder = self.weights_folder() / "unet"
-        return UNet2DModel.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True)
+        with naming("model.pretrained", self.pretrained):
+            return load_unet(self.weights_folder())
 
     def sampling(self) -> dict[str, Any]:
         """More arguments of `DiffusionModel`."""
@@ -76,7 +76,7 @@ class Network(Model):
         super().prepare(embeddings)
         there = self.features is None or (embedded_or(self.features) / "features.safetensors").exists()
         require(there, "model.features", self.features, "a folder with features.safetensors, or null")
-        there = self.pretrained is None or (self.weights_folder() / "unet" / "config.json").exists()
+        there = self.pretrained is None or (part(self.weights_folder(), "unet") / "config.json").exists()
         require(there, "model.pretrained", self.pretrained, "a folder with diffusers' unet/, or null for random weights")
 
     def check_respacing(self, key: str, respacing: str | None) -> None:

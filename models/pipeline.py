@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import DDPMScheduler
 
 from data.dataset import Dataset
-from errors import InputError, require
-from models.network import Network, embedded_or
-
-_NOT_ARGUMENTS = ("_class_name", "_diffusers_version", "_name_or_path")
+from errors import naming, require, shown
+from models.network import Network
+from models.stored import CONFIG, check_weights, on_meta, read_alpha_bar, read_config
 
 
 @dataclass(kw_only=True)
 class Diffusers(Network):
-    """Shape and schedule are read from `unet/config.json` and `scheduler/`, so they are there before a plan is."""
+    """Shape and schedule are read from `unet/` and `scheduler/`, or from the folder itself: a plan needs them."""
 
     name: str = "diffusers"
     labels: int = 1  # public labels; with null_label one embedding more than labels is in the network
@@ -30,31 +26,40 @@ class Diffusers(Network):
         return (config["sample_size"], config["sample_size"], config["in_channels"])
 
     def check(self, dataset: Dataset) -> None:
-        allowed = "a folder with unet/ and scheduler/ as diffusers writes them"
-        require(self.pretrained is not None, "model.pretrained", self.pretrained, allowed)
+        require(self.pretrained is not None, "model.pretrained", self.pretrained, "a folder with a UNet2DModel of diffusers")
         embeds = self.architecture().get("num_class_embeds")
         if embeds:
-            fits, told = self.labels + int(self.null_label) == embeds, f"{embeds}, or {embeds - 1} with model.null_label=true"
+            fits, allowed = self.labels + int(self.null_label) == embeds, f"{embeds}, or {embeds - 1} with model.null_label=true"
         else:
-            fits, told = self.labels == 1 and not self.null_label, "1 without model.null_label: the network has no labels"
-        require(fits, "model.labels", self.labels, told)
+            fits, allowed = self.labels == 1 and not self.null_label, "1 without model.null_label: the network has no labels"
+        require(fits, "model.labels", self.labels, allowed)
+        with naming("model.pretrained", self.pretrained):
+            check_weights(self.weights_folder(), on_meta(self.architecture()))
         super().check(dataset)
 
     def architecture(self) -> dict[str, Any]:
-        config = self._read("unet/config.json")
-        require(config.get("_class_name") == "UNet2DModel", "model.pretrained", self.pretrained, "a UNet2DModel in unet/")
-        return {key: value for key, value in config.items() if key not in _NOT_ARGUMENTS}
+        with naming("model.pretrained", self.pretrained):
+            config = read_config(self.weights_folder(), "unet", CONFIG)
+        config = {"in_channels": 3, "out_channels": 3, **config}  # its own defaults
+        side, channels = config.get("sample_size"), config["in_channels"]
+        if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
+            side = side[0]
+        for key, fits, allowed in (
+            ("_class_name", config.get("_class_name") == "UNet2DModel", "UNet2DModel"),
+            ("sample_size", isinstance(side, int) and side > 0, "the side of square images"),
+            ("in_channels", channels in (1, 3), "1 (grey) or 3 (RGB)"),
+            ("out_channels", config["out_channels"] in (channels, 2 * channels), f"{channels}, or twice that"),
+            ("class_embed_type", config.get("class_embed_type") is None, "null"),
+        ):
+            told = f"{key} in the U-Net's {CONFIG} is {shown(config.get(key))}, not {allowed}"
+            require(fits, "model.pretrained", self.pretrained, told)
+        return {key: value for key, value in config.items() if not key.startswith("_")} | {"sample_size": side}
+
+    def load_unet(self, seed: int) -> Any:
+        unet = super().load_unet(seed)
+        unet.register_to_config(sample_size=self.makes[0])  # where a list of two was saved
+        return unet
 
     def alpha_bar(self) -> np.ndarray:
-        config = self._read("scheduler/scheduler_config.json")
-        kind = config.get("prediction_type", "epsilon")
-        require(kind == "epsilon", "model.pretrained", self.pretrained, f"a network that predicts noise, not {kind}")
-        scheduler: Any = DDPMScheduler.from_pretrained(embedded_or(self.pretrained or "") / "scheduler")
-        return scheduler.alphas_cumprod.double().numpy()
-
-    def _read(self, file: str) -> dict[str, Any]:
-        path: Path = embedded_or(self.pretrained or "") / file
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"model.pretrained={self.pretrained}: has no readable {file}, as diffusers writes it") from error
+        with naming("model.pretrained", self.pretrained):
+            return read_alpha_bar(self.weights_folder())

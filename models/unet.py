@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import UNet2DModel
 from omegaconf import MISSING
 
 from data.dataset import Dataset
-from errors import require
+from errors import naming, require
 from models.network import Network
 from models.schedules import SCHEDULES
 from models.seeds import derive
+from models.stored import CONFIG, SCHEDULER, part, read_alpha_bar, read_config
 
 LABELS = "class_embedding.weight"
 
@@ -106,8 +107,9 @@ class UNet(Network):
         require(self.pretrained is not None or not self.new_labels, "model.new_labels", self.new_labels, allowed)
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
-        if self.pretrained is not None and (self.weights_folder() / "unet" / "config.json").exists():
-            stored = json.loads((self.weights_folder() / "unet" / "config.json").read_text())
+        if self.pretrained is not None and (part(self.weights_folder(), "unet") / CONFIG).exists():
+            with naming("model.pretrained", self.pretrained):
+                stored = read_config(self.weights_folder(), "unet", CONFIG)
             for key, value in self.architecture().items():
                 same = (key == "num_class_embeds" and self.new_labels) or json.loads(json.dumps(value)) == stored.get(key)
                 require(
@@ -121,10 +123,11 @@ class UNet(Network):
         alpha_bar = self.alpha_bar()
         inside = alpha_bar[-1] > 0 and bool((np.diff(alpha_bar) < 0).all())
         require(inside, "model.schedule_steps", self.schedule_steps, f"enough for the {self.schedule.value} schedule")
-        if self.pretrained is None or not (self.weights_folder() / "scheduler").is_dir():
+        if self.pretrained is None or not (part(self.weights_folder(), "scheduler") / SCHEDULER).exists():
             return
-        trained: Any = DDIMScheduler.from_pretrained(self.weights_folder() / "scheduler")
-        same = len(alpha_bar) == len(trained.alphas_cumprod) and np.allclose(alpha_bar, trained.alphas_cumprod, atol=1e-5)
+        with naming("model.pretrained", self.pretrained):
+            trained = read_alpha_bar(self.weights_folder())
+        same = len(alpha_bar) == len(trained) and np.allclose(alpha_bar, trained, atol=1e-5)
         allowed = f"the schedule that model.pretrained={self.pretrained} was trained with"
         require(bool(same), "model.schedule", f"{self.schedule.value} with {self.schedule_steps} steps", allowed)
 

@@ -12,8 +12,9 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 import models.diffusion
 from data.images import to_uint8
-from models.diffusion import PASS_ROWS, DiffusionModel, flops, on_meta
+from models.diffusion import PASS_ROWS, DiffusionModel, flops
 from models.schedules import cosine_alpha_bar, linear_alpha_bar
+from models.stored import on_meta
 from tests.toy import tiny_unet
 
 

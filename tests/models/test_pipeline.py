@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler
+from safetensors.torch import load_file, save_file
 
 from errors import InputError
-from models.network import embedded_or
 from tests.command import call, typed
 from tests.toy import tiny_unet
 
@@ -32,31 +32,107 @@ def test_the_embedded_model_is_the_same_without_its_shape_in_the_settings():
     assert np.array_equal(one.random(labels, stream="a"), two.random(labels, stream="a"))
 
 
-def test_a_pipeline_without_labels(tmp_path):
-    unet = tiny_unet(num_class_embeds=None)
+WITHOUT_LABELS = ["model=diffusers", "model.labels=1", "model.null_label=false", "model.respacing=4"]
+
+
+def saved(folder: Path, *, flat: bool = False, pickled: bool = False) -> Path:
+    """A pipeline without labels; flat, as google/ddpm-cifar10-32 has it: U-Net and scheduler in the folder itself."""
     scheduler: Any = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2")
-    pipeline: Any = DDPMPipeline(unet, scheduler)
-    pipeline.save_pretrained(tmp_path)
-    model = built(
-        "model=diffusers", f"model.pretrained={tmp_path}", "model.labels=1", "model.null_label=false", "model.respacing=4"
-    )
-    assert np.allclose(model.alpha_bar, scheduler.alphas_cumprod.numpy())
-    assert model.random(np.zeros(2, np.int64), stream="a").shape == (2, 8, 8, 1)
+    pipeline: Any = DDPMPipeline(tiny_unet(num_class_embeds=None), scheduler)
+    if flat:
+        pipeline.unet.save_pretrained(folder, safe_serialization=not pickled)
+        scheduler.save_pretrained(folder)
+    else:
+        pipeline.save_pretrained(folder)
+    return folder
 
 
-@pytest.mark.parametrize("harm", ["labels", "prediction", "kind", "missing"])
-def test_what_does_not_fit_is_refused_by_key(harm, tmp_path):
-    folder = shutil.copytree(embedded_or("digits"), tmp_path / "copy")
-    changes = {"prediction": ("scheduler/scheduler_config.json", "prediction_type", "v_prediction")}
-    changes["kind"] = ("unet/config.json", "_class_name", "UNet2DConditionModel")
-    if harm in changes:
-        file, key, value = changes[harm]
-        (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), key: value}))
-    if harm == "missing":
-        (folder / "scheduler" / "scheduler_config.json").unlink()
-    labels = ["model.labels=12"] if harm == "labels" else []
-    with pytest.raises(InputError, match=r"^model\.(pretrained|labels)="):
-        built("model=diffusers", f"model.pretrained={folder}", *labels)
+def change(file: Path, **settings: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+def test_a_pipeline_is_read_from_its_parts_or_from_one_folder(tmp_path):
+    expected = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2").alphas_cumprod  # type: ignore[attr-defined]
+    made = []
+    for name, form in {"parts": {}, "flat": {"flat": True}, "pickled": {"flat": True, "pickled": True}}.items():
+        model = built(*WITHOUT_LABELS, f"model.pretrained={saved(tmp_path / name, **form)}")
+        assert np.allclose(model.alpha_bar, expected.numpy())
+        made.append(model.random(np.zeros(2, np.int64), stream="a"))
+    assert made[0].shape == (2, 8, 8, 1)
+    assert np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])
+
+
+def test_two_equal_sides_are_one(tmp_path):
+    change(saved(tmp_path) / "unet" / "config.json", sample_size=[8, 8])
+    model = built(*WITHOUT_LABELS, f"model.pretrained={tmp_path}")
+    assert model.random(np.zeros(1, np.int64), stream="a").shape == (1, 8, 8, 1)
+
+
+UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json", "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "message"),
+    [
+        (WEIGHTS, None, "has no weights"),
+        (WEIGHTS, b"", "safetensors is not readable"),
+        (WEIGHTS, 2000, "safetensors is not readable"),
+        (SCHEDULER, None, "has no scheduler_config.json"),
+        (SCHEDULER, b"[]", "holds no settings"),
+        (SCHEDULER, {"beta_schedule": "foo"}, "foo is not implemented"),
+        (SCHEDULER, {"trained_betas": ["a"]}, "no scheduler that diffusers reads"),
+        (SCHEDULER, {"beta_schedule": "linear", "beta_start": 2.0}, "betas are not all"),
+        (SCHEDULER, {"prediction_type": "v_prediction"}, "predicts noise"),
+        (UNET, None, "has no config.json"),
+        (UNET, b"", "config.json is not readable"),
+        (UNET, b"\xff", "config.json is not readable"),
+        (UNET, b"[]", "holds no settings"),
+        (UNET, {"_class_name": "UNet2DConditionModel"}, "not UNet2DModel"),
+        (UNET, {"sample_size": None}, "sample_size in the U-Net's config.json is null"),
+        (UNET, {"sample_size": [8, 16]}, "sample_size"),
+        (UNET, {"in_channels": 4}, "in_channels"),
+        (UNET, {"down_block_types": ["Foo", "Foo"]}, "Foo does not exist"),
+        (UNET, {"layers": 3}, "unexpected keyword argument 'layers'"),
+        (UNET, {"block_out_channels": [16, 32]}, "weights of another shape than config.json's"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_told_with_the_plan(file, harm, message, tmp_path):
+    path = saved(tmp_path) / file
+    if harm is None:
+        path.unlink()
+    elif isinstance(harm, bytes):
+        path.write_bytes(harm)
+    elif isinstance(harm, int):
+        path.write_bytes(path.read_bytes()[:harm])
+    else:
+        change(path, **harm)
+    with pytest.raises(InputError, match=rf"^model\.pretrained={tmp_path}: .*{message}") as told:
+        typed(*WITHOUT_LABELS, f"model.pretrained={tmp_path}", "method=public_only", "method.conditional=false", "eval=none")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("form", ["missing", "unknown", "pickled and cut off"])
+def test_weights_that_do_not_fit_by_name_are_not_made_up(form, tmp_path):
+    pickled = form.startswith("pickled")
+    folder = saved(tmp_path, flat=True, pickled=pickled)
+    if pickled:
+        file = folder / "diffusion_pytorch_model.bin"
+        file.write_bytes(file.read_bytes()[:-1000])
+    else:
+        file = folder / "diffusion_pytorch_model.safetensors"
+        state = load_file(file)
+        state["other.weight"] = state.pop("conv_in.weight") if form == "missing" else torch.zeros(2)
+        save_file(state, file)
+    with pytest.raises(InputError, match=rf"^model\.pretrained={tmp_path}: ") as told:
+        built(*WITHOUT_LABELS, f"model.pretrained={folder}")
+    assert "\n" not in str(told.value)
+    assert pickled or "other.weight" in str(told.value)
+
+
+def test_other_labels_than_the_networks_are_refused():
+    with pytest.raises(InputError, match=r"^model\.labels=12: 11, or 10 with"):
+        built("model=diffusers", "model.labels=12")
 
 
 @pytest.mark.usefixtures("here")

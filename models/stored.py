@@ -1,0 +1,99 @@
+"""U-Nets as diffusers stores them: `unet/` and `scheduler/` of a pipeline, or all of it in one folder, as some hubs have it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from safetensors import safe_open
+
+from errors import told
+
+CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model"
+UNPICKLED = (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.safetensors.index.json")
+
+
+def part(folder: Path, name: str) -> Path:
+    """Where the part of this name is: in a folder of its own, or with everything else."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def on_meta(architecture: dict[str, Any]) -> Any:
+    """A U-Net of shapes without weights; ValueError where diffusers has no such one."""
+    try:
+        with torch.device("meta"):
+            return UNet2DModel(**architecture)
+    except Exception as error:  # foreign settings may make anything of their reader
+        raise ValueError(f"no U-Net of diffusers ({told(error)})") from error
+
+
+def read_config(folder: Path, name: str, file: str) -> dict[str, Any]:
+    """The settings in this file of this part; ValueError where they are not there or are none."""
+    path = part(folder, name) / file
+    where = path.relative_to(folder)
+    if not path.exists():
+        raise ValueError(f"has no {file}, in {name}/ or in the folder itself, as diffusers writes it")
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not readable ({told(error)})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{where} holds no settings by name")
+    return config
+
+
+def read_alpha_bar(folder: Path) -> np.ndarray:
+    """float64 [T], of the scheduler; ValueError where it has no such schedule, or one for networks that do not predict noise."""
+    config = read_config(folder, "scheduler", SCHEDULER)
+    kind = config.get("prediction_type", "epsilon")
+    if kind != "epsilon":
+        raise ValueError(f"a network that predicts noise is needed, not {kind}")
+    if not {"beta_schedule", "trained_betas"} & config.keys():
+        raise ValueError(f"{config.get('_class_name')} has no betas, as DDPMScheduler has them")
+    try:
+        scheduler: Any = DDPMScheduler.from_config(config)
+        alpha_bar = scheduler.alphas_cumprod.double().numpy()
+    except Exception as error:  # a foreign file may make anything of its reader
+        raise ValueError(f"no scheduler that diffusers reads ({told(error)})") from error
+    falls = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and (np.diff(alpha_bar, prepend=1) < 0).all() and alpha_bar[-1] > 0
+    if not falls:
+        raise ValueError("the scheduler's betas are not all above 0 and below 1")
+    return alpha_bar
+
+
+def load_unet(folder: Path) -> Any:
+    """Every weight is from the folder, and all that is there is used; ValueError where that cannot be."""
+    where = part(folder, "unet")
+    settings = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
+    unpickled = any((where / name).exists() for name in UNPICKLED)
+    try:
+        loaded: Any = UNet2DModel.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
+    except Exception as error:  # a foreign file may make anything of its reader
+        raise ValueError(f"no U-Net that diffusers reads ({told(error)})") from error
+    unet, found = loaded
+    if found["missing_keys"] or found["unexpected_keys"]:
+        missing, more = (", ".join(sorted(found[keys])[:2]) or "none" for keys in ("missing_keys", "unexpected_keys"))
+        raise ValueError(f"weights of another network than config.json's (missing: {missing}; unknown: {more})")
+    return unet
+
+
+def check_weights(folder: Path, skeleton: Any) -> None:
+    """By their headers alone: ValueError where there are none, some are cut off, or of another shape than the skeleton's."""
+    where = part(folder, "unet")
+    if not any((where / name).exists() for name in (*UNPICKLED, f"{WEIGHTS}.bin")):
+        raise ValueError(f"has no weights ({UNPICKLED[0]})")
+    shapes = {name: list(value.shape) for name, value in skeleton.state_dict().items()}
+    for file in (*where.glob(UNPICKLED[0]), *where.glob(f"{WEIGHTS}-*-of-*.safetensors")):
+        try:
+            with safe_open(file, "pt") as stored:
+                found = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+        except Exception as error:
+            raise ValueError(f"{file.name} is not readable ({told(error)})") from error
+        for name, shape in found.items():  # names may differ: diffusers knows older ones
+            if shapes.get(name, shape) != shape:
+                raise ValueError(f"weights of another shape than config.json's: {name} is {shape}, not {shapes[name]}")
