@@ -21,10 +21,10 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     costs = {name: one.cost(config.dataset, config.model, samples) for name, one in config.eval.evaluators.items()}
     rate = flops_per_second(config.torch_device)
     document["evaluation"] = {
-        name: {"seconds": _rounded(cost.flops / rate), "memory_gib": _rounded(cost.bytes / 2**30)} for name, cost in costs.items()
+        name: {"seconds": _seconds(cost.flops, rate), "memory_gib": _rounded(cost.bytes / 2**30)} for name, cost in costs.items()
     }
     document["work"] |= {
-        "seconds": _rounded(document["work"]["flops"] / rate),
+        "seconds": _seconds(document["work"]["flops"], rate),
         "peak_memory_gib": _peak_memory(config, costs),
     }
     return document
@@ -37,6 +37,10 @@ def _peak_memory(config: Config, costs: dict[str, Cost]) -> float:
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     working = max(config.method.memory(config.dataset, config.model), judged)
     return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
+
+
+def _seconds(flops: float | None, rate: float) -> float | None:
+    return None if flops is None or math.isnan(flops) else _rounded(flops / rate)
 
 
 def _rounded(value: float) -> float:

@@ -93,7 +93,7 @@ class Subject:
 class Cost:
     """What an evaluator will take, above what the run holds anyway."""
 
-    flops: float
+    flops: float  # nan: nobody knows
     bytes: int
 
 

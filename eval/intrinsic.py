@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -53,7 +54,9 @@ class IntrinsicDimension(InEmbedding):
         count, degrees = self._variations(dim), self._degrees(model)
         calls = sum(model.calls(degree) for degree in degrees)
         each = count * flops + 4.0 * count * dim * min(count, dim)
-        return Cost(calls * count * float(model.facts()["flops"]) + len(degrees) * each, 3 * 8 * count * dim)
+        known = model.facts()["flops"]
+        network = math.nan if known is None else calls * count * float(known)
+        return Cost(network + len(degrees) * each, 3 * 8 * count * dim)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         assert subject.settings is not None

@@ -57,9 +57,10 @@ class Plan:
             raise InputError(str(error)) from error
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
-        """The `plan_only` document."""
+        """The `plan_only` document; null is what nobody knows."""
         facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(model)
-        forward = work["network_calls"] * facts["flops"]
+        forward, backward = facts["flops"], work.get("backward_calls", 0) * training["backward_flops"]
+        flops = None if forward is None and work["network_calls"] else work["network_calls"] * (forward or 0) + backward
         return {
             "method": method.name,
             "dataset": dataset.facts(),
@@ -76,5 +77,5 @@ class Plan:
                 "parameters": facts["parameters"],
                 "trainable_parameters": training["trainable_parameters"],
             },
-            "work": {**work, "flops": forward + work.get("backward_calls", 0) * training["backward_flops"]},
+            "work": {**work, "flops": flops},
         }

@@ -71,8 +71,8 @@ class CallableModel(Model):
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         require(0 <= degree < float("inf"), key, degree, "a finite number, 0 or more")
 
-    def facts(self) -> dict[str, int]:
-        return {"parameters": 0, "flops": 0}
+    def facts(self) -> dict[str, int | None]:
+        return {"parameters": None, "flops": None}
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         return 1

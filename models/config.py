@@ -116,8 +116,8 @@ class Model:
         """The network on the meta device: shapes without weights."""
         raise NotImplementedError
 
-    def facts(self) -> dict[str, int]:
-        """`parameters`, and `flops` of one forward pass of one image; 0 where nobody knows."""
+    def facts(self) -> dict[str, int | None]:
+        """`parameters`, and `flops` of one forward pass of one image; None where nobody knows."""
         network = self.skeleton().requires_grad_(False)
         return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
 

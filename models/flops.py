@@ -1,23 +1,60 @@
-"""Floating-point operations: what a network takes, and what this machine gives."""
+"""Floating-point operations: what a network takes, and what this machine gives. Bytes of a pass are counted alike."""
 
 from __future__ import annotations
 
 import functools
 import time
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
 def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Of one forward pass of one image (H, W, C) through a network on the meta device. A training step takes three times that."""
+    return pass_cost(network, shape, 1)[0]
+
+
+def pass_cost(network: nn.Module, shape: tuple[int, int, int], rows: int) -> tuple[int, int]:
+    """`forward_cost` of a pass of `rows` images (H, W, C)."""
     height, width, channels = shape
     network.eval()
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.empty(1, channels, height, width, device="meta"))
-    return counter.get_total_flops()
+    return forward_cost(lambda: network(torch.empty(rows, channels, height, width, device="meta")))
+
+
+def forward_cost(call: Callable[[], Any]) -> tuple[int, int]:
+    """FLOPs of what `call` does on the meta device, and bytes of the tensors that are alive at one time, at most."""
+    with FlopCounterMode(display=False) as counter, _Alive() as alive, torch.inference_mode():
+        call()
+    return counter.get_total_flops(), alive.peak
+
+
+class _Alive(TorchDispatchMode):
+    """Follows what is allocated from where it is made to where it is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {id(tensor.untyped_storage()) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and id(storage) not in given:  # no view, and not in place
+                self._add(storage.nbytes())
+                weakref.finalize(storage, self._add, -storage.nbytes())
+        return result
+
+    def _add(self, count: int) -> None:
+        self._now += count
+        self.peak = max(self.peak, self._now)
 
 
 @functools.cache

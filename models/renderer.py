@@ -59,7 +59,7 @@ class PrintedDigits(Model):
     def highest_degree(self) -> float:
         return DEGREES
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, int | None]:
         return {"parameters": 0, "flops": 0}
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:

@@ -5,6 +5,7 @@ The prompts are the public model's labels: public information, which the certifi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 
 from data.dataset import Dataset
-from errors import InputError, require
+from errors import InputError, naming, require, told
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from models.latent import INDEX, Latent
 from models.passes import in_passes
 from models.seeds import derive
 from tracking.progress import Advance
@@ -49,32 +51,59 @@ class StableDiffusion(Model):
         size = self.image_size
         require(size >= 8 and size % 8 == 0, "model.image_size", size, "a multiple of 8")
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 to 100; up to 1 is off")
+        if self._there:
+            with naming("model.pretrained", self.pretrained):
+                _ = self._folder.scheduler
+            with naming("model.steps", self.steps):
+                self._folder.calls(self.steps)
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
         require(respacing is None, key, respacing, f"none: model={self.name} has model.steps")
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         allowed = f"a strength up to 1, of at least one of model.steps={self.steps}: {1 / self.steps:g} or more"
-        require(1 / self.steps <= degree <= 1, key, degree, allowed)
+        require(degree <= 1 and int(self.steps * degree) >= 1, key, degree, allowed)
 
     @property
     def highest_degree(self) -> float:
         return 1.0
 
-    def facts(self) -> dict[str, int]:
-        return {"parameters": 0, "flops": 0}
+    def facts(self) -> dict[str, int | None]:
+        if not self._there:
+            return {"parameters": None, "flops": None}
+        with naming("model.pretrained", self.pretrained):
+            return {"parameters": self._folder.parameters, "flops": self._folder.unet_cost(1, self.image_size)[0]}
+
+    def memory(self) -> int:
+        """Weights in float32, as on a CPU, and the larger of a pass through the U-Net and one through the decoder."""
+        if not self._there:
+            return 0
+        rows = PASS_ROWS * (2 if self.guidance > 1 else 1)
+        with naming("model.pretrained", self.pretrained):
+            passes = self._folder.unet_cost(rows, self.image_size)[1], self._folder.decoder_bytes(PASS_ROWS, self.image_size)
+            return 4 * self._folder.parameters + max(passes)
 
     def assumptions(self) -> list[str]:
         return [f"prompts: {', '.join(repr(prompt) for prompt in self.prompts)}"]
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
-        steps = self.steps if degree is None else min(int(self.steps * degree), self.steps)
+        if self._there:
+            steps = self._folder.calls(self.steps, degree)
+        else:  # of a scheduler that makes one call a step
+            steps = self.steps if degree is None else min(int(self.steps * degree), self.steps)
         return steps * (2 if self.guidance > 1 else 1)
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
-        there = Path(self.pretrained or "", "model_index.json").exists()
-        require(there, "model.pretrained", self.pretrained, "a folder with model_index.json, as diffusers writes it")
+        require(self._there, "model.pretrained", self.pretrained, "a folder with model_index.json, as diffusers writes it")
+
+    @functools.cached_property
+    def _folder(self) -> Latent:
+        return Latent(Path(self.pretrained or ""))
+
+    @property
+    def _there(self) -> bool:
+        return (self._folder.folder / INDEX).exists()
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
         from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
@@ -84,8 +113,8 @@ class StableDiffusion(Model):
             create: Any = StableDiffusionPipeline.from_pretrained(
                 self.pretrained, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
             )
-        except (OSError, ValueError) as error:
-            raise InputError(f"model.pretrained={self.pretrained}: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # a foreign folder may make anything of its reader
+            raise InputError(f"model.pretrained={self.pretrained}: no pipeline that diffusers reads ({told(error)})") from error
         create.to(device)
         change: Any = StableDiffusionImg2ImgPipeline(**create.components, requires_safety_checker=False)
         for pipeline in (create, change):

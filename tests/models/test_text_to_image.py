@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 
 from errors import InputError
 from tests.command import call, published, typed
@@ -60,11 +68,16 @@ def settings(pipeline: Path) -> list[str]:
     return ["model=stable_diffusion", f"model.pretrained={pipeline}", "model.image_size=16", "model.steps=4", *labels]
 
 
+def chosen(folder: Path, *overrides: str) -> Any:
+    rest = ["dataset=digits", "method=public_only", "method.conditional=false", "eval=none"]
+    return typed(*settings(folder), *overrides, *rest).model
+
+
 @pytest.fixture
 def api(pipeline) -> Any:
-    config = typed(*settings(pipeline), "dataset=digits", "method=public_only", "method.conditional=false", "eval=none")
-    config.model.prepare()
-    return config.model.build(config.dataset, torch.device("cpu"), 0).generator
+    model = chosen(pipeline)
+    model.prepare()
+    return model.build(None, torch.device("cpu"), 0).generator
 
 
 def test_random_is_reproducible_one_stream_a_sample_and_follows_the_prompt(api):
@@ -87,14 +100,59 @@ def test_a_variation_is_of_its_image_its_degree_and_its_stream(api):
         assert not np.array_equal(varied, api.variation(other, labels, degree, stream=stream))
 
 
-@pytest.mark.parametrize("degree", [None, 0.25, 0.5, 0.9, 1.0])
-def test_the_calls_of_the_plan_are_the_calls_that_are_made(degree, api, pipeline):
+SCHEDULERS: list[Any] = [
+    DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+    PNDMScheduler(skip_prk_steps=True, steps_offset=1),  # one call more than steps
+    HeunDiscreteScheduler(steps_offset=1),  # two for each step but the last
+]
+
+
+@pytest.mark.parametrize("guidance", [7.5, 1.0])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_calls_of_the_plan_are_the_calls_that_are_made(scheduler, guidance, pipeline, tmp_path):
+    folder = shutil.copytree(pipeline, tmp_path / "copy")
+    scheduler.save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", type(scheduler).__name__]}))
+    model = chosen(folder, f"model.guidance={guidance}")
+    api: Any = model.build(None, torch.device("cpu"), 0).generator
     calls: list[int] = []
-    api.create.unet.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0]) // 4))
-    labels, images = np.zeros(4, np.int64), np.zeros((4, 16, 16, 3), np.uint8)
-    api.random(labels, stream="a") if degree is None else api.variation(images, labels, degree, stream="a")
-    model = typed(*settings(pipeline), "dataset=digits", "method=public_only", "method.conditional=false", "eval=none").model
-    assert sum(calls) == model.calls(degree)
+    api.create.unet.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    labels, images = np.zeros(1, np.int64), np.zeros((1, 16, 16, 3), np.uint8)
+    for degree in (None, 0.25, 0.5, 0.9, 1.0):
+        calls.clear()
+        api.random(labels, stream="a") if degree is None else api.variation(images, labels, degree, stream="a")
+        assert sum(calls) == model.calls(degree)
+
+
+def test_a_plan_knows_the_networks_that_are_there_and_says_where_it_knows_nothing(pipeline):
+    def plan(folder: Any) -> dict[str, Any]:
+        rest = ["dataset=digits", "method=public_only", "method.conditional=false", "eval=none", "plan_only=true"]
+        return json.loads(call(*settings(folder), *rest).out)
+
+    there, missing = plan(pipeline), plan("/nowhere")
+    networks = chosen(pipeline).build(None, torch.device("cpu"), 0).generator.create
+    parts = [networks.unet, networks.vae, networks.text_encoder]
+    assert there["model"]["parameters"] == sum(p.numel() for part in parts for p in part.parameters())
+    assert there["work"]["flops"] > 0
+    assert there["work"]["seconds"] >= 0
+    assert (missing["model"]["parameters"], missing["work"]["flops"], missing["work"]["seconds"]) == (None, None, None)
+    assert missing["work"]["network_calls"] == there["work"]["network_calls"]
+
+
+def test_the_memory_of_a_plan_holds_weights_and_the_larger_pass(pipeline):
+    small, large = chosen(pipeline), chosen(pipeline, "model.image_size=32")
+    weights = 4 * small.facts()["parameters"]
+    assert small.memory() - weights >= 4 * 4 * 8 * 16 * 16  # four images of the decoder's last level, eight channels
+    assert 3 < (large.memory() - weights) / (small.memory() - weights) < 5
+
+
+@pytest.mark.parametrize("file", ["scheduler/scheduler_config.json", "unet/config.json", "text_encoder/config.json"])
+def test_a_folder_that_a_plan_cannot_read_is_one_line(file, pipeline, tmp_path):
+    folder = shutil.copytree(pipeline, tmp_path / "copy")
+    (folder / file).write_text("[")
+    with pytest.raises(InputError, match=rf"^model\.pretrained={folder}: {file.split('/')[0]}/ is not readable"):
+        chosen(folder).facts()
 
 
 @pytest.mark.usefixtures("here")
@@ -122,10 +180,9 @@ def test_private_evolution_runs_on_it_and_the_certificate_tells_the_prompts(pipe
         ("model.steps=0", "model.steps=0"),
         ("model.pretrained=null", "model.pretrained=null"),
         ("model.pretrained=/nowhere", "model.pretrained=/nowhere"),
+        ("model.steps=1001", "model.steps=1001: not for this scheduler"),
     ],
 )
 def test_wrong_settings_are_refused_by_key(override, message, pipeline):
     with pytest.raises(InputError, match=f"^{message}"):
-        typed(
-            *settings(pipeline), override, "dataset=digits", "method=public_only", "method.conditional=false", "eval=none"
-        ).model.prepare()
+        chosen(pipeline, override).prepare()
