@@ -35,6 +35,7 @@ def _peak_memory(config: Config, costs: dict[str, Cost]) -> float:
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
     judged = sum(cost.bytes for cost in costs.values())
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
+    judged += sum(config.model.embedding_memory(name, config.dataset.shape) for name in config.eval.embeddings())
     working = max(config.method.memory(config.dataset, config.model), judged)
     return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
 

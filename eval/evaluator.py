@@ -91,7 +91,7 @@ class Subject:
 
 @dataclass
 class Cost:
-    """What an evaluator will take, above what the run holds anyway."""
+    """What an evaluator will take, above what the run holds anyway, and above the network of its embedding, which many share."""
 
     flops: float  # nan: nobody knows
     bytes: int

@@ -13,7 +13,17 @@ import torch
 
 from data.dataset import Dataset
 from models.diffusion import DiffusionModel, flops
-from models.embeddings import CLIP_COST, INCEPTION_COST, Clip, Inception, inception_weights, require_clip, require_inception
+from models.embeddings import (
+    CLIP_BYTES,
+    CLIP_COST,
+    INCEPTION_BYTES,
+    INCEPTION_COST,
+    Clip,
+    Inception,
+    inception_weights,
+    require_clip,
+    require_inception,
+)
 from models.features import Embedding, Pixels
 
 
@@ -111,6 +121,10 @@ class Model:
     def embedding_cost(self, name: EmbeddingName, shape: tuple[int, int, int]) -> tuple[float, int]:
         """FLOPs for one image of `shape`, and the length of its vector."""
         return {EmbeddingName.inception: INCEPTION_COST, EmbeddingName.clip: CLIP_COST}.get(name, (0.0, math.prod(shape)))
+
+    def embedding_memory(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
+        """Bytes of its network and of a pass of images of `shape`."""
+        return {EmbeddingName.inception: INCEPTION_BYTES, EmbeddingName.clip: CLIP_BYTES}.get(name, 0)
 
     def skeleton(self) -> Any:
         """The network on the meta device: shapes without weights."""

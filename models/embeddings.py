@@ -19,7 +19,9 @@ from models.passes import embed_in_passes
 PASS_ROWS = 64  # always as many: rounding depends on it
 INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_COST = 11.4e9, 2048  # FLOPs an image, length of the vector
+INCEPTION_BYTES = 1150 * 2**20  # weights, twice while they are read, and a pass
 CLIP_COST = 8.8e9, 512  # of ViT-B/32; larger ones cost more
+CLIP_BYTES = 650 * 2**20
 WITHOUT = "or use method.embedding=pixels, eval.frechet.embedding=pixels, which need no weights"
 
 

@@ -16,8 +16,9 @@ from data.dataset import Dataset
 from errors import naming, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from models.diffusion import PASS_ROWS, DiffusionModel, activation_bytes
+from models.features import PASS_ROWS as FEATURE_ROWS
 from models.features import Embedding, PublicFeatures
-from models.flops import network_flops
+from models.flops import network_flops, pass_cost
 from models.schedules import num_respaced, respaced_timesteps
 from models.stored import load_unet, on_meta, part
 
@@ -111,9 +112,14 @@ class Network(Model):
     def embedding_cost(self, name: EmbeddingName, shape: tuple[int, int, int]) -> tuple[float, int]:
         if name is not EmbeddingName.public_features:
             return super().embedding_cost(name, shape)
-        with torch.device("meta"):
-            features = PublicFeatures(shape[2])
-            return float(network_flops(features, shape)), features.dim
+        features = _features_on_meta(shape[2])
+        return float(network_flops(features, shape)), features.dim
+
+    def embedding_memory(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
+        if name is not EmbeddingName.public_features:
+            return super().embedding_memory(name, shape)
+        features = _features_on_meta(shape[2])
+        return 4 * sum(p.numel() for p in features.parameters()) + pass_cost(features, shape, FEATURE_ROWS)[1]
 
     def skeleton(self) -> Any:
         return on_meta(self.architecture())
@@ -141,6 +147,11 @@ class Network(Model):
         )
         name = None if self.pretrained is None else embedded_or(self.pretrained).name
         return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), name)
+
+
+def _features_on_meta(channels: int) -> PublicFeatures:
+    with torch.device("meta"):
+        return PublicFeatures(channels)
 
 
 def embedded_or(name: str) -> Path:

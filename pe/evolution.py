@@ -95,9 +95,10 @@ class PrivateEvolution(Method):
     def memory(self, dataset: Dataset, model: Model) -> int:
         """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
         _, dim = model.embedding_cost(self.embedding, model.makes)
+        networks = model.memory() + model.embedding_memory(self.embedding, model.makes)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
         images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.makes)
-        return model.memory() + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
+        return networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from models import embeddings
 from models.config import EmbeddingName, Embeddings
 from models.embeddings import Clip, Inception
 from models.features import Pixels, PublicFeatures
-from tests.command import typed
+from models.flops import pass_cost
+from tests.command import call, typed
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
@@ -46,6 +48,28 @@ def clip_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=8)).save_pretrained(folder)
     return folder
+
+
+def test_a_plan_holds_inceptions_weights_and_a_pass(inception_file):
+    model, shape = typed("dataset=digits", "eval=none").model, (32, 32, 3)
+    network = Inception(inception_file, CPU).network.to("meta")
+    weights = inception_file.stat().st_size  # there twice while they are read
+    assert model.embedding_memory(EmbeddingName.inception, shape) >= 2 * weights + pass_cost(network, shape, 64)[1]
+    assert model.embedding_memory(EmbeddingName.pixels, shape) == 0
+    assert model.embedding_memory(EmbeddingName.public_features, shape) >= 512 * 2 * 4 * 32 * 32 * 32  # in and out of a layer
+
+
+@pytest.mark.usefixtures("here")
+def test_the_plan_of_pe_and_of_an_evaluation_count_the_embedding_once():
+    def stated(*overrides: str) -> float:
+        rest = ["dataset=digits", "privacy.epsilon=null", "privacy.noise_multiplier=2", "plan_only=true"]
+        return json.loads(call(*rest, *overrides).out)["work"]["peak_memory_gib"]
+
+    pixels = stated("eval=none", "method.embedding=pixels")
+    every = [f"eval.{name}.embedding=inception" for name in ("frechet", "kernel", "manifold")]
+    judged = stated("method.embedding=pixels", *every, "eval.kernel.enabled=true", "eval.manifold.enabled=true")
+    assert 1.0 < stated("eval=none", "method.embedding=inception") - pixels < 2
+    assert 1.0 < judged - pixels < 3
 
 
 def test_inception_features_are_those_of_pytorch_fid(inception_file, monkeypatch):
