@@ -1,7 +1,8 @@
 """`model=callable model.factory=my_module:make_api`: the user's own image API, a remote service for one.
 
 The factory is called without arguments and returns an object as `pe.apis` describes it. What it answers is kept on disk,
-request by request, so a killed run asks for nothing twice; a request that fails is made again after a pause.
+request by request, so a killed run asks for nothing twice; a request that fails, or whose answer has another shape, is made
+again after a pause, and ends the run where that does not help.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import functools
 import hashlib
 import importlib
 import sys
+import sysconfig
 import time
+import traceback
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ from omegaconf import MISSING
 
 from data.dataset import Dataset
 from disk import whole_file
-from errors import InputError, require
+from errors import InputError, require, told
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from tracking import ranks
 from tracking.progress import Advance, console
@@ -55,7 +58,9 @@ class CallableModel(Model):
         return (self.image_size, self.image_size, self.image_channels)
 
     def check(self, dataset: Dataset) -> None:
-        require(self.factory.count(":") == 1, "model.factory", self.factory, "module:function")
+        parts = self.factory.split(":")
+        named = len(parts) == 2 and all([*parts[0].split("."), parts[1]])
+        require(named, "model.factory", self.factory, "module:function")
         require(self.image_size >= 1, "model.image_size", self.image_size, "1 or more")
         require(self.image_channels in (1, 3), "model.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
         for key in ("labels", "request_size"):
@@ -85,6 +90,7 @@ class CallableModel(Model):
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
         api: Any = RequestedAPI(
             api=self._api,
+            name=f"model.factory={self.factory}",
             makes=self.makes,
             num_labels=self.labels,
             size=self.request_size,
@@ -101,8 +107,8 @@ class CallableModel(Model):
         sys.path.insert(0, here)
         try:
             api = getattr(importlib.import_module(module), function)()
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"model.factory={self.factory}: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever the user's own code does
+            raise InputError(f"model.factory={self.factory}: {_with_place(error)}") from error
         finally:
             sys.path.remove(here)
         for method in ("random", "variation"):
@@ -117,6 +123,7 @@ class RequestedAPI:
     """An image API in requests of at most `size` images: paced, repeated where they fail, and answered from `kept` if there."""
 
     api: Any
+    name: str  # for messages
     makes: tuple[int, int, int]
     num_labels: int
     size: int
@@ -171,17 +178,25 @@ class RequestedAPI:
             self.sleep(max(0.0, self._last + self.pause - time.monotonic()))
             self._last = time.monotonic()
             try:
-                answer = np.asarray(ask(rows, name))
-                break
+                return self._fitting(np.asarray(ask(rows, name)), rows, name)
+            except MISTAKES as error:
+                raise InputError(f"{self.name}: {_with_place(error)}") from error
             except Exception as error:  # clients of remote services have errors of their own
-                if attempt == self.retries or isinstance(error, MISTAKES):
+                if attempt < self.retries:
+                    wait = self.retry_seconds * 2**attempt
+                    console.print(f"request {name}: {told(error)}; again in {wait:g} s", highlight=False)
+                    self.sleep(wait)
+                elif isinstance(error, InputError):
                     raise
-                wait = self.retry_seconds * 2**attempt
-                console.print(f"request {name}: {error}; again in {wait:g} s", highlight=False)
-                self.sleep(wait)
+                else:
+                    times = f"{self.retries + 1} time{'s' if self.retries else ''}"
+                    raise SystemExit(f"request {name} failed {times}: {told(error)}; the same command goes on") from error
+        raise AssertionError
+
+    def _fitting(self, answer: np.ndarray, rows: slice, name: str) -> np.ndarray:
         shape = (rows.stop - rows.start, *self.makes)
         if answer.dtype != np.uint8 or answer.shape != shape:
-            raise InputError(f"model.factory: {name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}")
+            raise InputError(f"{self.name}: {name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}")
         return answer
 
     def _answer(self, name: str, inputs: list[np.ndarray]) -> Path | None:
@@ -192,3 +207,11 @@ class RequestedAPI:
         for array in inputs:
             digest.update(np.ascontiguousarray(array).tobytes())
         return self.kept / "requests" / f"{digest.hexdigest()}.npy"
+
+
+def _with_place(error: BaseException) -> str:
+    """What the user's own code raised, and the last line of theirs that it passed through."""
+    libraries = (__file__, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(libraries)]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {told(error)}{place}"

@@ -24,6 +24,8 @@ class Flaky:
         self.log = Path("asked.json")
     def _asked(self, stream):
         asked = json.loads(self.log.read_text()) if self.log.exists() else []
+        if "DOWN" in os.environ and len(asked) == 6:
+            raise ConnectionError("service down")
         if len(asked) == self.fail_at:
             self.log.write_text(json.dumps([*asked, "failed"]))
             raise KeyboardInterrupt
@@ -54,7 +56,16 @@ class API:
 
 def requested(api: API, **changes: Any) -> tuple[RequestedAPI, list[float]]:
     slept: list[float] = []
-    settings = dict(makes=(2, 2, 3), num_labels=3, size=4, retries=3, retry_seconds=1.0, pause=0.0, sleep=slept.append)
+    settings = dict(
+        name="model.factory=mine:api",
+        makes=(2, 2, 3),
+        num_labels=3,
+        size=4,
+        retries=3,
+        retry_seconds=1.0,
+        pause=0.0,
+        sleep=slept.append,
+    )
     return RequestedAPI(api=api, **{**settings, **changes}), slept
 
 
@@ -72,8 +83,23 @@ def test_a_failed_request_is_made_again_after_longer_and_longer_pauses():
     wrapped.random(np.zeros(4, np.int64), stream="a")
     assert [seconds for seconds in slept if seconds] == [1, 2, 4]
     assert api.asked == ["a/0"] * 4
-    with pytest.raises(ConnectionError):
+
+
+def test_a_service_that_stays_down_ends_the_run_in_one_line():
+    with pytest.raises(SystemExit, match=r"^request a/0 failed 4 times: busy; the same command goes on$"):
         requested(API(failures=4))[0].random(np.zeros(4, np.int64), stream="a")
+
+
+def test_a_mistake_is_not_tried_again_and_its_line_is_named():
+    class Mistaken(API):
+        def random(self, labels, *, stream):
+            self.asked.append(stream)
+            return len(None)  # type: ignore[arg-type]
+
+    api = Mistaken()
+    with pytest.raises(InputError, match=r"^model\.factory=mine:api: TypeError: .*NoneType.* \(test_callable\.py:\d+\)$"):
+        requested(api)[0].random(np.zeros(4, np.int64), stream="a")
+    assert len(api.asked) == 1
 
 
 def test_requests_keep_their_distance():
@@ -98,8 +124,20 @@ def test_what_was_answered_is_not_asked_again_and_another_question_is(tmp_path):
 
 @pytest.mark.parametrize("answer", [np.zeros((4, 2, 2, 3)), np.zeros((4, 3, 3, 3), np.uint8), np.zeros((3, 2, 2, 3), np.uint8)])
 def test_a_wrong_answer_is_named(answer):
+    api = API(answer=answer)
     with pytest.raises(InputError, match="a/0 gave"):
-        requested(API(answer=answer))[0].random(np.zeros(4, np.int64), stream="a")
+        requested(api)[0].random(np.zeros(4, np.int64), stream="a")
+    assert len(api.asked) == 4
+
+
+def test_an_answer_that_is_too_short_is_asked_for_again():
+    class Short(API):
+        def random(self, labels, *, stream):
+            return super().random(labels[1:] if len(self.asked) < 2 else labels, stream=stream)
+
+    api = Short()
+    assert requested(api)[0].random(np.zeros(4, np.int64), stream="a").shape == (4, 2, 2, 3)
+    assert len(api.asked) == 3
 
 
 RUN = ["model=callable", "model.factory=flaky:Flaky", "model.image_size=8", "model.image_channels=1", "model.labels=10"]
@@ -122,6 +160,67 @@ def test_private_evolution_on_an_api_that_dies_asks_for_nothing_twice(tmp_path, 
     Path("asked.json").unlink()
     assert call(*RUN, "hydra.run.dir=whole").code == 0
     assert bytes_of(published(Path("run"))) == bytes_of(published(Path("whole")))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_whose_service_is_down_keeps_what_it_has_and_goes_on(monkeypatch):
+    Path("flaky.py").write_text(FLAKY)
+    monkeypatch.setenv("DOWN", "1")
+    run = [*RUN, "model.retries=1", "model.retry_seconds=0"]
+    result = call(*run)
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith(
+        "request pe/round=1/lookahead=0/degree=3.0/10 failed 2 times: service down; the"
+    )
+    assert "Traceback" not in result.err
+    monkeypatch.delenv("DOWN")
+    assert (result := call(*run)).code == 0, result.err
+    asked = json.loads(Path("asked.json").read_text())
+    assert len(set(asked)) == len(asked) == 4 * (1 + 2 + 1)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_plan_knows_nothing_of_the_services_network():
+    intrinsic = ["eval.intrinsic_dimension.enabled=true", "eval.intrinsic_dimension.degrees=[3]"]
+    intrinsic += ["eval.intrinsic_dimension.start=samples", "eval.intrinsic_dimension.embedding=pixels"]
+    plan = json.loads(call(*RUN, *intrinsic, "plan_only=true").out)
+    assert plan["model"]["parameters"] is plan["work"]["flops"] is plan["work"]["seconds"] is None
+    assert plan["work"]["network_calls"] == 20 * (1 + 2 + 1)
+    assert plan["evaluation"]["intrinsic_dimension"]["seconds"] is None
+
+
+FACTORIES = """
+value = 5
+def needs(x): ...
+def raises():
+    raise RuntimeError("no API\\nkey")
+def leaves():
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("factory", "word"),
+    [
+        ("factories:value", "TypeError: 'int' object is not callable"),
+        ("factories:needs", "needs() missing 1 required positional argument"),
+        ("factories:raises", "RuntimeError: no API key (factories.py:5)"),
+        ("factories:leaves", "SystemExit: 3 (factories.py:7)"),
+        ("wrong:f", "SyntaxError: "),
+        ("boom:f", "ZeroDivisionError: division by zero (boom.py:2)"),
+        (":f", "module:function"),
+        ("factories:", "module:function"),
+        (".factories:f", "module:function"),
+    ],
+)
+def test_a_factory_that_gives_nothing_is_one_line(factory, word):
+    for name, text in {"factories": FACTORIES, "wrong": "def f(:", "boom": "\n1 / 0"}.items():
+        Path(f"{name}.py").write_text(text)
+    result = call(*RUN, f"model.factory='{factory}'")
+    assert result.code == 2
+    assert word in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.usefixtures("here")
