@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from omegaconf import MISSING
+from safetensors import SafetensorError
 
 from data.dataset import Dataset
 from disk import write_json
@@ -20,6 +21,7 @@ from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
 from models.stored import part
 from models.unet import Schedule, UNet
+from tracking import ranks
 
 HEADS = 4  # in every official model
 
@@ -59,8 +61,14 @@ class ImprovedDiffusion(UNet):
         return {"timestep_scale": self.timestep_scale, "num_heads": HEADS}
 
     def load_unet(self, seed: int) -> Any:
-        if self._file.exists() and self._told() != _source(self._file):
-            self._convert(self._file, self.weights_folder())
+        problem = None
+        if ranks.share() == 0 and self._file.exists() and self._told() != _source(self._file):
+            try:
+                self._convert(self._file, self.weights_folder())
+            except InputError as error:
+                problem = error
+        if problem := ranks.agreed(problem):  # the other processes wait here
+            raise problem
         return super().load_unet(seed)
 
     def architecture(self) -> dict[str, Any]:
@@ -91,10 +99,15 @@ class ImprovedDiffusion(UNet):
         if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
             raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
         partial = folder.with_name(f"{folder.name}-{os.getpid()}.partial")
-        unet.save_pretrained(partial / "unet")
-        write_json(partial / "source.json", _source(file))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        try:
+            unet.save_pretrained(partial / "unet")
+            write_json(partial / "source.json", _source(file))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            allowed = f"have it in a folder that can be written, or {folder.name}/, converted elsewhere, without it"
+            raise InputError(f"model.pretrained={file}: cannot be converted to {folder} ({told(error)}): {allowed}") from error
 
 
 def _source(file: Path) -> dict[str, Any]:

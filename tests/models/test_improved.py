@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from errors import InputError
+from models import improved
 from models.diffusion import DiffusionModel
 from models.improved import ImprovedDiffusion
 from models.improved_diffusion import to_unet
 from tests.command import call, published, typed
 from tests.data.test_folder import class_folders
 from tests.models.test_improved_diffusion import made_weights
+from tracking import ranks
 
 CPU = torch.device("cpu")
 MINI = ["model.image_size=32", "model.channels=[32,64,64,64]", "model.blocks=1", "model.attention_levels=[1,2]"]
@@ -69,6 +71,35 @@ def test_a_file_is_converted_once_and_makes_the_images_of_its_network(official, 
     monkeypatch.setattr(ImprovedDiffusion, "_convert", lambda *_: pytest.fail("converted again"))
     again = model(name, file).build(None, CPU, 0).generator
     assert np.array_equal(images, again.random(labels, stream="a"))
+
+
+def test_one_of_several_processes_converts_and_the_others_wait_for_it(official, monkeypatch):
+    name, file = official
+    convert = ImprovedDiffusion._convert
+
+    def wait(problem: Any) -> Any:  # for rank 0, which has converted then
+        convert(chosen, chosen._file, chosen.weights_folder())
+        return problem
+
+    chosen = model(name, file)
+    monkeypatch.setattr(ImprovedDiffusion, "_convert", lambda *_: pytest.fail("converted twice"))
+    monkeypatch.setattr(ranks, "share", lambda: 1)
+    monkeypatch.setattr(ranks, "agreed", wait)
+    chosen.load_unet(0)
+    monkeypatch.setattr(ranks, "agreed", lambda _: InputError("said by rank 0"))
+    with pytest.raises(InputError, match="said by rank 0"):
+        chosen.load_unet(0)
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_left_as_it_was(official, monkeypatch):
+    def read_only(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    name, file = official
+    monkeypatch.setattr(improved, "write_json", read_only)
+    with pytest.raises(InputError, match=rf"^model\.pretrained={file}: cannot be converted .*Read-only file system"):
+        model(name, file).load_unet(0)
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_saved_model_keeps_its_heads(official, tmp_path):
