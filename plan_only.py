@@ -25,15 +25,18 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     }
     document["work"] |= {
         "seconds": _seconds(document["work"]["flops"], rate),
-        "peak_memory_gib": _peak_memory(config, costs),
+        "peak_memory_gib": _peak_memory(config, costs, document["model"]["parameters"] or 0),
     }
     return document
 
 
-def _peak_memory(config: Config, costs: dict[str, Cost]) -> float:
-    """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation."""
+def _peak_memory(config: Config, costs: dict[str, Cost], parameters: int) -> float:
+    """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation.
+
+    The model's weights stay while its samples are judged.
+    """
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
-    judged = sum(cost.bytes for cost in costs.values())
+    judged = 4 * parameters + sum(cost.bytes for cost in costs.values())
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     judged += sum(config.model.embedding_memory(name, config.dataset.shape) for name in config.eval.embeddings())
     working = max(config.method.memory(config.dataset, config.model), judged)
