@@ -31,7 +31,7 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
 
 
 def _peak_memory(config: Config, costs: dict[str, Cost], parameters: int) -> float:
-    """GiB of main memory that the run will take at most: the program, images as uint8, then the method or its evaluation.
+    """GiB of main memory that a run takes at most: the program, images as uint8, and decoding, method or evaluation.
 
     The model's weights stay while its samples are judged.
     """
@@ -40,7 +40,8 @@ def _peak_memory(config: Config, costs: dict[str, Cost], parameters: int) -> flo
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     judged += sum(config.model.embedding_memory(name, config.dataset.shape) for name in config.eval.embeddings())
     working = max(config.method.memory(config.dataset, config.model), judged)
-    return round((program + 2 * config.dataset.bytes + 1.1 * working) / 2**30, 2)
+    largest = max(1.1 * working, config.dataset.decoding_bytes)
+    return round((program + 2 * config.dataset.bytes + largest) / 2**30, 2)
 
 
 def _seconds(flops: float | None, rate: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from data.counterpart import WithCounterpart
-from data.files import Listing
+from data.decoding import Listing
+from data.files import in_folder
 from data.listed import Listed, saturated
-from data.samples import SampleSet
 from errors import InputError, require
 
 Row = dict[str, str]
@@ -57,14 +58,8 @@ class Camelyon17(Listed, WithCounterpart):
         require(listed.exists(), "dataset.path", self.path, "has no metadata.csv of WILDS' camelyon17_v1.0")
         super().prepare()
 
-    def train(self) -> SampleSet:
-        return self._shifted(super().train())
-
-    def test(self) -> SampleSet:
-        return self._shifted(super().test())
-
-    def _shifted(self, samples: SampleSet) -> SampleSet:
-        return SampleSet(saturated(samples.images, self.saturation), samples.labels, samples.num_classes)
+    def changed(self, pixels: np.ndarray) -> np.ndarray:
+        return saturated(pixels, self.saturation)
 
     def lists(self) -> tuple[Listing, Listing]:
         with Path(self.path, "metadata.csv").open() as file:
@@ -83,7 +78,7 @@ class Camelyon17(Listed, WithCounterpart):
             raise InputError(f"dataset.path={self.path}: metadata.csv has tumor={wrong['tumor']} for {_file(wrong)}")
         labels = np.array([int(row["tumor"]) for row in chosen], np.int64)
         names, root = [_file(row) for row in chosen], Path(self.path)
-        return Listing(root, self.all_classes, names, labels, lambda name: (root / name).read_bytes())
+        return Listing(root, self.all_classes, names, labels, functools.partial(in_folder, root))
 
 
 def _file(row: Row) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.counterpart import WithCounterpart
-from data.files import Listing
+from data.decoding import Listing
+from data.files import in_folder
 from data.listed import Listed
 from errors import InputError, require
 
@@ -65,4 +67,4 @@ class CelebA(Listed, WithCounterpart):
     def _listing(self, pairs: list[tuple[str, int]]) -> Listing:
         folder = Path(self.path, IMAGES)
         labels = np.array([label for _, label in pairs], np.int64)
-        return Listing(folder, self.all_classes, [name for name, _ in pairs], labels, lambda name: (folder / name).read_bytes())
+        return Listing(folder, self.all_classes, [name for name, _ in pairs], labels, functools.partial(in_folder, folder))

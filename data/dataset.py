@@ -118,6 +118,11 @@ class Dataset:
         """Of training and test images held as uint8."""
         return (self.num_train + self.num_test) * math.prod(self.shape)
 
+    @property
+    def decoding_bytes(self) -> int:
+        """What opening them takes for that time, beyond `bytes`."""
+        return 0
+
     def check(self) -> None:
         """Raise InputError for settings that cannot be used; opens no private image."""
         require(self.class_counts in ClassCounts, "dataset.class_counts", self.class_counts, "one of uniform, public, laplace")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from omegaconf import MISSING
 
-from data.files import Listing, decode, list_images
+from data.decoding import Listing, decode
+from data.files import list_images
 from data.listed import Listed
 from data.samples import SampleSet
 from errors import require
@@ -35,6 +37,11 @@ class Folder(Listed):
     @property
     def shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, self.image_channels)
+
+    @property
+    def decoding_bytes(self) -> int:
+        listings = [*self._lists, *filter(None, [self._public_list])]
+        return max(listing.decoding_bytes for listing in listings)
 
     @property
     def all_classes(self) -> list[str]:
@@ -85,4 +92,4 @@ class Folder(Listed):
 
 def _uniform(name: str) -> float:
     """In [0, 1), from the name alone: one image more or less moves no other between private and test."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "big") / 2**64

@@ -21,16 +21,27 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
 
 
 def conform(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [N, H, W, C] to uint8 [N, *shape]: grey by ITU-R 601 luma, or repeated; resized by PIL's antialiased bicubic."""
-    height, width, channels = shape
+    """uint8 [N, H, W, C] to uint8 [N, *shape], as `resized` does."""
     if images.shape[1:] == shape:
         return images
     out = np.empty((len(images), *shape), np.uint8)
-    mode = {1: "L", 3: "RGB"}
     for i, pixels in enumerate(images):
-        image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert(mode[channels])
-        out[i] = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(shape)
+        out[i] = resized(to_image(pixels), shape)
     return out
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 [H, W, 1 or 3]"""
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+def resized(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [*shape]: grey by ITU-R 601 luma, or repeated; resized by PIL's antialiased bicubic."""
+    height, width, channels = shape
+    mode = {1: "L", 3: "RGB"}[channels]
+    image = image if image.mode == mode else image.convert(mode)
+    image = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(shape)
 
 
 def random_shift(x: torch.Tensor, pad: int, rng: torch.Generator) -> torch.Tensor:

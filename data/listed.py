@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from data.dataset import Dataset, subset
-from data.files import Decoded, Listing, OnBad, decode
+from data.decoding import PICTURES, Decoded, Listing, OnBad, decode
 from data.samples import SampleSet
 from errors import require
 from tracking.progress import console
@@ -37,11 +37,20 @@ class Listed(Dataset):
     def may_be_fewer(self) -> bool:
         return self.on_bad is OnBad.skip
 
+    @property
+    def decoding_bytes(self) -> int:
+        return PICTURES
+
+    def changed(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [*shape] of a private or test image, to take the place of its pixels."""
+        return pixels
+
     def prepare(self) -> None:
         require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
         for part, decoded in zip(("private", "test"), self._decoded, strict=True):
             if bad := decoded.bad:
-                console.print(f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}", highlight=False)
+                told = f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}"
+                console.print(told, highlight=False, markup=False, soft_wrap=True)
 
     def private(self) -> SampleSet:
         if self.fraction == 1:
@@ -64,11 +73,9 @@ class Listed(Dataset):
 
     @functools.cached_property
     def _decoded(self) -> list[Decoded]:
-        return [decode(listing, self.shape, self.on_bad) for listing in self._lists]
+        return [decode(listing, self.shape, self.on_bad, self.changed) for listing in self._lists]
 
 
-def saturated(images: np.ndarray, factor: float) -> np.ndarray:
-    """uint8 RGB [N, H, W, 3] with the saturation scaled: 0 is grey, 1 changes nothing (PE, Fig. 30)."""
-    if factor == 1:
-        return images
-    return np.stack([np.asarray(ImageEnhance.Color(Image.fromarray(pixels)).enhance(factor)) for pixels in images])
+def saturated(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """uint8 RGB [H, W, 3] with the saturation scaled: 0 is grey, 1 changes nothing (PE, Fig. 30)."""
+    return pixels if factor == 1 else np.asarray(ImageEnhance.Color(Image.fromarray(pixels)).enhance(factor))

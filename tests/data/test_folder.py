@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassCounts
-from data.files import MAX_PIXELS, OnBad, decode, list_images
+from data.decoding import MAX_PIXELS, OnBad, decode
+from data.files import list_images
 from data.folder import Folder
 from data.samples import SampleSet
 from errors import InputError
@@ -171,12 +174,41 @@ def test_a_central_square_is_kept(tmp_path):
     assert (decode(list_images(tmp_path), (8, 8, 3)).samples.images == 255).all()
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_bad_exif() -> bytes:
+    """Upside down, by a maker whose name is a fraction."""
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 3) + struct.pack("<HHII", 0x010F, 5, 1, 38)
+    exif = b"II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + struct.pack("<II", 1, 2)
+    whole = png(picture())
+    return whole[:-12] + chunk(b"eXIf", exif) + whole[-12:]
+
+
+def of_16_bits() -> bytes:
+    rows = b"".join(b"\0" + RNG.bytes(8 * 6) for _ in range(8))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def see_through(mode: str) -> bytes:
+    image, file = Image.fromarray(picture()).convert(mode), io.BytesIO()
+    image.save(file, "PNG", transparency=image.getpixel((0, 0)))
+    return file.getvalue()
+
+
 BAD = {
     "zero bytes": b"",
     "truncated": png(picture(64))[:200],
     "no image": b"hello",
     "transparency": png(RNG.integers(0, 256, (8, 8, 4)).astype(np.uint8)),
     "16 bits": png(RNG.integers(0, 60000, (8, 8)).astype(np.uint16)),
+    "16 bits of colour": of_16_bits(),
+    "a transparent palette entry": see_through("P"),
+    "a transparent grey": see_through("L"),
+    "a transparent colour": see_through("RGB"),
+    "bad EXIF": with_bad_exif(),
 }
 
 
@@ -195,7 +227,7 @@ def test_a_bad_image_is_named_or_skipped_and_counted(kind, tmp_path, capsys):
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.files.MAX_PIXELS", 100)
+    monkeypatch.setattr("data.decoding.MAX_PIXELS", 100)
     class_folders(tmp_path, 2, side=11)
     with pytest.raises(InputError, match="11×11 pixels"):
         decode(list_images(tmp_path), (8, 8, 3))
@@ -221,18 +253,27 @@ def twice(root: Path) -> Path:
     return path
 
 
+def empty_class_in_zip(root: Path) -> Path:
+    return zipped(root, {"a/x.png": png(picture()), "b/": b""})
+
+
 WRONG = {
     "in-no-class": (in_root, "loose.png is not in a class folder"),
     "empty-class": (empty_class, "class dog has no image"),
+    "empty-class-in-zip": (empty_class_in_zip, "class b has no image"),
     "empty": (lambda root: root, "holds no images"),
     "climbs": (lambda root: zipped(root, {"../x.png": png(picture())}), "outside the archive"),
     "absolute": (lambda root: zipped(root, {"/etc/x.png": png(picture())}), "outside the archive"),
     "twice": (twice, "holds a/x.png twice"),
+    "no-name": (lambda root: zipped(root, {".": b""}), "holds '.', which is no name of a file"),
+    "twice-in-other-words": (lambda root: zipped(root, {"a/x.png": b"", "a/./x.png": b""}), "holds a/x.png twice"),
     "no-label": (lambda root: zipped(root, with_json(LABELS[:2])), "00001/c.png has no label"),
     "two-labels": (lambda root: zipped(root, with_json([*LABELS, LABELS[0]])), "00000/a.png has two labels"),
     "negative": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", -1]])), "no class number: 00001/c.png: -1"),
     "float": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", 0.5]])), "no class number"),
     "gap": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", 3]])), "class 2 has no image"),
+    "large": (lambda root: zipped(root, with_json([*LABELS[:2], ["00001/c.png", 2**70]])), r"class 2 has .* \(00001/c.png\)"),
+    "nested": (lambda root: zipped(root, {"dataset.json": b"[" * 200_000}), "dataset.json has no list of names and labels"),
     "null-labels": (lambda root: zipped(root, with_json(None)), "has no labels"),
     "lost-file": (lambda root: zipped(root, with_json([*LABELS, ["d.png", 0]])), "d.png is in dataset.json, and not among"),
 }

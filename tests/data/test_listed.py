@@ -12,7 +12,7 @@ from PIL import Image
 from data.camelyon17 import Camelyon17
 from data.celeba import CelebA
 from data.dataset import ClassCounts
-from data.files import OnBad
+from data.decoding import OnBad
 from errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -63,6 +63,7 @@ def test_saturation_moves_private_and_test_images_alike(tmp_path, camelyon):
     for part in (grey.private(), grey.test()):
         assert np.ptp(part.images.astype(int), axis=3).max() == 0
     assert np.ptp(vivid.private().images.astype(int), axis=3).mean() > np.ptp(as_they_are.astype(int), axis=3).mean()
+    assert vivid.train().images is vivid.train().images  # held once
 
 
 def test_another_number_of_patches_is_not_camelyon17(tmp_path, camelyon, monkeypatch):

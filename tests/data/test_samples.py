@@ -76,6 +76,7 @@ WRONG = {
     "two channels": (dict(images=np.repeat(IMAGES, 2, axis=3)), r"images: uint8 \[12, 8, 8, 2\]"),
     "one image less": (dict(images=IMAGES[1:]), r"labels: int64 \[12\] is not int64 \[11\]"),
     "int32 labels": (dict(labels=LABELS.astype(np.int32)), "labels: int32"),
+    "uint8 labels": (dict(labels=LABELS.astype(np.uint8)), "labels: uint8"),
     "label columns": (dict(labels=LABELS[:, None]), r"labels: int64 \[12, 1\]"),
     "label too large": (dict(labels=LABELS + 3), "labels: not all inside 0 … 6"),
     "label below 0": (dict(labels=LABELS - 1), "labels: not all inside 0 … 6"),
@@ -117,6 +118,8 @@ BAD_FILES = {
     "pickled labels": lambda path: np.savez(path, images=IMAGES, labels=LABELS.astype(object)),
     "text labels": lambda path: np.savez(path, images=IMAGES, labels=LABELS.astype(str)),
     "classes not a number": lambda path: np.savez(path, images=IMAGES, labels=LABELS, num_classes="many"),
+    "uint8 labels, no number of classes": lambda path: np.savez(path, images=IMAGES, labels=LABELS.astype(np.uint8)),
+    "endless classes": lambda path: np.savez(path, images=IMAGES, labels=LABELS, num_classes=np.inf),
     "provenance not JSON": lambda path: np.savez(path, images=IMAGES, labels=LABELS, provenance="{"),
 }
 

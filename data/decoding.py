@@ -1,0 +1,174 @@
+"""From a listing of images to uint8 images of one shape. Each is opened here for the first time, and a bad one is named."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.images import resized, to_image
+from data.samples import SampleSet
+from errors import InputError
+
+MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memory; nor are more decoded at a time
+BYTES_PER_PIXEL = 20  # of a picture and its decoder's buffers; JPEG 2000 takes most
+WORKERS = min(32, (os.cpu_count() or 1) + 4)  # more than cores, as files may be far away
+PICTURES = BYTES_PER_PIXEL * MAX_PIXELS  # bytes that those decoded at a time take
+MODES = ("1", "L", "P", "RGB", "LA", "RGBA")  # others carry ink or more bits: to convert them is a decision
+
+Read = Callable[[str], IO[bytes] | np.ndarray]  # a file by name, or uint8 [H, W, 1 or 3] that is in memory
+
+
+class OnBad(Enum):
+    """What an unreadable image does."""
+
+    error = "error"  # stops the run before anything is spent
+    skip = "skip"  # is left out, and counted
+
+
+@dataclass
+class Listing:
+    """Names of images with labels in 0 … len(classes) - 1; while `opened` is entered, they can be read."""
+
+    where: Path
+    classes: list[str]
+    names: list[str]
+    labels: np.ndarray  # int64 [N]
+    opened: Callable[[], AbstractContextManager[Read]]
+    decoding_bytes: int = PICTURES  # at most, besides the images that come out
+
+    @classmethod
+    def of(
+        cls,
+        where: Path,
+        classes: Sequence[str] | range,
+        names: list[str],
+        labels: Sequence[int],
+        opened: Callable[[], AbstractContextManager[Read]],
+        decoding_bytes: int = PICTURES,
+    ) -> Listing:
+        """InputError unless there are images, and some of every class: a number of classes too large to list is refused."""
+        if not names:
+            raise InputError(f"{where}: holds no images")
+        seen = set(labels)
+        if (gap := next((name for label, name in enumerate(classes) if label not in seen), None)) is not None:
+            last = max(range(len(names)), key=labels.__getitem__)
+            to = f"classes go to {classes[-1]}, images to class {classes[labels[last]]} ({names[last]})"
+            raise InputError(f"{where}: class {gap} has no image; {to}")
+        return cls(where, [str(name) for name in classes], names, np.array(labels, np.int64), opened, decoding_bytes)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, rows: np.ndarray) -> Listing:
+        return replace(self, names=[self.names[row] for row in rows], labels=self.labels[rows])
+
+    def of_classes(self, names: list[str]) -> Listing:
+        """The images of these classes, labelled in their order."""
+        label_of = np.array([names.index(name) if name in names else -1 for name in self.classes])[self.labels]
+        return replace(self[np.flatnonzero(label_of >= 0)], classes=names, labels=label_of[label_of >= 0])
+
+
+@dataclass
+class Decoded:
+    samples: SampleSet
+    rows: np.ndarray  # of the listing, int64 [N]
+    bad: list[str]  # what is wrong with the others
+
+
+def decode(
+    listing: Listing,
+    shape: tuple[int, int, int],
+    on_bad: OnBad = OnBad.error,
+    change: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
+) -> Decoded:
+    """uint8 images of one shape, cropped to their central square, resized (see `conform`) and changed.
+
+    InputError for the first bad image in the order of names, or for a class that skipping leaves empty.
+    """
+    images, errors = np.empty((len(listing), *shape), np.uint8), [""] * len(listing)
+    room = _Room(MAX_PIXELS)
+
+    def fill(rows: range) -> None:
+        for row in rows:
+            name = listing.names[row]
+            try:
+                images[row] = change(_pixels(read(name), shape, room))
+            except Exception as error:  # foreign bytes may make anything of their reader
+                unknown = isinstance(error, UnidentifiedImageError)
+                reason = "of no known format" if unknown else str(error) or type(error).__name__
+                errors[row] = f"{listing.where}: {name} is no readable image ({reason})"
+
+    quiet = warnings.catch_warnings(action="ignore")  # Pillow's, of images that are read all the same
+    with listing.opened() as read, quiet, ThreadPoolExecutor(WORKERS) as pool:
+        for _ in pool.map(fill, [range(start, min(start + 64, len(listing))) for start in range(0, len(listing), 64)]):
+            pass
+    bad = [error for error in errors if error]
+    if bad and on_bad is OnBad.error:
+        raise InputError(bad[0] + (f"; and {len(bad) - 1} more" if len(bad) > 1 else "") + "; or dataset.on_bad=skip")
+    good = np.array([not error for error in errors], bool)
+    labels = listing.labels[good]
+    if lost := set(listing.labels.tolist()) - set(labels.tolist()):
+        raise InputError(f"{listing.where}: class {listing.classes[min(lost)]} has no good image; the first bad one: {bad[0]}")
+    samples = SampleSet(images if not bad else images[good], labels, len(listing.classes))
+    return Decoded(samples, np.flatnonzero(good), bad)
+
+
+def _pixels(found: IO[bytes] | np.ndarray, shape: tuple[int, int, int], room: _Room) -> np.ndarray:
+    if isinstance(found, np.ndarray):
+        return found if found.shape == shape else resized(_central_square(to_image(found)), shape)
+    with found, Image.open(found) as image:
+        size = image.width * image.height
+        if size > MAX_PIXELS:
+            raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+        if any(";16" in str(tile) for tile in image.tile):  # of which Pillow would keep 8
+            raise ValueError(f"mode {image.mode} of 16 bits; convert it to 8")
+        with room.taken(size):
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode not in MODES:
+                raise ValueError(f"mode {image.mode}; convert it to RGB or grey")
+            return resized(_central_square(_opaque(image)), shape)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    if image.getchannel("A").getextrema() != (255, 255):
+        raise ValueError("transparent pixels; put it on a background")
+    return image
+
+
+def _central_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image if image.width == image.height else image.crop((left, top, left + side, top + side))
+
+
+class _Room:
+    """For a number of pixels: threads wait until theirs find place."""
+
+    def __init__(self, pixels: int):
+        self.free, self.changed = pixels, threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
