@@ -53,20 +53,20 @@ class Camelyon17(Listed, WithCounterpart):
         require(self.image_size in (32, 64, 96), "dataset.image_size", self.image_size, "one of 32, 64, 96")
         require(0 <= self.saturation <= 10, "dataset.saturation", self.saturation, "0 (grey) to 10; 1 changes nothing")
 
-    def prepare(self) -> None:
-        listed = Path(self.path, "metadata.csv")
-        require(listed.exists(), "dataset.path", self.path, "has no metadata.csv of WILDS' camelyon17_v1.0")
-        super().prepare()
-
     def changed(self, pixels: np.ndarray) -> np.ndarray:
         return saturated(pixels, self.saturation)
 
     def lists(self) -> tuple[Listing, Listing]:
-        with Path(self.path, "metadata.csv").open() as file:
-            reader = csv.DictReader(file)
-            if missing := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
-                raise InputError(f"dataset.path={self.path}: metadata.csv has no column {missing[0]}")
-            rows = list(reader)
+        try:
+            with Path(self.path, "metadata.csv").open() as file:
+                reader = csv.DictReader(file)
+                rows, columns = list(reader), reader.fieldnames or []
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"dataset.path={self.path}: no readable metadata.csv of WILDS' camelyon17_v1.0 ({error})") from error
+        if missing := [column for column in COLUMNS if column not in columns]:
+            raise InputError(f"dataset.path={self.path}: metadata.csv has no column {missing[0]}")
+        if cut := next((number for number, row in enumerate(rows, 2) if any(row[name] is None for name in COLUMNS)), None):
+            raise InputError(f"dataset.path={self.path}: metadata.csv is cut in row {cut}")
         return (
             self._listing(rows, lambda row: row["split"] == "0" and row["center"] in ("0", "3", "4")),
             self._listing(rows, lambda row: row["center"] == "2"),

@@ -46,23 +46,23 @@ class CelebA(Listed, WithCounterpart):
         super().check()
         require(8 <= self.image_size <= 178, "dataset.image_size", self.image_size, "8 to 178")
 
-    def prepare(self) -> None:
-        for name in (ATTRIBUTES, PARTITION, IMAGES):
-            require(Path(self.path, name).exists(), "dataset.path", self.path, f"has no {name} of CelebA")
-        super().prepare()
-
     def lists(self) -> tuple[Listing, Listing]:
-        lines = Path(self.path, ATTRIBUTES).read_text().splitlines()  # a count, the names of attributes, a line for each image
-        names = lines[1].split() if len(lines) > 1 else []
+        attributes, parts = self._lines(ATTRIBUTES), self._lines(PARTITION)
+        names = attributes[1] if len(attributes) > 1 else []  # after a count; then comes a line for each image
         require(self.attribute in names, "dataset.attribute", self.attribute, f"one of {', '.join(names)}")
         column = names.index(self.attribute) + 1
         try:
-            male = {row[0]: int(row[column] == "1") for row in (line.split() for line in lines[2:] if line.strip())}
-            parts = [line.split() for line in Path(self.path, PARTITION).read_text().splitlines() if line.strip()]
+            male = {row[0]: int(row[column] == "1") for row in attributes[2:]}
             chosen = {part: [(name, male[name]) for name, of in parts if of == part] for part in ("0", "2")}
         except (IndexError, KeyError, ValueError) as error:
             raise InputError(f"dataset.path={self.path}: {ATTRIBUTES} and {PARTITION} do not fit each other ({error})") from error
         return self._listing(chosen["0"]), self._listing(chosen["2"])
+
+    def _lines(self, name: str) -> list[list[str]]:
+        try:
+            return [line.split() for line in Path(self.path, name).read_text().splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"dataset.path={self.path}: no readable {name} of CelebA ({error})") from error
 
     def _listing(self, pairs: list[tuple[str, int]]) -> Listing:
         folder = Path(self.path, IMAGES)

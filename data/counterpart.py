@@ -34,7 +34,6 @@ class WithCounterpart(Dataset):
 
     def public(self) -> SampleSet:
         assert self._counterpart is not None
-        self._counterpart.prepare()
         samples = self._counterpart.train()
         return SampleSet(conform(samples.images, self.shape), samples.labels, samples.num_classes)
 
@@ -47,7 +46,9 @@ class WithCounterpart(Dataset):
         if self.public_name is PublicName.printed:
             return Printed()
         place: dict[str, Any] = {"name": self.public_name.value, "path": self.public_path, "class_counts": self.class_counts}
-        if self.public_name is PublicName.svhn:
-            return Published(**place)
         size = {PublicName.imagenet32: 32, PublicName.imagenet64: 64}.get(self.public_name)
-        return ImageNet(**place, image_size=size) if size else None
+        if self.public_name is PublicName.none:
+            return None
+        found = ImageNet(**place, image_size=size) if size else Published(**place)
+        found.path_key = "dataset.public_path"
+        return found

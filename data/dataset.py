@@ -85,7 +85,14 @@ class Dataset:
         """Before a run opens anything: files are there, or are downloaded where that was asked for; InputError otherwise."""
 
     def private(self) -> SampleSet:
+        """InputError where they are not the number that is taken as public."""
         samples = self.train()
+        require(
+            len(samples) == self.num_train,
+            "dataset.name",
+            self.name,
+            f"{self.num_train:,} training images, which its files are not",
+        )
         return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private, self.stratified)]
 
     def train(self) -> SampleSet:

@@ -46,6 +46,8 @@ class Listed(Dataset):
         return pixels
 
     def prepare(self) -> None:
+        for part, listing in zip(("private", "test"), self._lists, strict=True):
+            require(len(listing) > 0, "dataset.path", listing.where, f"lists no {part} image")
         require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
         for part, decoded in zip(("private", "test"), self._decoded, strict=True):
             if bad := decoded.bad:
@@ -55,8 +57,10 @@ class Listed(Dataset):
     def private(self) -> SampleSet:
         if self.fraction == 1:
             return self.train()
-        chosen = subset(self._lists[0].labels, self.num_private, self.stratified)  # whichever of them can be read
-        return self.train()[np.flatnonzero(np.isin(self._decoded[0].rows, chosen))]
+        chosen = subset(self._lists[0].labels, self.num_private, self.stratified)
+        read = np.flatnonzero(np.isin(self._decoded[0].rows, chosen))
+        require(len(read) > 0, "dataset.fraction", self.fraction, "holds no image that can be read")
+        return self.train()[read]
 
     def train(self) -> SampleSet:
         return self._decoded[0].samples

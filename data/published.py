@@ -54,6 +54,8 @@ class Published(WithCounterpart):
     download: bool = False
     held_out: int = 0
 
+    path_key = "dataset.path"  # or where else `path` is set
+
     @property
     def num_train(self) -> int:
         if self.keep_classes is None:
@@ -85,9 +87,11 @@ class Published(WithCounterpart):
     def prepare(self) -> None:
         if self.download:
             self._split(train=True)
-            self._split(train=False)
-        missing = Path(self.path, FACTS[self.name].train_file)
-        require(missing.exists(), "dataset.path", self.path, f"has no {missing.relative_to(self.path)}; or dataset.download=true")
+        else:
+            missing = Path(self.path, FACTS[self.name].train_file)
+            allowed = f"has no {missing.relative_to(self.path)}; or dataset.download=true"
+            require(missing.exists(), "dataset.path", self.path, allowed)
+        self._split(train=False)
 
     def train(self) -> SampleSet:
         return self.kept(self._split(train=True)[: FACTS[self.name].num_train - self.held_out])
@@ -102,10 +106,13 @@ class Published(WithCounterpart):
         split: dict[str, Any] = {"split": "train" if train else "test"} if facts.loader == "SVHN" else {"train": train}
         try:
             loaded = getattr(torchvision.datasets, facts.loader)(self.path, download=self.download, **split)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise InputError(f"dataset.path={self.path}: no readable {self.name} ({error})") from error
-        images = np.asarray(loaded.data)
-        if facts.loader == "SVHN":
-            images = images.transpose(0, 2, 3, 1)
-        labels = np.asarray(loaded.labels if facts.loader == "SVHN" else loaded.targets)
-        return SampleSet(images.reshape(-1, *facts.shape), labels.astype(np.int64), len(facts.classes))
+            images, labels = np.asarray(loaded.data), loaded.labels if facts.loader == "SVHN" else loaded.targets
+            if facts.loader == "SVHN":
+                images = images.transpose(0, 2, 3, 1)
+            images = images.reshape(*images.shape[:3], -1)
+            if images.shape[1:] != facts.shape:
+                raise ValueError(f"{list(images.shape[1:])} is not {list(facts.shape)}")
+            return SampleSet(images, np.asarray(labels, np.int64), len(facts.classes))
+        except Exception as error:  # a foreign file may make anything of its reader
+            part, reason = "training" if train else "test", str(error) or type(error).__name__
+            raise InputError(f"{self.path_key}={self.path}: no readable {part} images of {self.name} ({reason})") from error

@@ -60,6 +60,18 @@ def test_100_000_images_stay_under_2_gb_and_under_what_the_plan_says(many, tmp_p
         assert used < stated < 2 * used
 
 
+@pytest.mark.slow
+def test_images_larger_than_the_model_are_held_while_they_are_decoded_and_counted(tmp_path):
+    row = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), np.uint8)
+    for name, count in (("train", 1000), ("test", 10)):
+        np.savez(tmp_path / f"{name}.npz", images=np.repeat(row, count, 0), labels=np.arange(count) % 2)
+    place = [f"dataset.path={tmp_path}/train.npz", f"dataset.test_path={tmp_path}/test.npz", "dataset.image_size=32"]
+    settings = ["dataset=folder", *place, *DP, *NOISE, "method.num_samples=10", "eval=none", "device=cpu"]
+    used = peak_gib(*settings, f"hydra.run.dir={tmp_path / 'run'}")
+    stated = json.loads(call(*settings, "plan_only=true").out)["work"]["peak_memory_gib"]
+    assert used < stated < 2 * used
+
+
 @pytest.mark.parametrize("method", ["pe", "dp_diffusion", "public_only"])
 def test_a_plan_states_peak_memory(method, here: Path):
     work = json.loads(call(f"method={method}", "privacy.epsilon=null", "privacy.noise_multiplier=2", "plan_only=true").out)[

@@ -88,7 +88,7 @@ def test_camelyon_keeps_one_class(tmp_path, camelyon):
         (digits("cat"), "different ones of 0, 1"),
         (digits(), "different ones of 0, 1"),
         (Published(name="mnist", class_counts=ClassCounts.uniform, keep_classes=["1"], held_out=10), "held_out=10: 0 with"),
-        (ImageNet(class_counts=ClassCounts.uniform, keep_classes=["label 1"]), "has no subsets"),
+        (ImageNet(class_counts=ClassCounts.uniform, keep_classes=["cat"]), "different ones of label 1, label 2"),
     ],
 )
 def test_a_wrong_subset_is_refused(dataset, message):

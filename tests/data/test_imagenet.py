@@ -55,7 +55,7 @@ def test_plans_need_no_file():
     assert len(imagenet(Path("/nowhere")).facts()["classes"]) == 1000
 
 
-@pytest.mark.parametrize("harm", ["missing", "torn", "labels", "size", "list"])
+@pytest.mark.parametrize("harm", ["missing", "torn", "labels", "size", "list", "zero", "npy", "zlib", "float", "int64", "names"])
 def test_wrong_files_are_named(harm, tmp_path):
     write_imagenet(tmp_path, 64 if harm == "size" else 32)
     batch = tmp_path / "train_data_batch_3.npz"
@@ -65,6 +65,19 @@ def test_wrong_files_are_named(harm, tmp_path):
         batch.write_bytes(batch.read_bytes()[:100])
     if harm == "labels":
         np.savez(batch, data=np.zeros((2, 3072), np.uint8), labels=np.array([0, 5]))
+    if harm == "zero":
+        batch.write_bytes(b"")
+    if harm == "npy":
+        np.save(batch.open("wb"), np.zeros(3))
+    if harm == "zlib":
+        np.savez_compressed(batch, data=np.zeros((2, 3072), np.uint8), labels=np.array([1, 5]))
+        content = bytearray(batch.read_bytes())
+        content[60:70] = b"\xff" * 10
+        batch.write_bytes(content)
+    if harm in ("float", "int64"):
+        np.savez(batch, data=np.zeros((2, 3072), harm), labels=np.array([1, 5]))
+    if harm == "names":
+        np.savez(batch, data=np.zeros((2, 3072), np.uint8), labels=np.array([1.5, 5]))
     if harm == "list":
         (tmp_path / "map_clsloc.txt").write_text("n02119789 1 kit_fox\n")
         with pytest.raises(InputError, match=r"map_clsloc\.txt"):
@@ -77,6 +90,43 @@ def test_wrong_files_are_named(harm, tmp_path):
 def test_a_folder_without_the_archives_is_refused_before_work(tmp_path):
     with pytest.raises(InputError, match=r"has no train_data_batch_1\.npz"):
         imagenet(tmp_path).prepare()
+
+
+def test_a_damaged_test_archive_is_refused_before_work(tmp_path):
+    write_imagenet(tmp_path)
+    (tmp_path / "val_data.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"val_data\.npz"):
+        imagenet(tmp_path).prepare()
+
+
+def test_classes_are_kept_and_counted_by_the_labels(tmp_path):
+    images = write_imagenet(tmp_path)
+    dataset = imagenet(tmp_path, keep_classes=["n89999001", "n89999991"])  # labels 1000 and 10 of the archives
+    dataset.check()
+    dataset.prepare()
+    private, test = dataset.private(), dataset.test()
+    assert private.labels.tolist() == [0, 0, 0, 0, 1, *[0] * 6]
+    assert np.array_equal(private.images, images[[1, 4, 7, 10, 11, 13, 16, 19, 22, 25, 28]])
+    assert (len(private), dataset.num_test, len(test)) == (dataset.num_private, 100, 1)
+
+
+def test_a_class_subset_of_absent_archives_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"dataset\.path=.*train_data_batch_1\.npz is no archive"):
+        imagenet(tmp_path, keep_classes=["label 1"]).facts()
+
+
+@pytest.mark.parametrize(("name", "file"), [("imagenet32", "train_data_batch_1"), ("svhn", "training images of svhn")])
+def test_a_missing_counterpart_is_told_of_its_own_path(name, file, tmp_path):
+    place = {"public_name": PublicName[name], "public_path": str(tmp_path)}
+    with pytest.raises(InputError, match=rf"dataset\.public_path=.*{file}"):
+        Published(name="cifar10", class_counts=ClassCounts.uniform, **place).public()  # type: ignore[arg-type]
+
+
+def test_a_counterpart_needs_no_test_images(tmp_path):
+    write_imagenet(tmp_path)
+    (tmp_path / "val_data.npz").unlink()
+    place = {"public_name": PublicName.imagenet32, "public_path": str(tmp_path)}
+    assert len(Published(name="cifar10", class_counts=ClassCounts.uniform, **place).public()) == 30  # type: ignore[arg-type]
 
 
 def test_the_public_counterpart_of_cifar10_is_imagenet(tmp_path):

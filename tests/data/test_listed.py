@@ -83,6 +83,33 @@ def test_a_damaged_patch_is_named_or_skipped(tmp_path, camelyon):
         dataclasses.replace(camelyon, on_bad=OnBad.skip).prepare()
 
 
+HARM = {
+    "missing": (lambda text: None, "no readable metadata.csv"),
+    "latin": (lambda text: text.encode().replace(b"004", b"\xe9"), "no readable metadata.csv"),
+    "nothing": (lambda text: b"", "has no column patient"),
+    "no row": (lambda text: text.splitlines()[0].encode(), "lists no private image"),
+    "cut": (lambda text: text.encode()[:-5], "metadata.csv is cut in row 6"),
+}
+
+
+def planned_and_prepared(dataset: Camelyon17) -> None:
+    dataset.check()
+    dataset.facts()
+    dataset.prepare()
+
+
+@pytest.mark.parametrize("keep", [None, ["tumour"]])
+@pytest.mark.parametrize(("harm", "message"), HARM.values(), ids=HARM)
+def test_wrong_metadata_are_one_line(harm, message, keep, tmp_path, monkeypatch):
+    write_camelyon(tmp_path)
+    place = tmp_path / "metadata.csv"
+    harmed = harm(place.read_text())
+    place.unlink() if harmed is None else place.write_bytes(harmed)
+    dataset = Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform, keep_classes=keep)
+    with pytest.raises(InputError, match=rf"dataset\.path=.*{message}"):
+        planned_and_prepared(dataset)
+
+
 def write_celeba(root: Path) -> dict[str, np.ndarray]:
     (root / "img_align_celeba").mkdir(parents=True)
     images = {f"{i:06d}.jpg": np.full((218, 178, 3), 20 * i, np.uint8) for i in range(1, 7)}
@@ -111,3 +138,12 @@ def test_celeba_is_split_as_its_authors_did_and_labelled_by_an_attribute(tmp_pat
     (tmp_path / "list_eval_partition.txt").write_text("000009.jpg 0\n")
     with pytest.raises(InputError, match="do not fit each other"):
         dataclasses.replace(dataset).prepare()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b""], ids=["missing", "latin", "nothing"])
+def test_wrong_lists_of_celeba_are_one_line(content, tmp_path):
+    write_celeba(tmp_path)
+    place = tmp_path / "list_attr_celeba.txt"
+    place.unlink() if content is None else place.write_bytes(content)
+    with pytest.raises(InputError, match=r"no readable list_attr|dataset\.attribute=Male"):
+        _ = CelebA(path=str(tmp_path), class_counts=ClassCounts.uniform, keep_classes=["male"]).num_private

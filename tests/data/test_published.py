@@ -85,12 +85,47 @@ def test_missing_files_are_named_before_anything_else_happens(name, tmp_path):
         dataset.prepare()
 
 
-def test_a_truncated_file_is_one_clear_error(tmp_path, small):
+def mnist(root: Path) -> Published:
+    return Published(name="mnist", path=str(root), class_counts=ClassCounts.uniform)
+
+
+def before_work(dataset: Published) -> None:
+    """As run.py does."""
+    dataset.prepare()
+    dataset.private()
+
+
+def cut(content: bytes) -> bytes:
+    return content[:400]
+
+
+HARM = {
+    "cut images": ("images-idx3-ubyte", cut),
+    "no images": ("images-idx3-ubyte", lambda content: b""),
+    "other magic": ("images-idx3-ubyte", lambda content: b"\0\1\2\3" + content[4:]),
+    "other size": ("images-idx3-ubyte", lambda content: struct.pack(">IIII", 2051, 12, 16, 49) + content[16:]),
+    "few labels": ("labels-idx1-ubyte", lambda content: struct.pack(">II", 2049, 11) + content[8:-1]),
+    "a label of none": ("labels-idx1-ubyte", lambda content: content[:-1] + b"\x4d"),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "t10k"])
+@pytest.mark.parametrize(("file", "harm"), HARM.values(), ids=HARM)
+def test_a_wrong_file_is_told_before_anything_is_spent(split, file, harm, tmp_path, small):
     write_mnist(tmp_path)
-    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match="no readable mnist"):
-        Published(name="mnist", path=str(tmp_path), class_counts=ClassCounts.uniform).private()
+    path = tmp_path / "MNIST" / "raw" / f"{split}-{file}"
+    path.write_bytes(harm(path.read_bytes()))
+    part = {"train": "training", "t10k": "test"}[split]
+    with pytest.raises(InputError, match=rf"dataset\.path=.*: no readable {part} images of mnist") as told:
+        before_work(mnist(tmp_path))
+    assert "\n" not in str(told.value)
+
+
+def test_another_number_of_images_is_told_before_anything_is_spent(tmp_path, small, monkeypatch):
+    write_mnist(tmp_path)
+    monkeypatch.setitem(data.published.FACTS, "mnist", dataclasses.replace(FACTS["mnist"], num_train=13))
+    with pytest.raises(InputError, match=r"dataset\.name=mnist: its files are not the 13 training images"):
+        mnist(tmp_path).private()
 
 
 @pytest.mark.parametrize("held_out", [-1, 60_000])
