@@ -87,12 +87,8 @@ class Dataset:
     def private(self) -> SampleSet:
         """InputError where they are not the number that is taken as public."""
         samples = self.train()
-        require(
-            len(samples) == self.num_train,
-            "dataset.name",
-            self.name,
-            f"{self.num_train:,} training images, which its files are not",
-        )
+        allowed = f"its files are not the {self.num_train:,} training images that are taken as public"
+        require(len(samples) == self.num_train, "dataset.name", self.name, allowed)
         return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private, self.stratified)]
 
     def train(self) -> SampleSet:

@@ -38,6 +38,9 @@ class Discriminator(Recipe, Evaluator):
         require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
         require(dataset.num_public > 0, f"{key}.enabled", "true", f"false, as dataset={dataset.name} has no public images")
 
+    def prepare(self, dataset: Dataset) -> None:
+        dataset.some_public()
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         flops, kept = self.step_cost(dataset.shape, 2)
         each, images = flops / (3 * self.batch_size * self.augmult), 2 * min(dataset.num_train, dataset.num_public)

@@ -107,6 +107,9 @@ class Evaluator:
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
         """Raise InputError where there will be too few samples or real images."""
 
+    def prepare(self, dataset: Dataset) -> None:
+        """Before a run opens private images: raise InputError where public ones that `evaluate` asks for cannot be opened."""
+
     def embeddings(self) -> set[EmbeddingName]:
         """The embeddings that `evaluate` asks for."""
         return set()
