@@ -28,8 +28,8 @@ def naming(key: str, value: Any) -> Iterator[None]:
         raise InputError(f"{key}={shown(value)}: {error}") from error
 
 
-def told(error: BaseException) -> str:
-    """What an error of foreign code says, in one line."""
+def reason(error: BaseException) -> str:
+    """What an error of foreign code, or of a reader of foreign files, says, in one line."""
     return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import Listing, Read
-from errors import InputError
+from errors import InputError, reason
 
 
 def list_arrays(path: Path) -> Listing:
@@ -23,7 +23,7 @@ def list_arrays(path: Path) -> Listing:
             labels = file["labels"]
             declared = int(file["num_classes"]) if "num_classes" in file else None
     except Exception as error:  # a foreign file may make anything of its reader
-        raise InputError(f"{path}: no npz with images and labels ({error})") from error
+        raise InputError(f"{path}: no npz with images and labels ({reason(error)})") from error
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:]:
         raise InputError(f"{path}: images are {dtype} {list(shape)}, not uint8 [N, H, W, 1 or 3]")
     if labels.dtype.kind not in "iu" or labels.shape != shape[:1]:
@@ -50,5 +50,5 @@ def _loaded(path: Path) -> Iterator[Read]:
         with np.load(path, allow_pickle=False) as file:
             images = file["images"]
     except Exception as error:
-        raise InputError(f"{path}: images cannot be read ({error})") from error
+        raise InputError(f"{path}: images cannot be read ({reason(error)})") from error
     yield lambda name: images[int(name.split()[1])]

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.images import resized, to_image
 from data.samples import SampleSet
-from errors import InputError
+from errors import InputError, reason
 
 MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memory; nor are more decoded at a time
 BYTES_PER_PIXEL = 20  # of a picture and its decoder's buffers; JPEG 2000 takes most
@@ -106,12 +106,13 @@ def decode(
                 images[row] = change(_pixels(read(name), shape, room))
             except Exception as error:  # foreign bytes may make anything of their reader
                 unknown = isinstance(error, UnidentifiedImageError)
-                reason = "of no known format" if unknown else str(error) or type(error).__name__
-                errors[row] = f"{listing.where}: {name} is no readable image ({reason})"
+                told = "of no known format" if unknown else reason(error)
+                errors[row] = f"{listing.where}: {name} is no readable image ({told})"
 
     quiet = warnings.catch_warnings(action="ignore")  # Pillow's, of images that are read all the same
+    step = max(1, min(64, len(listing) // (4 * WORKERS)))  # of large pictures there may be few
     with listing.opened() as read, quiet, ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(fill, [range(start, min(start + 64, len(listing))) for start in range(0, len(listing), 64)]):
+        for _ in pool.map(fill, [range(start, min(start + step, len(listing))) for start in range(0, len(listing), step)]):
             pass
     bad = [error for error in errors if error]
     if bad and on_bad is OnBad.error:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from data.arrays import list_arrays
 from data.decoding import MAX_PIXELS, PICTURES, WORKERS, Listing
-from errors import InputError
+from errors import InputError, reason
 
 Files = Callable[[str], IO[bytes]]
 Labelled = tuple[list[str] | range, list[str], list[int]]  # classes, names of images, their labels
@@ -39,7 +39,7 @@ def list_images(path: Path) -> Listing:
         held = PICTURES + WORKERS * max((info.file_size for info in members.values()), default=0)
         return Listing.of(path, *_labelled(path, sorted(members), folders, opened), opened, held)
     except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # torn, encrypted, of another kind
-        raise InputError(f"{path}: is no readable zip ({error})") from error
+        raise InputError(f"{path}: is no readable zip ({reason(error)})") from error
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def _from_json(where: Path, files: list[str], read: Files) -> Labelled:
         pairs = document["labels"]
         names, labels = [str(name) for name, _ in pairs or []], [label for _, label in pairs or []]
     except Exception as error:  # a foreign file may make anything of its reader
-        raise InputError(f"{where}: dataset.json has no list of names and labels under `labels` ({error})") from error
+        raise InputError(f"{where}: dataset.json has no list of names and labels under `labels` ({reason(error)})") from error
     if pairs is None:
         raise InputError(f"{where}: dataset.json has no labels; give every image one, 0 for a single class")
     images = {name for name in files if name != "dataset.json" and not _hidden(PurePosixPath(name).name)}

@@ -18,7 +18,7 @@ from numpy.lib.npyio import NpzFile
 
 from data.dataset import Dataset
 from data.samples import SampleSet
-from errors import InputError, require
+from errors import InputError, reason, require
 
 NUM_CLASSES, NUM_TRAIN, NUM_TEST = 1000, 1_281_167, 50_000
 TRAIN, TEST = [f"train_data_batch_{number}.npz" for number in range(1, 11)], ["val_data.npz"]
@@ -102,7 +102,7 @@ class ImageNet(Dataset):
                 yield arrays
         except Exception as error:  # a foreign file may make anything of its reader
             told = f"{file} is no archive of downsampled ImageNet at {self.image_size}×{self.image_size}"
-            raise InputError(f"{self.path_key}={self.path}: {told} ({str(error) or type(error).__name__})") from error
+            raise InputError(f"{self.path_key}={self.path}: {told} ({reason(error)})") from error
 
 
 def _labels(arrays: NpzFile) -> np.ndarray:

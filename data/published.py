@@ -14,7 +14,7 @@ import numpy as np
 
 from data.counterpart import WithCounterpart
 from data.samples import SampleSet
-from errors import InputError, require
+from errors import InputError, reason, require
 
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
@@ -114,5 +114,6 @@ class Published(WithCounterpart):
                 raise ValueError(f"{list(images.shape[1:])} is not {list(facts.shape)}")
             return SampleSet(images, np.asarray(labels, np.int64), len(facts.classes))
         except Exception as error:  # a foreign file may make anything of its reader
-            part, reason = "training" if train else "test", str(error) or type(error).__name__
-            raise InputError(f"{self.path_key}={self.path}: no readable {part} images of {self.name} ({reason})") from error
+            part = "training" if train else "test"
+            told = f"no readable {part} images of {self.name} ({reason(error)})"
+            raise InputError(f"{self.path_key}={self.path}: {told}") from error

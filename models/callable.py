@@ -25,7 +25,7 @@ from omegaconf import MISSING
 
 from data.dataset import Dataset
 from disk import whole_file
-from errors import InputError, require, told
+from errors import InputError, reason, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from tracking import ranks
 from tracking.progress import Advance, console
@@ -184,13 +184,13 @@ class RequestedAPI:
             except Exception as error:  # clients of remote services have errors of their own
                 if attempt < self.retries:
                     wait = self.retry_seconds * 2**attempt
-                    console.print(f"request {name}: {told(error)}; again in {wait:g} s", highlight=False)
+                    console.print(f"request {name}: {reason(error)}; again in {wait:g} s", highlight=False)
                     self.sleep(wait)
                 elif isinstance(error, InputError):
                     raise
                 else:
                     times = f"{self.retries + 1} time{'s' if self.retries else ''}"
-                    raise SystemExit(f"request {name} failed {times}: {told(error)}; the same command goes on") from error
+                    raise SystemExit(f"request {name} failed {times}: {reason(error)}; the same command goes on") from error
         raise AssertionError
 
     def _fitting(self, answer: np.ndarray, rows: slice, name: str) -> np.ndarray:
@@ -214,4 +214,4 @@ def _with_place(error: BaseException) -> str:
     libraries = (__file__, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(libraries)]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {told(error)}{place}"
+    return f"{type(error).__name__}: {reason(error)}{place}"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from data.dataset import Dataset
 from disk import write_json
-from errors import InputError, require, told
+from errors import InputError, reason, require
 from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
 from models.stored import part
@@ -94,7 +94,7 @@ class ImprovedDiffusion(UNet):
             state = torch.load(file, map_location="cpu", weights_only=True)
             unet = to_unet(state, self.image_size, HEADS)
         except Exception as error:  # a foreign file may make anything of its reader
-            raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({told(error)})") from error
+            raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({reason(error)})") from error
         shapes = {name: tuple(p.shape) for name, p in self.skeleton().state_dict().items()}
         if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
             raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
@@ -107,7 +107,7 @@ class ImprovedDiffusion(UNet):
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             allowed = f"have it in a folder that can be written, or {folder.name}/, converted elsewhere, without it"
-            raise InputError(f"model.pretrained={file}: cannot be converted to {folder} ({told(error)}): {allowed}") from error
+            raise InputError(f"model.pretrained={file}: cannot be converted to {folder} ({reason(error)}): {allowed}") from error
 
 
 def _source(file: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from errors import told
+from errors import reason
 from models.flops import forward_cost
 
 INDEX = "model_index.json"
@@ -52,14 +52,14 @@ class Latent:
         try:
             return make(json.loads((self.folder / INDEX).read_bytes())[part][1])
         except Exception as error:  # a foreign folder may make anything of its reader
-            raise ValueError(f"{part}/ is not readable ({told(error)})") from error
+            raise ValueError(f"{part}/ is not readable ({reason(error)})") from error
 
     def calls(self, steps: int, strength: float | None = None) -> int:
         """U-Net passes of one image from noise, or from an image at this strength, as diffusers' pipelines make them."""
         try:
             self.scheduler.set_timesteps(steps)
         except Exception as error:
-            raise ValueError(f"not for this scheduler ({told(error)})") from error
+            raise ValueError(f"not for this scheduler ({reason(error)})") from error
         kept = steps if strength is None else min(int(steps * strength), steps)
         return len(self.scheduler.timesteps[(steps - kept) * self.scheduler.order :])
 

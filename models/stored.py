@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from safetensors import safe_open
 
-from errors import told
+from errors import reason
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model"
@@ -29,7 +29,7 @@ def on_meta(architecture: dict[str, Any]) -> Any:
         with torch.device("meta"):
             return UNet2DModel(**architecture)
     except Exception as error:  # foreign settings may make anything of their reader
-        raise ValueError(f"no U-Net of diffusers ({told(error)})") from error
+        raise ValueError(f"no U-Net of diffusers ({reason(error)})") from error
 
 
 def read_config(folder: Path, name: str, file: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read_config(folder: Path, name: str, file: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not readable ({told(error)})") from error
+        raise ValueError(f"{where} is not readable ({reason(error)})") from error
     if not isinstance(config, dict):
         raise ValueError(f"{where} holds no settings by name")
     return config
@@ -59,7 +59,7 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
         scheduler: Any = DDPMScheduler.from_config(config)
         alpha_bar = scheduler.alphas_cumprod.double().numpy()
     except Exception as error:  # a foreign file may make anything of its reader
-        raise ValueError(f"no scheduler that diffusers reads ({told(error)})") from error
+        raise ValueError(f"no scheduler that diffusers reads ({reason(error)})") from error
     falls = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and (np.diff(alpha_bar, prepend=1) < 0).all() and alpha_bar[-1] > 0
     if not falls:
         raise ValueError("the scheduler's betas are not all above 0 and below 1")
@@ -74,7 +74,7 @@ def load_unet(folder: Path) -> Any:
     try:
         loaded: Any = UNet2DModel.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
     except Exception as error:  # a foreign file may make anything of its reader
-        raise ValueError(f"no U-Net that diffusers reads ({told(error)})") from error
+        raise ValueError(f"no U-Net that diffusers reads ({reason(error)})") from error
     unet, found = loaded
     if found["missing_keys"] or found["unexpected_keys"]:
         missing, more = (", ".join(sorted(found[keys])[:2]) or "none" for keys in ("missing_keys", "unexpected_keys"))
@@ -93,7 +93,7 @@ def check_weights(folder: Path, skeleton: Any) -> None:
             with safe_open(file, "pt") as stored:
                 found = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
         except Exception as error:
-            raise ValueError(f"{file.name} is not readable ({told(error)})") from error
+            raise ValueError(f"{file.name} is not readable ({reason(error)})") from error
         for name, shape in found.items():  # names may differ: diffusers knows older ones
             if shapes.get(name, shape) != shape:
                 raise ValueError(f"weights of another shape than config.json's: {name} is {shape}, not {shapes[name]}")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from data.dataset import Dataset
-from errors import InputError, naming, require, told
+from errors import InputError, naming, reason, require
 from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from models.latent import INDEX, Latent
 from models.passes import in_passes
@@ -114,7 +114,7 @@ class StableDiffusion(Model):
                 self.pretrained, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
             )
         except Exception as error:  # a foreign folder may make anything of its reader
-            raise InputError(f"model.pretrained={self.pretrained}: no pipeline that diffusers reads ({told(error)})") from error
+            raise InputError(f"model.pretrained={self.pretrained}: no pipeline that diffusers reads ({reason(error)})") from error
         create.to(device)
         change: Any = StableDiffusionImg2ImgPipeline(**create.components, requires_safety_checker=False)
         for pipeline in (create, change):

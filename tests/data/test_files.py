@@ -126,7 +126,7 @@ def test_damaged_pixels_are_told_of_the_array(tmp_path):
 
 
 def test_no_more_pixels_are_decoded_at_a_time_than_the_largest_picture_may_have(tmp_path, monkeypatch):
-    class_folders(tmp_path, 2 * 64 * 3, side=8)  # three tasks' worth of pictures
+    class_folders(tmp_path, 40)
     lock, decoding, most = threading.Lock(), 0, 0
     upright = ImageOps.exif_transpose
 
