@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -110,6 +111,12 @@ def test_every_experiment_tells_purpose_cost_and_command(name):
     text = (CONF / "experiment" / f"{name}.yaml").read_text()
     for word in ("Purpose:", "Cost:", f"python run.py +experiment={name}"):
         assert word in text
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ROWS if not name.startswith("digits/")))
+def test_a_row_of_a_paper_tells_what_the_paper_prints(name):
+    header = [line for line in (CONF / "experiment" / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
+    assert re.search(r"Published\b[^:]*: (not printed|none|.*\d)", "\n".join(header))
 
 
 @pytest.mark.parametrize(
