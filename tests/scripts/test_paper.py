@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,30 @@ def test_what_a_note_says_of_the_papers_numbers_is_left_out_at_smoke_scale(found
     sheet = replace(load(Kind.table, "loda", "2", "paper"), note="As ever.", published_note="The paper prints 90.7.")
     assert footer(sheet, found)[-2:] == ["As ever.", "The paper prints 90.7."]
     assert footer(replace(sheet, scale="smoke"), found)[-1] == "As ever."
+
+
+def told(sheet: Sheet) -> str:
+    """What a page of it says besides numbers of cells."""
+    return " ".join([sheet.title, *(column.name for column in sheet.columns), *sheet.notes])
+
+
+def test_no_words_of_a_sheet_give_a_published_number_at_smoke_scale():
+    for kind, paper, number in every():
+        sheet = load(kind, paper, number, "smoke")
+        values = re.findall(r"\d+\.\d+", str([row.published for row in sheet.rows]))
+        assert not [value for value in values if re.search(rf"(?<![\d.]){re.escape(value)}(?![\d.])", told(sheet))]
+        assert not re.search(r"[Tt]he paper (prints|draws)", told(sheet))
+
+
+@pytest.mark.parametrize(
+    ("kind", "paper", "number", "own"),
+    [
+        ("figure", "pe", "11", "4"), ("figure", "pe", "12", "4"), ("figure", "pe", "18", "17"), ("figure", "pe", "28", "27"),
+        ("table", "dpd", "5", "1"), ("figure", "pe", "10", "10"),
+    ],
+)  # fmt: skip
+def test_every_number_of_the_papers_leads_to_its_sheet(kind, paper, number, own):
+    assert known_as(Kind(kind), paper, number) == own
 
 
 def test_a_sheet_is_found_by_the_other_numbers_that_it_shows(monkeypatch):
