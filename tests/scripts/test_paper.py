@@ -239,7 +239,7 @@ def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_
 
 def test_a_panel_has_the_published_points_of_its_own_metric():
     sheet = load(Kind.figure, "dpd", "2", "paper")
-    first, *_ = sheet.rows
+    first = replace(sheet.rows[0], published=[[10, 9.8]])
     assert [bool(sheet.published_points(first, panel)) for panel in sheet.panels] == [True, False]
     both = replace(first, published={sheet.panels[1].metric: [[1, 2]]})
     assert [sheet.published_points(both, panel) for panel in sheet.panels] == [[], [[1, 2]]]
@@ -265,10 +265,33 @@ def test_no_words_of_a_sheet_give_a_published_number_at_smoke_scale():
 
 
 @pytest.mark.parametrize(
+    ("sheet", "points"),
+    [
+        (("pe", "4"), {"distance": [[0.67, 7.87]]}),
+        (("pe", "5"), {"accuracy": [[50_000, 81.74]], "ensemble_accuracy": [[50_000, 84.8], [1_000_000, 89.13]]}),
+        (("dpd", "2"), {"distance": [[10, 9.8]], "accuracy": [[10, 72.9]]}),
+        (("dpd", "9"), {"distance": [[128, 9.8]], "accuracy": [[128, 72.9]]}),
+        (
+            ("dpd", "3"),
+            {"accuracy": [[50_000, 72.9], [1_000_000, 86.0], [50_000, 86.6]], "ensemble_accuracy": [[1_000_000, 88.0]]},
+        ),
+        (("loda", "adapters"), {"accuracy": [[369_272, 63.5], [10_420_000, 69.7]], "distance": []}),
+    ],
+)
+def test_a_figure_has_every_point_that_its_paper_prints(sheet, points):
+    paper, number = sheet
+    loaded = load(Kind.figure, paper, number, "paper")
+    found = {
+        panel.metric: [point for row in loaded.rows for point in loaded.published_points(row, panel)] for panel in loaded.panels
+    }
+    assert found == points
+
+
+@pytest.mark.parametrize(
     ("kind", "paper", "number", "own"),
     [
         ("figure", "pe", "11", "4"), ("figure", "pe", "12", "4"), ("figure", "pe", "18", "17"), ("figure", "pe", "28", "27"),
-        ("table", "dpd", "5", "1"), ("figure", "pe", "10", "10"),
+        ("figure", "dpd", "10", "3"), ("table", "dpd", "5", "1"), ("figure", "pe", "10", "10"),
     ],
 )  # fmt: skip
 def test_every_number_of_the_papers_leads_to_its_sheet(kind, paper, number, own):
