@@ -32,7 +32,7 @@ class Series:
     where: dict[str, Any] = field(default_factory=dict)  # which of its runs: key of the configuration, and its value
     metric: str | None = None
     # table: one for each column, or null; figure: [x, y] pairs of the first panel, or of each metric's
-    published: Any = field(default_factory=list)
+    published: Any = None  # an empty list, once loaded
     level: bool = False  # figure: a horizontal line, as its runs have no x
 
 
@@ -127,6 +127,7 @@ def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(sheet, Sheet)
     for row in sheet.rows:
+        row.published = row.published or []
         if kind is Kind.table:
             fits, allowed = len(row.published) in (0, len(sheet.columns)), f"one for each of {len(sheet.columns)} columns"
         else:

@@ -285,6 +285,7 @@ def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
 
 
 def test_a_sweep_whose_launcher_loses_a_process_reports_what_there_is(here, monkeypatch):
+    basic: Any
     (basic,) = (one for one in Plugins.instance().discover(Launcher) if one.__name__ == "BasicLauncher")
     launch, publish = basic.launch, run.publish
 
