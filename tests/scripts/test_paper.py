@@ -231,7 +231,7 @@ def test_a_figure_has_published_points_open_and_measured_ones_filled(found, tmp_
     written = write_figure(sheet, {"dpd/figure2": found["loda/table2"]}, tmp_path / "dpd_figure_2", "make figure")
     assert [path.suffix for path in written] == [".svg", ".png", ".csv", ".md"]
     published = [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
-    assert [kwargs["fillstyle"] for kwargs in published] == ["none"]
+    assert [kwargs["fillstyle"] for kwargs in published] == ["none"] * 2  # in both panels
     drawn.clear()
     write_figure(load(Kind.figure, "dpd", "2", "smoke"), {"dpd/figure2": found["loda/table2"]}, tmp_path / "smoke", "make figure")
     assert not [kwargs for kwargs in drawn if "published" in str(kwargs.get("label"))]
