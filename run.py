@@ -108,8 +108,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             return
         config.dataset.prepare()
         if ranks.rank() == 0:
-            for evaluator in config.eval.evaluators.values():
-                evaluator.prepare(config.dataset)
+            config.eval.prepare(config.dataset)
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
         load = functools.cache(config.dataset.private)
         if ranks.rank() == 0:

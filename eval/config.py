@@ -44,6 +44,11 @@ class Evaluation:
     def cache_folder(self) -> Path | None:
         return None if self.cache is None else Path(self.cache)
 
+    def prepare(self, dataset: Dataset) -> None:
+        """Before a run opens private images: raise InputError where public ones that are asked for cannot be opened."""
+        for evaluator in self.evaluators.values():
+            evaluator.prepare(dataset)
+
     def check(self, dataset: Dataset, model: Model) -> None:
         parts = Path(os.path.normpath(self.cache)).parts if self.cache is not None else ("internal",)
         allowed = "null, or a folder under one that is named internal, not under release: it is of private images"

@@ -67,6 +67,10 @@ class Downstream(Recipe, Evaluator):
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
         require(all(size <= num_samples for size in self.sizes), f"{key}.sizes", self.sizes, f"up to the {num_samples} samples")
 
+    def prepare(self, dataset: Dataset) -> None:
+        if self.pretrain_steps:
+            dataset.some_public()
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         flops, kept = self.step_cost(dataset.shape, max(2, len(dataset.classes)))
         public = 2 * dataset.num_public * math.prod(dataset.shape) if self.pretrain_steps else 0

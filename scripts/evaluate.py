@@ -48,6 +48,7 @@ def main(overrides: list[str]) -> None:
     release = Path(settings.release)
     samples = open_release(release, settings.dataset)
     settings.dataset.prepare()
+    settings.eval.prepare(settings.dataset)
     settings.model.prepare(settings.eval.embeddings())
     device = torch_device(settings.device)
     beside = f"{release.name}_judged" if is_sharded(release) else "judged"

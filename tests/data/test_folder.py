@@ -351,12 +351,15 @@ def test_from_a_folder_of_images_to_a_release(tmp_path):
 
 
 @pytest.mark.usefixtures("here")
-def test_a_bad_public_image_is_told_before_work_where_an_evaluator_asks_for_them(tmp_path):
+@pytest.mark.parametrize(
+    "asks", [["eval.discriminator.enabled=true"], ["eval.downstream.enabled=true", "eval.downstream.pretrain_steps=1"]]
+)
+def test_a_bad_public_image_is_told_before_work_where_an_evaluator_asks_for_them(tmp_path, asks):
     class_folders(tmp_path / "mine", 40)
     (class_folders(tmp_path / "public", 4) / "ant" / "bad.png").write_bytes(b"")
     place = [f"dataset.path={tmp_path}/mine", f"dataset.public_path={tmp_path}/public"]
     settings = ["dataset=folder", *place, "dataset.image_size=8", "dataset.image_channels=1", "+experiment=dp_diffusion/smoke"]
-    result = call(*settings, "eval=none", "eval.discriminator.enabled=true", "device=cpu")
+    result = call(*settings, "eval=none", *asks, "device=cpu")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "public: ant/bad.png is no readable image" in result.err
     assert not Path("run").exists()
