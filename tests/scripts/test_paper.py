@@ -32,10 +32,13 @@ TINY = ["device=cpu", "eval.downstream.steps=2", "method.num_samples=20"]
 
 
 @pytest.mark.parametrize("experiment", [name for scale, name in EXPERIMENTS if scale == "smoke"])
-def test_the_last_run_of_every_experiment_composes_at_smoke_scale_and_passes_its_checks(experiment):
+def test_the_last_run_of_every_experiment_has_a_plan_at_smoke_scale(experiment):
     config = to_typed(composed(*jobs(experiment, "smoke")[-1]))
     assert (config.scale, config.dataset.name) == ("smoke", "digits")
     assert config.privacy.noise_seed is None
+    plan = Plan.make(config.method, config.dataset, config.privacy)
+    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
 @pytest.mark.slow
