@@ -27,7 +27,7 @@ from models.diffusion import DiffusionModel
 from models.ema import trainable
 from models.features import weights_digest
 from models.seeds import derive
-from models.stored import CONFIG, part
+from models.stored import has_unet
 
 
 class AdapterName(Enum):
@@ -115,7 +115,7 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"model={folder}: is no released adapter ({error})") from error
     where = base(base_name)
-    if not (part(where, "unet") / CONFIG).exists():
+    if not has_unet(where):
         raise InputError(f"base={where}: has no unet/ of diffusers; give the folder of the public model {base_name}")
     model = DiffusionModel.load(folder, seed, device, unet_folder=where)
     if weights_digest(model.unet) != expected:

@@ -174,7 +174,8 @@ class RequestedAPI:
         return out
 
     def _asked(self, ask: Callable[[slice, str], np.ndarray], rows: slice, name: str) -> np.ndarray:
-        for attempt in range(self.retries + 1):
+        attempt = 0
+        while True:
             self.sleep(max(0.0, self._last + self.pause - time.monotonic()))
             self._last = time.monotonic()
             try:
@@ -182,16 +183,15 @@ class RequestedAPI:
             except MISTAKES as error:
                 raise InputError(f"{self.name}: {_with_place(error)}") from error
             except Exception as error:  # clients of remote services have errors of their own
-                if attempt < self.retries:
-                    wait = self.retry_seconds * 2**attempt
-                    console.print(f"request {name}: {reason(error)}; again in {wait:g} s", highlight=False)
-                    self.sleep(wait)
-                elif isinstance(error, InputError):
-                    raise
-                else:
+                if attempt == self.retries:
+                    if isinstance(error, InputError):
+                        raise
                     times = f"{self.retries + 1} time{'s' if self.retries else ''}"
                     raise SystemExit(f"request {name} failed {times}: {reason(error)}; the same command goes on") from error
-        raise AssertionError
+                wait = self.retry_seconds * 2**attempt
+                console.print(f"request {name}: {reason(error)}; again in {wait:g} s", highlight=False)
+                self.sleep(wait)
+                attempt += 1
 
     def _fitting(self, answer: np.ndarray, rows: slice, name: str) -> np.ndarray:
         shape = (rows.stop - rows.start, *self.makes)

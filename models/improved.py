@@ -19,7 +19,7 @@ from disk import write_json
 from errors import InputError, reason, require
 from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
-from models.stored import part
+from models.stored import has_unet
 from models.unet import Schedule, UNet
 from tracking import ranks
 
@@ -45,7 +45,7 @@ class ImprovedDiffusion(UNet):
         require(one, "model.labels", self.labels, "1, as model.conditional=false")
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
-        there = self._file.is_file() or (part(self.weights_folder(), "unet") / "config.json").exists()
+        there = self._file.is_file() or has_unet(self.weights_folder())
         require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
         self.prepare_embeddings(embeddings)
 

@@ -20,7 +20,7 @@ from models.features import PASS_ROWS as FEATURE_ROWS
 from models.features import Embedding, PublicFeatures
 from models.flops import network_flops, pass_cost
 from models.schedules import num_respaced, respaced_timesteps
-from models.stored import load_unet, on_meta, part
+from models.stored import has_unet, load_unet, on_meta
 
 EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
 
@@ -77,7 +77,7 @@ class Network(Model):
         super().prepare(embeddings)
         there = self.features is None or (embedded_or(self.features) / "features.safetensors").exists()
         require(there, "model.features", self.features, "a folder with features.safetensors, or null")
-        there = self.pretrained is None or (part(self.weights_folder(), "unet") / "config.json").exists()
+        there = self.pretrained is None or has_unet(self.weights_folder())
         require(there, "model.pretrained", self.pretrained, "a folder with diffusers' unet/, or null for random weights")
 
     def check_respacing(self, key: str, respacing: str | None) -> None:

@@ -23,6 +23,10 @@ def part(folder: Path, name: str) -> Path:
     return folder / name if (folder / name).is_dir() else folder
 
 
+def has_unet(folder: Path) -> bool:
+    return (part(folder, "unet") / CONFIG).exists()
+
+
 def on_meta(architecture: dict[str, Any]) -> Any:
     """A U-Net of shapes without weights; ValueError where diffusers has no such one."""
     try:

@@ -17,7 +17,7 @@ from errors import naming, require
 from models.network import Network
 from models.schedules import SCHEDULES
 from models.seeds import derive
-from models.stored import CONFIG, SCHEDULER, part, read_alpha_bar, read_config
+from models.stored import CONFIG, SCHEDULER, has_unet, part, read_alpha_bar, read_config
 
 LABELS = "class_embedding.weight"
 
@@ -107,7 +107,7 @@ class UNet(Network):
         require(self.pretrained is not None or not self.new_labels, "model.new_labels", self.new_labels, allowed)
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
-        if self.pretrained is not None and (part(self.weights_folder(), "unet") / CONFIG).exists():
+        if self.pretrained is not None and has_unet(self.weights_folder()):
             with naming("model.pretrained", self.pretrained):
                 stored = read_config(self.weights_folder(), "unet", CONFIG)
             for key, value in self.architecture().items():

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from conf.schema import to_typed
+from conf.schema import Config, to_typed
 from disk import write_json
 from errors import InputError
 from method.plan import Plan
@@ -31,14 +31,18 @@ EXPERIMENTS = sorted({(scale, name) for sheet in SHEETS for scale in sheet.scale
 TINY = ["device=cpu", "eval.downstream.steps=2", "method.num_samples=20"]
 
 
+def planned(config: Config) -> None:
+    plan = Plan.make(config.method, config.dataset, config.privacy)
+    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
 @pytest.mark.parametrize("experiment", [name for scale, name in EXPERIMENTS if scale == "smoke"])
 def test_the_last_run_of_every_experiment_has_a_plan_at_smoke_scale(experiment):
     config = to_typed(composed(*jobs(experiment, "smoke")[-1]))
     assert (config.scale, config.dataset.name) == ("smoke", "digits")
     assert config.privacy.noise_seed is None
-    plan = Plan.make(config.method, config.dataset, config.privacy)
-    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    planned(config)
 
 
 @pytest.mark.slow
@@ -49,9 +53,7 @@ def test_every_run_at_a_larger_scale_has_a_plan(scale, experiment, tmp_path):
         config = to_typed(composed(*job, *places))
         assert config.scale == scale
         assert (config.dataset.name == "digits") == experiment.startswith("digits/")
-        plan = Plan.make(config.method, config.dataset, config.privacy)
-        document = plan.describe(config.method, config.dataset, config.model, config.privacy)
-        assert json.loads(json.dumps(document, allow_nan=False)) == document
+        planned(config)
 
 
 HOUR = 0.72e18  # FLOPs: an hour at 200 TFLOP/s
