@@ -182,6 +182,8 @@ def test_published_points_come_from_a_sheet(study):
     assert held(made("published=null"), "runs")["published"] == []
     usual = held(made(), "runs")["published"]
     assert {point["dataset"] for point in usual} == {"cifar10", "camelyon17", "mnist"}  # each beside runs on the same data alone
+    judges = {"accuracy": {"wrn40_4", "resnet9", "cnn"}, "distance": {"fid"}}  # and with the same judge alone
+    assert all(point["of"] in judges[point["panel"]] for point in usual)
 
 
 @pytest.mark.parametrize("change", [{"x": 0}, {"x": "1"}, {"y": True}, {"panel": "time"}, {"colour": "red"}, {"source": ...}])
