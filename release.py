@@ -19,19 +19,18 @@ from data.shards import save_release
 from disk import write_json
 from eval.evaluator import Subject
 from eval.watermark import save_private
+from method.base import Run
 from method.plan import SELECTION
 from privacy.ledger import Ledger, certificate
 from privacy.mechanisms import Selection
-from privacy.noise import NoiseSource
 from tracking.made_with import made_with
-from tracking.memory import peak_gib
 from tracking.run_dir import RunDir
 
 
 def select(
     samples: SampleSet,
     private: PrivateDataset,
-    noise: NoiseSource,
+    run: Run,
     config: Config,
     folder: RunDir,
     subject: Callable[[SampleSet], Subject],
@@ -43,7 +42,8 @@ def select(
     images = private.spend(SELECTION, Selection(share))
     if not kept.exists():
         fitting = replace(samples, images=conform(samples.images, config.dataset.shape))
-        write_json(kept, config.eval.downstream.select(subject(fitting), images, noise.stream(SELECTION), share))
+        with run.meter.part("selection"):
+            write_json(kept, config.eval.downstream.select(subject(fitting), images, run.noise.stream(SELECTION), share))
     return json.loads(kept.read_text())
 
 
@@ -54,7 +54,7 @@ def publish(
     ledger: Ledger,
     folder: RunDir,
     save_model: Callable[[Path], None] | None,
-    times: dict[str, float],
+    cost: dict[str, float],
 ) -> None:
     """Write what may be shared under release/. A run that is not private has no release/."""
     assumptions = [*config.dataset.assumptions(), *config.model.assumptions()]
@@ -84,5 +84,5 @@ def publish(
         write_json(target / "privacy.json", document)
 
     write_json(folder.made_with, {"release": made_with(config.torch_device)})
-    write_json(folder.cost, {**times, "memory/peak_gib": round(peak_gib(), 2)})
+    write_json(folder.cost, cost)
     folder.publish(write, private=document["private"])

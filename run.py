@@ -47,9 +47,9 @@ from report import print_report
 from tracking import ranks
 from tracking.made_with import made_with
 from tracking.memory import forget_peak, peak_gib
+from tracking.meter import MEMORY
 from tracking.progress import console
 from tracking.run_dir import RunDir
-from tracking.stopwatch import Stopwatch
 from tracking.tracker import Several, Tracker
 
 
@@ -150,7 +150,6 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
         data = config.dataset
         private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
-        started = Stopwatch()
         run = Run(
             dataset=config.dataset,
             privacy=config.privacy,
@@ -167,8 +166,8 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
     if own is not folder:
         return
     if folder.published is None:
-        selected = select(samples, private, run.noise, config, folder, subject)
-        publish(samples, selected, config, ledger, folder, run.save_model, started.times())
+        selected = select(samples, private, run, config, folder, subject)
+        publish(samples, selected, config, ledger, folder, run.save_model, run.meter.taken())
     folder.pass_turn()
     evaluate(config, folder, tracker, subject)
     tracker.finish()
@@ -201,7 +200,7 @@ def evaluate(config: Config, folder: RunDir, tracker: Tracker, subject: Callable
     log = functools.partial(tracker.log, internal=True)
     numbers, errors = judge(config.eval.evaluators, subject(samples), folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
-    metrics["memory/peak_gib"] = max(metrics.get("memory/peak_gib", 0), round(peak_gib(), 2))
+    metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
     tracker.image("grid", published / "grid.png") if published == folder.release else None
     if errors:
         told = "; ".join(f"{name}: {error}" for name, error in errors.items())

@@ -41,7 +41,7 @@ class PublicOnly(Method):
         labels = np.repeat(np.arange(len(sizes)), sizes)
         everything = numpy_rng(run.seed, "public_only/labels").integers(model.generator.num_labels, size=len(labels))
         public_labels = self.model_labels(run.dataset)[labels] if self.conditional else everything
-        with progress("public model: images", len(labels)) as advance:
+        with run.meter.part("sampling"), progress("public model: images", len(labels)) as advance:
             images = model.generator.random(public_labels, stream="public_only", advance=advance)
         return SampleSet(images, labels, len(sizes), public_labels)
 

@@ -131,11 +131,12 @@ class DPSGD(Method):
             model_labels=model_labels,
         )
         max_seconds = math.inf if self.max_minutes is None else 60 * self.max_minutes
-        with progress("DP training", self.steps) as advance:
+        with run.meter.part("training"), progress("DP training", self.steps) as advance:
             done = 0
             for step in trainer.train(private, self.steps, max_seconds):
                 advance(step - done)
                 done = step
+                run.meter.save()
         if trainer.stopped:
             console.print(f"method.max_minutes={self.max_minutes}: stopped after {done} of {self.steps} steps", highlight=False)
         ema.copy_to(network)

@@ -75,7 +75,7 @@ class DPDiffusion(DPSGD):
             model.generator.guidance = self.guidance
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
-        with progress("sampling", len(labels)) as advance:
+        with run.meter.part("sampling"), progress("sampling", len(labels)) as advance:
             images = model.generator.random(
                 self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,13 @@ from models.config import EmbeddingName, Model, PublicModel
 from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteLaplace, Mechanism, Spend
 from privacy.noise import NoiseSource
+from tracking.meter import Meter
 from tracking.tracker import Tracker
 
 
 @dataclass
 class Run:
-    """What a running method is given besides data and model: its noise, its places, and public settings."""
+    """What a running method is given besides data and model: its noise, its places, what counts its cost, and public settings."""
 
     dataset: Dataset
     privacy: Privacy
@@ -33,6 +34,10 @@ class Run:
     checkpoints: Path
     figures: Path
     save_model: Callable[[Path], None] | None = None  # set by a method that releases a model beside its samples
+    meter: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.meter = Meter(self.checkpoints / "meter.json")
 
 
 @dataclass(kw_only=True)

@@ -110,7 +110,7 @@ class PrivateEvolution(Method):
             save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")
         keep_round(run.checkpoints, self.iterations, population, votes=None)
-        return self.expand(population, api)
+        return self.expand(population, api, run)
 
     def evolve(
         self, private: PrivateDataset, api: ImageAPI, embedding: Embedding, labels: np.ndarray, run: Run
@@ -119,7 +119,7 @@ class PrivateEvolution(Method):
         population = _saved(run)
         if population is None:
             public_labels = self._birth_labels(labels, api, run)
-            with progress("PE: random images", len(labels)) as advance:
+            with progress("PE: random images", len(labels)) as advance, run.meter.part("random"):
                 images = api.random(public_labels, stream="pe/random", advance=advance)
             population = SampleSet(images, labels, labels.max() + 1, public_labels, {"round": 0})
         done = population.provenance["round"]
@@ -131,7 +131,7 @@ class PrivateEvolution(Method):
         there = PrivateEmbeddings(embedding, population.images.shape[1:])
         with progress("PE: variations", (self.iterations - done) * (self.lookahead + 1) * len(labels)) as advance:
             for t in range(done + 1, self.iterations + 1):
-                points = self.look_ahead(population, api, embedding, t, advance)
+                points = self.look_ahead(population, api, embedding, t, run, advance)
                 votes = self.vote(population, points, private, there, t, run)
                 keep_round(run.checkpoints, t - 1, population, votes)
                 population = self.offspring(population, votes, api, t, run, advance)
@@ -150,25 +150,31 @@ class PrivateEvolution(Method):
         mechanism, purpose = self._mechanism(run), f"pe.votes/round={t}"
         images = private.spend(purpose, mechanism)
         votes = np.zeros(len(population), np.int64)
-        for vectors, labels in there.blocks(images):
+        for vectors, labels in run.meter.each("embedding", there.blocks(images)):
             labels = labels if self.conditional else np.zeros_like(labels)
-            votes += count_votes(vectors, labels, points, population.labels, self.neighbours)
+            with run.meter.part("votes"):
+                votes += count_votes(vectors, labels, points, population.labels, self.neighbours)
         votes = threshold_votes(noisy_votes(votes, mechanism, run.noise.stream(purpose)), self.threshold)
         run.tracker.log({"pe/noisy_votes": float(votes.sum()), "pe/images_with_votes": int((votes > 0).sum())}, step=t)
         return votes
 
-    def look_ahead(self, population: SampleSet, api: ImageAPI, embedding: Embedding, t: int, advance: Advance) -> np.ndarray:
+    def look_ahead(
+        self, population: SampleSet, api: ImageAPI, embedding: Embedding, t: int, run: Run, advance: Advance
+    ) -> np.ndarray:
         """Embeddings of the population, or with `lookahead` k > 0 the mean over k variations of each: float32 [N, D]."""
         if self.lookahead == 0:
-            return embedding.embed(population.images)
+            with run.meter.part("embedding"):
+                return embedding.embed(population.images)
         degree, respacing = self._degree(t)
         total: np.ndarray | float = 0.0
         for k in range(self.lookahead):
             stream = f"pe/round={t}/lookahead={k}"
-            images = api.variation(
-                population.images, _public(population), degree, stream=stream, respacing=respacing, advance=advance
-            )
-            total = total + embedding.embed(images)
+            with run.meter.part("variation"):
+                images = api.variation(
+                    population.images, _public(population), degree, stream=stream, respacing=respacing, advance=advance
+                )
+            with run.meter.part("embedding"):
+                total = total + embedding.embed(images)
         return np.asarray(total, np.float32) / self.lookahead
 
     def offspring(self, population: SampleSet, votes: np.ndarray, api: ImageAPI, t: int, run: Run, advance: Advance) -> SampleSet:
@@ -185,15 +191,17 @@ class PrivateEvolution(Method):
         chosen = population[parents]
         degree, respacing = self._degree(t)
         stream = f"pe/round={t}/offspring"
-        images = api.variation(chosen.images, _public(chosen), degree, stream=stream, respacing=respacing, advance=advance)
+        with run.meter.part("variation"):
+            images = api.variation(chosen.images, _public(chosen), degree, stream=stream, respacing=respacing, advance=advance)
         return SampleSet(images, population.labels, population.num_classes, chosen.public_labels, {"round": t})
 
-    def expand(self, population: SampleSet, api: ImageAPI) -> SampleSet:
+    def expand(self, population: SampleSet, api: ImageAPI, run: Run) -> SampleSet:
         """§4.2: as many samples as wanted from the last population, at no privacy cost."""
         images = [population.images]
         if self.expansions:
             assert self.expansion_degree is not None
-            with progress("PE: more samples", self.expansions * len(population)) as advance:
+            more = self.expansions * len(population)
+            with run.meter.part("variation"), progress("PE: more samples", more) as advance:
                 for i in range(self.expansions):
                     stream, public = f"pe/expansion={i}", _public(population)
                     images.append(api.variation(population.images, public, self.expansion_degree, stream=stream, advance=advance))

@@ -83,7 +83,9 @@ def main(overrides: list[str]) -> None:
     )
     if folder.published is None:
         private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
-        _release(method.train(private, run, device), settings, ledger, folder)
+        network = method.train(private, run, device)
+        write_json(folder.cost, run.meter.taken())
+        _release(network, settings, ledger, folder)
     assert folder.published is not None
     network = method.recipe.network(data.shape[2], len(data.classes))
     network.load_state_dict(load_file(folder.published / "classifier.safetensors"))
@@ -94,7 +96,7 @@ def main(overrides: list[str]) -> None:
     document = folder.certificate
     assert document is not None
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
-    write_json(folder.metrics, {**budget, "dp_classifier/accuracy": reached})
+    write_json(folder.metrics, {**budget, **json.loads(folder.cost.read_text()), "dp_classifier/accuracy": reached})
     spent = f"ε = {document['epsilon']:.4g}, δ = {document['delta']:g}"
     print(f"{method.classifier.title} by DP-SGD at {spent}: {reached:.1%} on {len(data.test())} real test images")
     print(f"{folder.published}: {'may be shared' if document['private'] else document['reason']}")

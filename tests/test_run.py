@@ -134,6 +134,10 @@ def test_metrics_are_flat_numbers_and_include_every_evaluator(smoke):
     assert {"privacy/epsilon", "privacy/delta", "time/method_seconds", "wrn40_4/accuracy"} <= metrics.keys()
     assert any(name.startswith("frechet/") for name in metrics)
     assert 0 <= metrics["wrn40_4/accuracy"] <= 1
+    parts = {name.rpartition("=")[2]: value for name, value in metrics.items() if name.startswith("time/method_seconds/part=")}
+    assert parts.keys() == {"random", "variation", "embedding", "votes", "other"}
+    assert sum(parts.values()) == pytest.approx(metrics["time/method_seconds"], abs=0.05)
+    assert all(parts[name] > 0 for name in ("random", "variation", "other"))
 
 
 def test_the_stored_configuration_starts_the_same_run(smoke):

@@ -41,7 +41,7 @@ def run(method: PrivateEvolution, dataset: Toy, folder: Path, sigma: float = 1.0
 
 
 def vote(method: PrivateEvolution, population: SampleSet, one: Start) -> np.ndarray:
-    points = method.look_ahead(population, one.api, Plane(), 1, lambda _: None)
+    points = method.look_ahead(population, one.api, Plane(), 1, one.run, lambda _: None)
     return method.vote(population, points, one.private, PrivateEmbeddings(Plane(), (1, 2, 1)), 1, one.run)
 
 
@@ -140,21 +140,20 @@ def test_a_round_with_lookahead_k_calls_the_api_k_plus_one_times(tmp_path, k):
 
 
 @pytest.mark.parametrize("k", [1, 4])
-def test_lookahead_embeds_an_image_as_the_mean_of_its_k_variations(k):
-    population, api = ONE_CLOUD.private()[:20], Cloud()
+def test_lookahead_embeds_an_image_as_the_mean_of_its_k_variations(k, tmp_path):
+    population, one = ONE_CLOUD.private()[:20], start(method := evolution(lookahead=k), ONE_CLOUD, tmp_path)
     population.public_labels = population.labels
-    points = evolution(lookahead=k).look_ahead(population, api, Plane(), 1, lambda _: None)
+    points = method.look_ahead(population, one.api, Plane(), 1, one.run, lambda _: None)
     assert points.dtype == np.float32
-    assert points == pytest.approx(np.mean([Plane().embed(images) for images in api.outputs], axis=0))
-    assert len(api.calls) == k
+    assert points == pytest.approx(np.mean([Plane().embed(images) for images in one.api.outputs], axis=0))
+    assert len(one.api.calls) == k
 
 
-def test_without_lookahead_an_image_is_embedded_itself():
-    population, api = ONE_CLOUD.private()[:20], Cloud()
-    assert np.array_equal(
-        evolution(lookahead=0).look_ahead(population, api, Plane(), 1, lambda _: None), Plane().embed(population.images)
-    )
-    assert not api.calls
+def test_without_lookahead_an_image_is_embedded_itself(tmp_path):
+    population, one = ONE_CLOUD.private()[:20], start(method := evolution(lookahead=0), ONE_CLOUD, tmp_path)
+    points = method.look_ahead(population, one.api, Plane(), 1, one.run, lambda _: None)
+    assert np.array_equal(points, Plane().embed(population.images))
+    assert not one.api.calls
 
 
 def test_each_round_uses_its_own_degree_and_respacing(tmp_path):
