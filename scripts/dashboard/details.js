@@ -3,6 +3,8 @@
 const NAMES = { delta: "δ", epsilon: "ε spent", epsilon_target: "ε asked for", neighbouring: "neighbouring datasets", public_by_assumption: "public by assumption", public_model: "public model", num_samples: "samples",
   trainable_parameters: "trainable parameters" };
 
+const MEMORY = "memory/peak_gib";
+
 function openDetails(row) {
   const run = runDetails(row), dialog = byId("details");
   const close = el("button", { type: "button", className: "plain", textContent: "Close", onclick: () => dialog.close() });
@@ -10,8 +12,9 @@ function openDetails(row) {
   const state = [row.status, row.private === null ? null : row.private ? "private" : "not private", row.folder].filter(Boolean).join(" · ");
   const curves = Object.entries(run.curves);
   const costs = Object.entries(run.metrics).filter(([name]) => name.startsWith("time/"));
-  const measured = Object.entries(run.metrics).filter(([name]) => !name.startsWith("time/") && !name.startsWith("privacy/"));
-  const cost = [...costs.map(([name, value]) => [`${name.replace("time/", "").replace("_seconds", "").replace("cpu", "CPU").replaceAll("_", " ")} time`, durationText(Number(value))]), ...trained(run)];
+  const memory = run.metrics[MEMORY] === undefined ? [] : [["memory", `${significant(run.metrics[MEMORY], 2)} GiB`]];
+  const measured = Object.entries(run.metrics).filter(([name]) => !name.startsWith("time/") && !name.startsWith("privacy/") && name !== MEMORY);
+  const cost = [...costs.map(([name, value]) => [timeName(name), durationText(Number(value))]), ...memory, ...trained(run)];
   dialog.replaceChildren(
     el("div", { className: "top" }, title, close),
     el("p", { className: "muted", textContent: state }),
@@ -25,6 +28,11 @@ function openDetails(row) {
   dialog.showModal();
   dialog.scrollTop = 0;
   if (curves.length) drawCurves(curves);
+}
+
+function timeName(name) {
+  const [whole, part] = name.replace("time/", "").replace("_seconds", "").replace("cpu", "CPU").replaceAll("_", " ").split("/part=");
+  return part ? `${whole}: ${part}` : `${whole} time`;
 }
 
 const trained = (run) => (run.certificate?.trainable_parameters === undefined ? [] : [["trainable_parameters", run.certificate.trainable_parameters]]);

@@ -67,6 +67,8 @@ def fake_run(
             "privacy/epsilon": certificate["epsilon"],
             "privacy/delta": 0.00034,
             "time/method_seconds": 200.0 + seed,
+            "time/method_seconds/part=votes": 75.0,
+            "memory/peak_gib": 1.25,
             "frechet/public_features_train": distance,
             "frechet/public_features_train_n": 1437.0,
             "frechet/public_features_train_floor": 5.57,

@@ -143,6 +143,8 @@ def test_a_row_opens_its_details(study, opened):
         "add or remove one example",
         "noise multiplier 0.62",
         "frechet/public_features_train_floor",
+        "method: votes\t1.3 min",
+        "memory\t1.3 GiB",
         "release/samples.npz",
     ):
         assert words in said
