@@ -1,4 +1,4 @@
-"""What Private Evolution keeps of its rounds for pictures: noisy votes, and the few images of each population that are shown.
+"""What Private Evolution keeps of its rounds: noisy votes, the few images of each population that are shown, and a sample of it.
 
 Votes are kept as they left the mechanism, noisy and thresholded: private by DP. Exact votes are nowhere.
 """
@@ -18,7 +18,8 @@ from data.samples import SampleSet
 from disk import whole_file
 
 SHOWN = 10  # images of a class: the first, the most voted, the least voted
-LARGEST_SIDE = 128  # pixels; larger ones are kept smaller
+LARGEST_SIDE = 128  # pixels; larger ones are shown smaller
+SAMPLED, SAMPLED_BYTES = 2000, 2**25  # at most so much of a population is in its sample
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Round:
     votes: np.ndarray | None
     _rows: np.ndarray  # int64 [M], ascending: whose images are kept
     _images: np.ndarray  # uint8 [M, H, W, C]
+    _file: Path
 
     @property
     def noisy_votes(self) -> np.ndarray:
@@ -39,6 +41,12 @@ class Round:
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Of row numbers that `first` or `voted` gave."""
         return self._images[np.searchsorted(self._rows, rows)]
+
+    @property
+    def sample(self) -> np.ndarray:
+        """uint8 [S, H, W, C], at full size: equally many images of every round, and of every class its share."""
+        with np.load(self._file, allow_pickle=False) as file:
+            return file["sample"]
 
 
 def first(labels: np.ndarray) -> list[np.ndarray]:
@@ -57,7 +65,12 @@ def keep_round(checkpoints: Path, index: int, population: SampleSet, votes: np.n
     labels = population.labels
     chosen = first(labels) + ([] if votes is None else voted(labels, votes, True) + voted(labels, votes, False))
     rows = np.unique(np.concatenate(chosen))
-    arrays: dict[str, Any] = {"labels": labels, "rows": rows, "images": _small(population.images[rows])}
+    arrays: dict[str, Any] = {
+        "labels": labels,
+        "rows": rows,
+        "images": _small(population.images[rows]),
+        "sample": population.images[_spread(population.images)],
+    }
     if votes is not None:
         arrays["votes"] = votes
     path = _path(checkpoints, index)
@@ -72,12 +85,18 @@ def kept_rounds(checkpoints: Path) -> Iterator[Round]:
     while (path := _path(checkpoints, index)).exists():
         with np.load(path, allow_pickle=False) as file:
             votes = file["votes"] if "votes" in file.files else None
-            yield Round(index, file["labels"], votes, file["rows"], file["images"])
+            yield Round(index, file["labels"], votes, file["rows"], file["images"], path)
         index += 1
 
 
 def _path(checkpoints: Path, index: int) -> Path:
     return checkpoints / "rounds" / f"{index:03d}.npz"
+
+
+def _spread(images: np.ndarray) -> np.ndarray:
+    """Rows at equal distances: a population is in the order of its classes, and within a class in none."""
+    count = min(SAMPLED, max(1, SAMPLED_BYTES // images[0].nbytes), len(images))
+    return np.linspace(0, len(images) - 1, count).round().astype(int)
 
 
 def _small(images: np.ndarray) -> np.ndarray:

@@ -59,6 +59,13 @@ def logarithmic(axes: Any, values: Iterable[float]) -> None:
         axes.minorticks_off()
 
 
+def shades(count: int) -> list[Any]:
+    """Colours of so many curves that come one after the other, from light to dark."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](place) for place in np.linspace(0.9, 0, count)]
+
+
 def cumulative(axes: Any, values: np.ndarray, **style: Any) -> None:
     """The share of values that are at most x; of many values, at so many of them as a figure can show."""
     ordered, shares = np.sort(values), np.arange(1, len(values) + 1) / len(values)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data.dataset import Dataset
 from data.grid import Block, present, tiled
-from data.rounds import SHOWN, Round, first, kept_rounds, voted
+from data.images import conform
+from data.rounds import SAMPLED, SHOWN, Round, first, kept_rounds, voted
 from errors import require
-from eval.curves import MEASURED, POINTS, cumulative, panels
+from eval.curves import MEASURED, POINTS, cumulative, panels, shades
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
 from eval.membership import equally_many, nearest_distances
 from eval.watermark import save_private
@@ -45,8 +47,9 @@ class Pictures(InEmbedding):
         real, cost = dataset.num_private + dataset.num_test, Cost(0.0, 0)
         for embedding in self.embeddings():
             flops, dim = model.embedding_cost(embedding, dataset.shape)
+            of_rounds = MOST_ROUNDS * min(SAMPLED, num_samples)
             images = num_samples + real
-            cost.flops += images * flops + 2 * 2.0 * num_samples * real * dim
+            cost.flops += (images + of_rounds) * flops + 2 * 2.0 * (num_samples + of_rounds) * real * dim
             cost.bytes += 4 * images * dim
         return cost
 
@@ -54,6 +57,7 @@ class Pictures(InEmbedding):
         rounds = list(kept_rounds(subject.checkpoints)) if subject.checkpoints else []
         if rounds:
             rounds_picture(rounds, subject.dataset.classes).save(subject.figures / "rounds.png")
+            self._draw_distances_by_round(rounds, subject)
         if cast := [one for one in rounds if one.votes is not None]:
             votes_picture(cast, subject.dataset.classes).save(subject.figures / "votes.png")
             draw_spread(cast, subject)
@@ -106,15 +110,30 @@ class Pictures(InEmbedding):
                 left.set(xlabel=f"from a sample to the nearest real image,\nin {space(embedding)}", ylabel="share of samples")
                 right.set(xlabel=f"from a real image to the nearest sample,\nin {space(embedding)}", ylabel="share of images")
 
+    def _draw_distances_by_round(self, rounds: list[Round], subject: Subject) -> None:
+        """Fig. 17-18, 27-28, of the populations on the way to the samples: of equally many images of each."""
+        spaces, shown = self._spaces(), _thinned(rounds)
+        samples = [conform(one.sample, subject.dataset.shape) for one in shown]
+        told = f"Private images and {len(samples[0]):,} of each population. {MEASURED}"
+        with panels(subject.figures / "distances_by_round", rows=len(spaces), note=told) as axes:
+            for (left, right), embedding in zip(axes, spaces, strict=True):
+                private = subject.features(embedding, Reference.private)
+                count = sum(map(len, samples)) + len(samples) * len(private)
+                with progress(f"pictures: distances by round, {embedding.value}", count) as advance:
+                    for one, images, shade in zip(shown, samples, shades(len(shown)), strict=True):
+                        points = subject.model.embeddings[embedding].embed(images)
+                        look: dict[str, Any] = {"label": round_name(one), "color": shade}
+                        cumulative(left, nearest_distances(points, private, advance), **look)
+                        cumulative(right, nearest_distances(private, points, advance), **look)
+                left.set(xlabel=f"from a sample to the nearest private image,\nin {space(embedding)}", ylabel="share of samples")
+                right.set(xlabel=f"from a private image to the nearest sample,\nin {space(embedding)}", ylabel="share of images")
+
 
 def rounds_picture(rounds: list[Round], classes: list[str]) -> Image.Image:
     """Fig. 23: the first samples of each class, round after round."""
     shown = _thinned(rounds)
     columns = _columns(rounds[0], len(shown))
-    blocks = [
-        Block([one.images(rows[:columns]) for rows in first(one.labels)], f"round {one.index}" if one.index else "start")
-        for one in shown
-    ]
+    blocks = [Block([one.images(rows[:columns]) for rows in first(one.labels)], round_name(one)) for one in shown]
     told = "Private Evolution: random images of the public model at the start, and the population after each round."
     return tiled(blocks, names_of(present(rounds[0].labels), classes), told)
 
@@ -136,14 +155,19 @@ def draw_spread(rounds: list[Round], subject: Subject) -> None:
     """Fig. 20, 29: noisy votes alone; the counts behind them are kept nowhere."""
     note = "Noisy votes above the threshold, as they choose parents: private by DP."
     with panels(subject.figures / "votes_spread", note=note) as axes:
-        for one in _thinned(rounds):
+        shown = _thinned(rounds)
+        for one, shade in zip(shown, shades(len(shown)), strict=True):
             ranks = np.unique(np.geomspace(1, len(one.labels), POINTS).round().astype(int))
-            axes[0, 0].plot(ranks, np.sort(one.noisy_votes)[::-1][ranks - 1], label=f"round {one.index + 1}")
+            axes[0, 0].plot(ranks, np.sort(one.noisy_votes)[::-1][ranks - 1], label=f"round {one.index + 1}", color=shade)
         axes[0, 0].set(xlabel="images, the most voted first", ylabel="noisy votes", xscale="log")
         spread = [float(one.noisy_votes.std()) for one in rounds]
         axes[0, 1].plot([one.index + 1 for one in rounds], spread, marker="o")
         axes[0, 1].set(xlabel="round", ylabel="standard deviation of noisy votes", ylim=(0, 1.1 * max(spread) + 1e-9))
         axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
+
+
+def round_name(one: Round) -> str:
+    return f"round {one.index}" if one.index else "start"
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.rounds import LARGEST_SIDE, SHOWN, first, keep_round, kept_rounds, voted
+from data.rounds import LARGEST_SIDE, SAMPLED_BYTES, SHOWN, first, keep_round, kept_rounds, voted
 from data.samples import SampleSet
 
 LABELS = np.tile(np.arange(3), 40)
@@ -51,6 +51,16 @@ def test_the_same_round_has_the_same_bytes(tmp_path):
         keep_round(tmp_path, 0, population(), VOTES)
         written.append((tmp_path / "rounds" / "000.npz").read_bytes())
     assert written[0] == written[1]
+
+
+def test_the_sample_is_of_the_whole_population_at_full_size_and_no_larger_than_it_may_be(tmp_path):
+    side = 1600
+    keep_round(tmp_path, 0, population(), None)
+    keep_round(tmp_path, 1, population(side), None)
+    small, large = (one.sample for one in kept_rounds(tmp_path))
+    assert small[:, 0, 0, 0].tolist() == list(range(120))
+    assert large.shape == (SAMPLED_BYTES // side**2, side, side, 1)
+    assert large[:, 0, 0, 0].tolist() == pytest.approx(np.linspace(0, 119, len(large)), abs=0.5)
 
 
 @pytest.mark.parametrize("side", [4, LARGEST_SIDE, 300])

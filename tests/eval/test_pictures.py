@@ -16,7 +16,9 @@ from eval.pictures import Pictures, rounds_picture, spread_over_classes, votes_p
 from tests.eval.world import PIXELS, PRIVATE, SAMPLE, TEST, flat, subject
 
 RESULTS = {"distances.png", "distances.svg"}
-OF_ROUNDS = {"rounds.png", "votes.png", "votes_spread.png", "votes_spread.svg"}
+OF_ROUNDS = {"rounds.png", "votes.png"} | {
+    f"{name}.{kind}" for name in ("votes_spread", "distances_by_round") for kind in ("png", "svg")
+}
 
 
 def drawn(folder: Path, private_figures: bool, **settings) -> dict[str, np.ndarray]:
@@ -107,6 +109,24 @@ def test_rounds_stand_side_by_side_from_the_start_to_the_last(tmp_path, blocks):
     assert blocks == [
         (title, [(even + 20 * t).tolist(), (odd + 20 * t).tolist()]) for t, title in enumerate(["start", "round 1", "round 2"])
     ]
+
+
+def test_the_distances_of_each_round_are_those_of_its_own_images(tmp_path, monkeypatch):
+    seen: list[tuple[str, np.ndarray]] = []
+    monkeypatch.setattr(pictures, "cumulative", lambda _, values, label, **style: seen.append((label, values)))
+    for t in range(2):
+        population = flat(PRIVATE, 10)
+        population.images[..., PRIVATE] = 100 + 20 * t + np.arange(10)[:, None, None]
+        keep_round(tmp_path, t, population, None)
+    drawn(tmp_path, False, checkpoints=tmp_path)  # private images have the levels 100 to 139
+    by_round = [(label, values) for label, values in seen if label in ("start", "round 1")]
+    assert [label for label, _ in by_round] == ["start", "start", "round 1", "round 1"]
+    (_, from_start), (_, to_start), (_, from_first), (_, to_first) = by_round
+    assert not from_start.any()
+    assert not from_first.any()
+    step = np.sqrt(8 * 8) / 255  # of one level, in the space of pixels
+    assert to_start == pytest.approx(step * np.maximum(np.arange(40) - 9, 0), abs=1e-3)
+    assert to_first == pytest.approx(step * np.maximum(np.maximum(20 - np.arange(40), np.arange(40) - 29), 0), abs=1e-3)
 
 
 def test_the_most_and_the_least_voted_of_each_round_are_shown_in_order(tmp_path, blocks):
