@@ -116,7 +116,8 @@ class DPSGD(Method):
         device = next(network.parameters()).device
         if device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False  # it would round the clipped gradients after their norm was taken
-        engine = self._engine(network, some_views, bytes_per_view, run.checkpoints)
+        with run.meter.part("training"):
+            engine = self._engine(network, some_views, bytes_per_view, run.checkpoints)
         ema = EMA(network, self.ema_decay)
         trainer = Trainer(
             unet=network,

@@ -17,17 +17,18 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from conf.help import run_script
+from conf.help import one_line, run_script
 from conf.schema import SCALES
 from disk import write_json
 from errors import InputError, require
 from scripts.paper.figure import write_figure
 from scripts.paper.index import write_index
-from scripts.paper.runs import Measured, finished, run_missing
+from scripts.paper.runs import Measured, finished, refusal, run_missing
 from scripts.paper.sheet import PAPERS, Kind, Sheet, every, known_as, load
 from scripts.paper.table import write_table
 from tracking.progress import console
@@ -47,11 +48,11 @@ def main(arguments: list[str]) -> None:
     sheets = [(kind, paper, number, load(kind, paper, number, scale)) for kind, paper, number in chosen]
     for *_, sheet in sheets:
         _told_apart(sheet, overrides)
+    found: dict[str, list[Measured]] = {name: [] for name in _refusing(sheets, scale, overrides)}
+    failed = list(found)
     (out / scale).mkdir(parents=True, exist_ok=True)
 
     # Run
-    found: dict[str, list[Measured]] = {}
-    failed = []
     for kind, paper, number, sheet in sheets:
         if scale not in sheet.scales:
             told = [f"{paper} {kind.value} {number}: not at scale {scale}, but at {' or '.join(sheet.scales)}.", *sheet.notes]
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> None:
     if words == ["all"] * 3:
         console.print(f"{write_index(out / scale, scale)}", highlight=False, soft_wrap=True)
     if failed:
-        print(f"{len(failed)} experiment(s) with failed runs, whose cells are empty: {', '.join(failed)}", file=sys.stderr)
+        print(f"{len(failed)} experiment(s) failed or left out, whose cells are empty: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -109,6 +110,19 @@ def _told_apart(sheet: Sheet, overrides: list[str]) -> None:
         allowed = f"one value: runs that differ in it would be averaged ({sheet.source}); several of {', '.join(sorted(known))}"
         value = override.get_value_string()
         require(not override.is_sweep_override() or key in known, key, value, allowed)
+
+
+def _refusing(sheets: Sequence[tuple[Kind, str, str, Sheet]], scale: str, overrides: list[str]) -> list[str]:
+    """The experiments that have no such keys or values, which is said; an error where that is true of all."""
+    if not overrides:
+        return []
+    experiments = dict.fromkeys(name for *_, sheet in sheets if scale in sheet.scales for name in sheet.experiments)
+    errors = {name: error for name in experiments if (error := refusal(name, scale, overrides))}
+    if errors and len(errors) == len(experiments):
+        raise next(iter(errors.values()))
+    for name, error in errors.items():
+        console.print(f"{name} is left out: {one_line(error)}", soft_wrap=True, highlight=False)
+    return list(errors)
 
 
 def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> list[str]:

@@ -13,10 +13,12 @@ from PIL import Image
 
 from disk import write_whole
 from eval.curves import MEASURED, logarithmic, panels
-from scripts.paper.sheet import Series, Sheet
+from scripts.paper.sheet import Panel, Series, Sheet
 from scripts.paper.table import Found, as_csv, footer, summary
 
 MARKERS = "osD^vPX<>" * 9
+
+Points = dict[tuple[str, str], dict[Any, list[float]]]  # by row and metric: x, and y of each run
 
 
 def write_figure(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Path]:
@@ -33,40 +35,62 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
         for path in paths:
             path.unlink(missing_ok=True)  # of runs that are gone
         return []
-    names = list(dict.fromkeys(str(x) for by_x in points.values() for x in by_x)) if sheet.x == "class" else []
     with panels(stem, columns=len(sheet.panels), note=f"{MEASURED} Open: published." if sheet.beside else MEASURED) as axes:
         for panel, one in zip(sheet.panels, axes.flat, strict=True):
-            dashes = cycle(["--", ":", "-."])
-            ticks: list[Any] = []
-            for marker, row in zip(MARKERS, sheet.rows, strict=False):
-                by_x = points[row.name, panel.metric]
-                if row.level and by_x:
-                    height = float(np.mean([y for ys in by_x.values() for y in ys]))
-                    one.axhline(height, color="grey", linestyle=next(dashes), label=row.name)
-                    continue
-                xs = [x for x in names if x in by_x] if names else sorted(by_x)
-                places = [names.index(x) for x in xs] if names else xs
-                ticks += xs
-                means = [float(np.mean(by_x[x])) for x in xs]
-                bars = [float(np.std(by_x[x], ddof=1)) if len(by_x[x]) > 1 else 0.0 for x in xs]
-                colour = None
-                if xs:
-                    line = one.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)
-                    colour = line[0].get_color()
-                if sheet.beside and (published := sheet.published_points(row, panel)):
-                    told = np.asarray(published, dtype=float).T
-                    one.plot(*told, marker=marker, fillstyle="none", linestyle=":", color=colour, label=f"{row.name}, published")
-                    ticks += told[0].tolist()
-            one.set(xlabel=sheet.x_label, ylabel=panel.label)
-            if names:
-                one.set_xticks(range(len(names)), names)
-            if sheet.log:
-                logarithmic(one, ticks)
+            (_draw_parts if sheet.x == "part" else _draw_curves)(one, sheet, panel, points)
     _write_points(stem.with_suffix(".csv"), sheet, points)
     return paths
 
 
-def _write_points(path: Path, sheet: Sheet, points: dict[tuple[str, str], dict[Any, list[float]]]) -> None:
+def _draw_curves(axes: Any, sheet: Sheet, panel: Panel, points: Points) -> None:
+    names = list(dict.fromkeys(str(x) for by_x in points.values() for x in by_x)) if sheet.x == "class" else []
+    dashes = cycle(["--", ":", "-."])
+    ticks: list[Any] = []
+    for marker, row in zip(MARKERS, sheet.rows, strict=False):
+        by_x = points[row.name, panel.metric]
+        if row.level and by_x:
+            height = float(np.mean([y for ys in by_x.values() for y in ys]))
+            axes.axhline(height, color="grey", linestyle=next(dashes), label=row.name)
+            continue
+        xs = [x for x in names if x in by_x] if names else sorted(by_x)
+        places = [names.index(x) for x in xs] if names else xs
+        ticks += xs
+        means = [float(np.mean(by_x[x])) for x in xs]
+        bars = [float(np.std(by_x[x], ddof=1)) if len(by_x[x]) > 1 else 0.0 for x in xs]
+        colour = None
+        if xs:
+            line = axes.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)
+            colour = line[0].get_color()
+        if sheet.beside and (published := sheet.published_points(row, panel)):
+            told = np.asarray(published, dtype=float).T
+            axes.plot(*told, marker=marker, fillstyle="none", linestyle=":", color=colour, label=f"{row.name}, published")
+            ticks += told[0].tolist()
+    axes.set(xlabel=sheet.x_label, ylabel=panel.label)
+    if names:
+        axes.set_xticks(range(len(names)), names)
+    if sheet.log:
+        logarithmic(axes, ticks)
+
+
+def _draw_parts(axes: Any, sheet: Sheet, panel: Panel, points: Points) -> None:
+    """A bar for each row: its parts one after the other, and their sum."""
+    lengths = {row.name: {x: float(np.mean(ys)) for x, ys in points[row.name, panel.metric].items()} for row in sheet.rows}
+    lengths = {name: parts for name, parts in lengths.items() if parts}
+    ends = dict.fromkeys(lengths, 0.0)
+    parts_of_all = dict.fromkeys(part for parts in lengths.values() for part in parts)
+    for part in sorted(parts_of_all, key=lambda part: part == "other"):
+        having = [name for name, parts in lengths.items() if part in parts]
+        look = {"color": "lightgrey"} if part == "other" else {}
+        axes.barh(having, [lengths[name][part] for name in having], left=[ends[name] for name in having], label=part, **look)
+        ends |= {name: ends[name] + lengths[name][part] for name in having}
+    for name, end in ends.items():
+        axes.text(end, name, f" {end:,.3g}" if end < 1000 else f" {end:,.0f}", va="center")
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set(xlabel=panel.label)
+
+
+def _write_points(path: Path, sheet: Sheet, points: Points) -> None:
     """What was drawn, in numbers."""
     header = ["curve", "metric", sheet.x, "mean", "standard_deviation", "runs", "scale"]
     of_curves = ((name, metric, by_x) for (name, metric), by_x in points.items())

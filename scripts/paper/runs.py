@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,10 +17,13 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 import run as command
 from conf.schema import compose_config
 from conf.sweep import Sweep
+from errors import InputError
 from tracking.made_with import said
 from tracking.results import accuracy, distance, distance_name
 from tracking.run_dir import RunDir
@@ -29,7 +32,9 @@ FAMILIES = {  # one run gives several points: x is in the metric's name
     "size": r"/{metric}_at=(\d+)$",
     "class": r"^{metric}/class=(.+)$",
     "degree": r"^{metric}/degree_(.+)$",
+    "part": r"^{metric}/part=(.+)$",
 }
+NAMED = {"class", "part"}  # whose x is no number
 
 
 @dataclass(eq=False)
@@ -98,7 +103,7 @@ class Measured:
         scale = 100 if metric.endswith("accuracy") else 1
         for key, value in self.metrics.items():
             if found := pattern.search(key):
-                yield (found[1] if x == "class" else float(found[1])), scale * value
+                yield (found[1] if x in NAMED else float(found[1])), scale * value
         if x == "size" and (whole := self.value(metric)) is not None:
             yield float(self.certificate["num_samples"]), whole
 
@@ -110,6 +115,20 @@ def jobs(experiment: str, scale: str, overrides: Sequence[str] = ()) -> list[lis
     parsed = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in params.items()), *overrides])
     choices = {one.get_key_element().lstrip("+"): _values(one) for one in parsed}  # the last one counts
     return [[*base, *job] for job in itertools.product(*choices.values())]
+
+
+def refusal(experiment: str, scale: str, overrides: Sequence[str]) -> Exception | None:
+    """Why an experiment cannot be composed with these overrides."""
+    try:
+        place_of(jobs(experiment, scale, overrides)[0])
+    except (HydraException, OmegaConfBaseException, InputError) as error:
+        return error
+    return None
+
+
+def place_of(job: Sequence[str]) -> Path:
+    """Where the run of these overrides lies."""
+    return Path(compose_config(job, with_hydra=True).hydra.sweep.subdir)
 
 
 def _at_scale(experiment: str, scale: str) -> list[str]:
@@ -125,9 +144,7 @@ def _values(override: Override) -> list[str]:
 
 def finished(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
     """The runs of an experiment's sweep that are finished, and status 0: none is started."""
-    composed = (compose_config(job, with_hydra=True) for job in jobs(experiment, scale, overrides))
-    runs = [RunDir(Path(config.hydra.sweep.subdir)) for config in composed]
-    return [Measured(run) for run in runs if run.finished], 0
+    return _measured(map(place_of, jobs(experiment, scale, overrides))), 0
 
 
 def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
@@ -143,4 +160,10 @@ def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[
         status = end.code if isinstance(end.code, int) else 1
     finally:
         sys.argv = argv
-    return [Measured(run) for run in Sweep(folder).runs if run.finished], status
+    return _measured(run.path.resolve() for run in Sweep(folder).runs), status
+
+
+def _measured(places: Iterable[Path]) -> list[Measured]:
+    """Those that are finished, each once."""
+    runs = map(RunDir, dict.fromkeys(places))
+    return [Measured(run) for run in runs if run.finished]

@@ -334,6 +334,35 @@ def test_a_floor_is_a_horizontal_line(found, tmp_path, monkeypatch):
     ]
 
 
+def test_a_figure_of_parts_has_a_bar_for_each_row_as_long_as_its_parts_together(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn: list[tuple[str, list[str], list[float], list[float]]] = []
+    barh = Axes.barh
+
+    def noted(self: Axes, names: Any, lengths: Any, left: Any, label: str, **look: Any) -> Any:
+        drawn.append((label, list(names), list(lengths), list(left)))
+        return barh(self, names, lengths, left=left, label=label, **look)
+
+    monkeypatch.setattr(Axes, "barh", noted)
+    part = "time/method_seconds/part="
+    runs = {
+        "pe/cifar10": [
+            fake(tmp_path / str(i), {}, {f"{part}other": 1.0, f"{part}random": 2.0 + i, f"{part}votes": 8.0}) for i in (0, 2)
+        ],
+        "dpd/base": [fake(tmp_path / "dpd", {}, {f"{part}other": 4.0, f"{part}training": 32.0})],
+    }
+    write_figure(load(Kind.figure, "pe", "42", "paper"), runs, tmp_path / "pe_figure_42", "make figure")
+    assert drawn == [
+        ("random", ["PE"], [3.0], [0.0]),
+        ("votes", ["PE"], [8.0], [3.0]),
+        ("training", ["DP-Diffusion"], [32.0], [0.0]),
+        ("other", ["PE", "DP-Diffusion"], [1.0, 4.0], [11.0, 32.0]),
+    ]
+    points = list(csv.DictReader((tmp_path / "pe_figure_42.csv").read_text().splitlines()))
+    assert {"curve": "PE", "part": "random", "mean": "3", "runs": "2"}.items() <= points[1].items()
+
+
 def test_a_figure_without_runs_is_a_page_that_says_so(tmp_path):
     (tmp_path / "dpd_figure_2.png").write_bytes(b"of runs that are gone")
     (page,) = write_figure(load(Kind.figure, "dpd", "2", "paper"), {}, tmp_path / "dpd_figure_2", "make figure")
@@ -388,14 +417,15 @@ def test_a_cell_of_several_settings_counts_runs_and_a_release_that_is_judged_twi
 
 
 def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
-    arguments = ["table", "pe", "42", "scale=smoke", "out=out", *TINY]
+    arguments = ["table", "dpd", "timesteps", "scale=smoke", "out=out", *TINY]
     main(arguments)
-    table = Path("out/smoke/pe_table_42.md").read_text()
-    assert "`make table PAPER=pe N=42 SCALE=smoke ARGS='device=cpu eval.downstream.steps=2 method.num_samples=20'`" in table
+    table = Path("out/smoke/dpd_table_timesteps.md").read_text()
+    overrides = "ARGS='device=cpu eval.downstream.steps=2 method.num_samples=20'"
+    assert f"`make table PAPER=dpd N=timesteps SCALE=smoke {overrides}`" in table
     assert table.count("Made with ") == 1
     assert f"torch {torch.__version__}" in table
-    assert "(1 seed)" in table.splitlines()[4]  # PE
-    assert "(1 seed)" in table.splitlines()[5]  # DP-Diffusion
+    assert "(1 seed)" in table.splitlines()[4]  # biased
+    assert "(1 seed)" in table.splitlines()[5]  # uniform
     written = {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")}
     assert len(written) == 2
     main(arguments)
@@ -403,7 +433,7 @@ def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there(here):
     next(iter(written)).unlink()
     main([*arguments, "run=false"])
     assert len(list(Path("runs/by_config").glob("*/internal/metrics.json"))) == 1
-    assert Path("out/smoke/pe_table_42.md").read_text().count("(1 seed)") == table.count("(1 seed)") // 2
+    assert Path("out/smoke/dpd_table_timesteps.md").read_text().count("(1 seed)") == table.count("(1 seed)") // 2
 
 
 def test_pictures_of_a_run_become_a_figure(here):
@@ -414,11 +444,31 @@ def test_pictures_of_a_run_become_a_figure(here):
     assert Path("out/smoke/pe_figure_20.svg").exists()
 
 
+def test_an_override_that_an_experiment_has_not_leaves_its_row_empty_and_one_that_none_has_is_refused(here, capsys):
+    arguments = ["figure", "pe", "42", "scale=smoke", "out=out", "run=false"]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "method.augmult=2"])  # of DP-Diffusion alone
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert "pe/cifar10 is left out: error: method.augmult: Key 'augmult' not in 'PrivateEvolution'" in told
+    assert "dpd/base" not in told
+    assert Path("out/smoke/pe_figure_42.md").exists()
+    with pytest.raises(Exception, match="augmultt"):
+        main([*arguments, "method.augmultt=2", "out=other"])
+    assert not Path("other").exists()
+
+
+def test_a_run_that_a_sweep_names_twice_counts_once(here):
+    main(arguments := ["table", "dpd", "timesteps", "scale=smoke", "out=out", *TINY, "seed=1,1"])
+    main([*arguments, "run=false"])
+    assert Path("out/smoke/dpd_table_timesteps.md").read_text().count("(1 seed)") == 4
+
+
 def test_a_failed_run_leaves_its_cell_empty_and_the_exit_status_says_so(here):
     with pytest.raises(SystemExit) as end:
-        main(["table", "pe", "42", "scale=smoke", "out=out", "device=cpu", "method.num_samples=5"])
+        main(["table", "dpd", "timesteps", "scale=smoke", "out=out", "device=cpu", "method.num_samples=5"])
     assert end.value.code == 1
-    assert "(1 seed)" not in Path("out/smoke/pe_table_42.md").read_text()
+    assert "(1 seed)" not in Path("out/smoke/dpd_table_timesteps.md").read_text()
 
 
 def test_a_judge_that_fails_is_named_and_tried_again(tmp_path):
