@@ -14,7 +14,6 @@ from models.config import Model, PublicModel
 from models.seeds import numpy_rng
 from privacy.config import Privacy
 from privacy.mechanisms import NonPrivate, Spend
-from tracking.progress import progress
 
 
 @dataclass(kw_only=True)
@@ -41,7 +40,7 @@ class PublicOnly(Method):
         labels = np.repeat(np.arange(len(sizes)), sizes)
         everything = numpy_rng(run.seed, "public_only/labels").integers(model.generator.num_labels, size=len(labels))
         public_labels = self.model_labels(run.dataset)[labels] if self.conditional else everything
-        with run.meter.part("sampling"), progress("public model: images", len(labels)) as advance:
+        with run.meter.part("sampling"), run.progress("public model: images", len(labels)) as advance:
             images = model.generator.random(public_labels, stream="public_only", advance=advance)
         return SampleSet(images, labels, len(sizes), public_labels)
 

@@ -5,6 +5,7 @@ Votes are kept as they left the mechanism, noisy and thresholded: private by DP.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,11 @@ class Round:
         return self._images[np.searchsorted(self._rows, rows)]
 
     @property
-    def sample(self) -> np.ndarray:
-        """uint8 [S, H, W, C], at full size: equally many images of every round, and of every class its share."""
+    def sample(self) -> np.ndarray | None:
+        """uint8 [S, H, W, C], at full size: equally many images of every round, and of every class its share; None where an
+        earlier version kept none."""
         with np.load(self._file, allow_pickle=False) as file:
-            return file["sample"]
+            return file["sample"] if "sample" in file.files else None
 
 
 def first(labels: np.ndarray) -> list[np.ndarray]:
@@ -93,10 +95,14 @@ def _path(checkpoints: Path, index: int) -> Path:
     return checkpoints / "rounds" / f"{index:03d}.npz"
 
 
+def sample_size(count: int, shape: tuple[int, ...]) -> int:
+    """Images in the sample of a population of `count` images of this shape."""
+    return min(SAMPLED, max(1, SAMPLED_BYTES // math.prod(shape)), count)
+
+
 def _spread(images: np.ndarray) -> np.ndarray:
     """Rows at equal distances: a population is in the order of its classes, and within a class in none."""
-    count = min(SAMPLED, max(1, SAMPLED_BYTES // images[0].nbytes), len(images))
-    return np.linspace(0, len(images) - 1, count).round().astype(int)
+    return np.linspace(0, len(images) - 1, sample_size(len(images), images.shape[1:])).round().astype(int)
 
 
 def _small(images: np.ndarray) -> np.ndarray:

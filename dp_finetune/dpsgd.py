@@ -28,7 +28,7 @@ from models.network import Precision
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
 from tracking import ranks
-from tracking.progress import console, progress
+from tracking.progress import console
 
 if TYPE_CHECKING:
     from dp_finetune.optimizer import PrivateOptimizer
@@ -132,12 +132,11 @@ class DPSGD(Method):
             model_labels=model_labels,
         )
         max_seconds = math.inf if self.max_minutes is None else 60 * self.max_minutes
-        with run.meter.part("training"), progress("DP training", self.steps) as advance:
+        with run.meter.part("training"), run.progress("DP training", self.steps) as advance:
             done = 0
             for step in trainer.train(private, self.steps, max_seconds):
                 advance(step - done)
                 done = step
-                run.meter.save()
         if trainer.stopped:
             console.print(f"method.max_minutes={self.max_minutes}: stopped after {done} of {self.steps} steps", highlight=False)
         ema.copy_to(network)

@@ -23,7 +23,6 @@ from models.ema import trainable
 from models.network import Network
 from models.timesteps import Interval, check_mixture
 from privacy.config import Privacy
-from tracking.progress import progress
 
 
 @dataclass(kw_only=True)
@@ -75,7 +74,7 @@ class DPDiffusion(DPSGD):
             model.generator.guidance = self.guidance
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
-        with run.meter.part("sampling"), progress("sampling", len(labels)) as advance:
+        with run.meter.part("sampling"), run.progress("sampling", len(labels)) as advance:
             images = model.generator.random(
                 self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 from data.dataset import Dataset
 from data.grid import Block, present, tiled
 from data.images import conform
-from data.rounds import SAMPLED, SHOWN, Round, first, kept_rounds, voted
+from data.rounds import SHOWN, Round, first, kept_rounds, sample_size, voted
 from errors import require
 from eval.curves import MEASURED, POINTS, cumulative, panels, shades
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
@@ -44,24 +45,28 @@ class Pictures(InEmbedding):
         return {self.embedding, EmbeddingName.pixels}
 
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        real, cost = dataset.num_private + dataset.num_test, Cost(0.0, 0)
+        """At most: there are no rounds but Private Evolution's."""
+        real, in_round = dataset.num_private + dataset.num_test, sample_size(num_samples, dataset.shape)
+        cost = Cost(0.0, MOST_ROUNDS * in_round * math.prod(dataset.shape))
         for embedding in self.embeddings():
             flops, dim = model.embedding_cost(embedding, dataset.shape)
-            of_rounds = MOST_ROUNDS * min(SAMPLED, num_samples)
             images = num_samples + real
-            cost.flops += (images + of_rounds) * flops + 2 * 2.0 * (num_samples + of_rounds) * real * dim
+            cost.flops += images * flops + 2 * 2.0 * num_samples * real * dim
             cost.bytes += 4 * images * dim
+            cost.flops += MOST_ROUNDS * in_round * (flops + 2 * 2.0 * dataset.num_private * dim)
+            cost.bytes += 4 * in_round * dim
         return cost
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         rounds = list(kept_rounds(subject.checkpoints)) if subject.checkpoints else []
         if rounds:
             rounds_picture(rounds, subject.dataset.classes).save(subject.figures / "rounds.png")
-            self._draw_distances_by_round(rounds, subject)
         if cast := [one for one in rounds if one.votes is not None]:
             votes_picture(cast, subject.dataset.classes).save(subject.figures / "votes.png")
             draw_spread(cast, subject)
         self._draw_distances(subject)
+        if sampled := [(one, sample) for one in _thinned(rounds) if (sample := one.sample) is not None]:
+            self._draw_distances_by_round(sampled, subject)
         nearest = {embedding: f"nearest_{embedding.value}.png" for embedding in self._spaces()}
         if not subject.private_figures:
             files = ", ".join(nearest.values())
@@ -110,17 +115,17 @@ class Pictures(InEmbedding):
                 left.set(xlabel=f"from a sample to the nearest real image,\nin {space(embedding)}", ylabel="share of samples")
                 right.set(xlabel=f"from a real image to the nearest sample,\nin {space(embedding)}", ylabel="share of images")
 
-    def _draw_distances_by_round(self, rounds: list[Round], subject: Subject) -> None:
+    def _draw_distances_by_round(self, rounds: list[tuple[Round, np.ndarray]], subject: Subject) -> None:
         """Fig. 17-18, 27-28, of the populations on the way to the samples: of equally many images of each."""
-        spaces, shown = self._spaces(), _thinned(rounds)
-        samples = [conform(one.sample, subject.dataset.shape) for one in shown]
+        spaces = self._spaces()
+        samples = [conform(images, subject.dataset.shape) for _, images in rounds]
         told = f"Private images and {len(samples[0]):,} of each population. {MEASURED}"
         with panels(subject.figures / "distances_by_round", rows=len(spaces), note=told) as axes:
             for (left, right), embedding in zip(axes, spaces, strict=True):
                 private = subject.features(embedding, Reference.private)
                 count = sum(map(len, samples)) + len(samples) * len(private)
                 with progress(f"pictures: distances by round, {embedding.value}", count) as advance:
-                    for one, images, shade in zip(shown, samples, shades(len(shown)), strict=True):
+                    for (one, _), images, shade in zip(rounds, samples, shades(len(rounds)), strict=True):
                         points = subject.model.embeddings[embedding].embed(images)
                         look: dict[str, Any] = {"label": round_name(one), "color": shade}
                         cumulative(left, nearest_distances(points, private, advance), **look)
@@ -188,7 +193,7 @@ def space(embedding: EmbeddingName) -> str:
 
 def _thinned(rounds: list[Round]) -> list[Round]:
     """At most `MOST_ROUNDS`, evenly, with the first and the last."""
-    return [rounds[i] for i in np.unique(np.linspace(0, len(rounds) - 1, MOST_ROUNDS).round().astype(int))]
+    return [rounds[i] for i in np.unique(np.linspace(0, len(rounds) - 1, MOST_ROUNDS).round().astype(int))] if rounds else []
 
 
 def _columns(one: Round, blocks: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteLaplace, Mechanism, Spend
 from privacy.noise import NoiseSource
 from tracking.meter import Meter
+from tracking.progress import Advance, progress
 from tracking.tracker import Tracker
 
 
@@ -38,6 +40,17 @@ class Run:
 
     def __post_init__(self) -> None:
         self.meter = Meter(self.checkpoints / "meter.json")
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Advance]:
+        """A bar that advances; the meter is saved on the way."""
+        with progress(description, total) as advance:
+
+            def further(count: int) -> None:
+                advance(count)
+                self.meter.save()
+
+            yield further
 
 
 @dataclass(kw_only=True)

@@ -29,7 +29,7 @@ from pe.embedded import BLOCK, PrivateEmbeddings
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
 from privacy.config import Privacy
 from privacy.mechanisms import DiscreteGaussian, Gaussian, Spend
-from tracking.progress import Advance, console, progress
+from tracking.progress import Advance, console
 
 
 class InitialLabels(Enum):
@@ -119,7 +119,7 @@ class PrivateEvolution(Method):
         population = _saved(run)
         if population is None:
             public_labels = self._birth_labels(labels, api, run)
-            with progress("PE: random images", len(labels)) as advance, run.meter.part("random"):
+            with run.progress("PE: random images", len(labels)) as advance, run.meter.part("random"):
                 images = api.random(public_labels, stream="pe/random", advance=advance)
             population = SampleSet(images, labels, labels.max() + 1, public_labels, {"round": 0})
         done = population.provenance["round"]
@@ -129,7 +129,7 @@ class PrivateEvolution(Method):
             private.spend(f"pe.votes/round={t}", self._mechanism(run))
         yield done, population
         there = PrivateEmbeddings(embedding, population.images.shape[1:])
-        with progress("PE: variations", (self.iterations - done) * (self.lookahead + 1) * len(labels)) as advance:
+        with run.progress("PE: variations", (self.iterations - done) * (self.lookahead + 1) * len(labels)) as advance:
             for t in range(done + 1, self.iterations + 1):
                 points = self.look_ahead(population, api, embedding, t, run, advance)
                 votes = self.vote(population, points, private, there, t, run)
@@ -201,7 +201,7 @@ class PrivateEvolution(Method):
         if self.expansions:
             assert self.expansion_degree is not None
             more = self.expansions * len(population)
-            with run.meter.part("variation"), progress("PE: more samples", more) as advance:
+            with run.meter.part("variation"), run.progress("PE: more samples", more) as advance:
                 for i in range(self.expansions):
                     stream, public = f"pe/expansion={i}", _public(population)
                     images.append(api.variation(population.images, public, self.expansion_degree, stream=stream, advance=advance))

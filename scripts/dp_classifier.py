@@ -96,7 +96,8 @@ def main(overrides: list[str]) -> None:
     document = folder.certificate
     assert document is not None
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
-    write_json(folder.metrics, {**budget, **json.loads(folder.cost.read_text()), "dp_classifier/accuracy": reached})
+    cost = json.loads(folder.cost.read_text()) if folder.cost.exists() else {}
+    write_json(folder.metrics, {**budget, **cost, "dp_classifier/accuracy": reached})
     spent = f"ε = {document['epsilon']:.4g}, δ = {document['delta']:g}"
     print(f"{method.classifier.title} by DP-SGD at {spent}: {reached:.1%} on {len(data.test())} real test images")
     print(f"{folder.published}: {'may be shared' if document['private'] else document['reason']}")

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 import run
 from conf.schema import Config, compose_config, to_typed
 from dp_finetune import training
+from tracking.meter import PART
 from tracking.run_dir import RunDir
 
 ROOT = Path(run.__file__).parent
@@ -138,6 +139,12 @@ def released(result: Result, folder: Path) -> Path:
     """What the run in `folder`/run released, which went well."""
     assert result.code == 0, result.err
     return published(folder / "run")
+
+
+def parts_of(run: Path) -> dict[str, float]:
+    """Seconds by part of what its method took."""
+    metrics = json.loads((run / "internal" / "cost.json").read_text())
+    return {name.removeprefix(PART): value for name, value in metrics.items() if name.startswith(PART)}
 
 
 def save_every_step() -> None:

@@ -17,13 +17,28 @@ from PIL import Image
 import release
 from data.digits import Digits
 from data.samples import SampleSet
+from disk import write_json
 from eval.distances import Frechet
 from eval.watermark import RED
 from method.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
-from tests.command import SMOKE, STRONG_NOISE, Result, bytes_of, call, fork, fork_run, in_processes, published, python_run, typed
+from tests.command import (
+    SMOKE,
+    STRONG_NOISE,
+    Result,
+    bytes_of,
+    call,
+    fork,
+    fork_run,
+    in_processes,
+    parts_of,
+    published,
+    python_run,
+    typed,
+)
 from tests.facts import FACTS, number
+from tracking.meter import PART, SECONDS
 from tracking.run_dir import RunDir
 
 NOISY = [*SMOKE, *STRONG_NOISE]
@@ -134,9 +149,10 @@ def test_metrics_are_flat_numbers_and_include_every_evaluator(smoke):
     assert {"privacy/epsilon", "privacy/delta", "time/method_seconds", "wrn40_4/accuracy"} <= metrics.keys()
     assert any(name.startswith("frechet/") for name in metrics)
     assert 0 <= metrics["wrn40_4/accuracy"] <= 1
-    parts = {name.rpartition("=")[2]: value for name, value in metrics.items() if name.startswith("time/method_seconds/part=")}
+    parts = parts_of(smoke)
+    assert {f"{PART}{name}": value for name, value in parts.items()}.items() <= metrics.items()
     assert parts.keys() == {"random", "variation", "embedding", "votes", "other"}
-    assert sum(parts.values()) == pytest.approx(metrics["time/method_seconds"], abs=0.05)
+    assert sum(parts.values()) == pytest.approx(metrics[SECONDS], abs=0.05)
     assert all(parts[name] > 0 for name in ("random", "variation", "other"))
 
 
@@ -178,6 +194,7 @@ def test_public_only_spends_nothing(here):
     assert call(*PUBLIC_ONLY).code == 0
     document = read(here / "run" / "release" / "privacy.json")
     assert (document["private"], document["epsilon"], document["mechanisms"]) == (True, 0, [])
+    assert parts_of(here / "run").keys() == {"sampling", "other"}
     assert not (here / "run" / "internal" / "ledger.jsonl").exists()
     assert not [line for line in lines(here / "run" / "metrics.jsonl") if line["internal"]]
 
@@ -266,7 +283,10 @@ def test_a_run_killed_in_its_rounds_resumes_to_the_same_release(seeded, tmp_path
     saved, ledger = internal / "checkpoints" / "population.npz", internal / "ledger.jsonl"
     fork(tmp_path, *SEEDED).kill_when(lambda: saved.exists() and len(lines(ledger)) >= entries)
     assert RunDir(tmp_path / "run").published is None
+    write_json(internal / "checkpoints" / "meter.json", {SECONDS: 1000.0, f"{PART}votes": 500.0})
     assert_resumes_to(seeded, tmp_path)
+    assert read(internal / "metrics.json")[SECONDS] > 1000
+    assert parts_of(tmp_path / "run")["votes"] >= 500
 
 
 def test_a_run_killed_in_its_evaluation_keeps_its_release_and_finishes(seeded, tmp_path):

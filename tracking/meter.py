@@ -14,13 +14,13 @@ from tracking.memory import peak_gib
 
 SECONDS, CPU_SECONDS, MEMORY = "time/method_seconds", "time/method_cpu_seconds", "memory/peak_gib"
 PART = f"{SECONDS}/part="
-SAVE_SECONDS = 1.0  # a kill makes it forget about as much
+SAVE_SECONDS = 1.0  # a kill makes it forget about as much of what advances
 
 T = TypeVar("T")
 
 
 class Meter:
-    """Counts from when it is made, and what `file` holds before. Steps that are taken again after a kill count again."""
+    """Counts from when it is made, on top of what `file` holds of processes before. Steps that are taken again count again."""
 
     def __init__(self, file: Path):
         self._file = file
@@ -32,13 +32,14 @@ class Meter:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What happens within is of this part, and of no other."""
+        """What happens within is of this part, and of no other: not of one around it."""
+        around = self._part
         self._turn_to(name)
         try:
             yield
         finally:
-            self._turn_to("")
-        self.save()
+            self._turn_to(around)
+            self.save()
 
     def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """The same items: to make them is of this part, what is done with them is not."""

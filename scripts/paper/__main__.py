@@ -7,9 +7,9 @@
     python -m scripts.paper table loda 2 scale=hour run=false          # from what is finished alone
 
 `all` stands for every kind, paper or number. `scale`: smoke, hour or paper. `run=false` starts nothing. Any other `key=value`
-goes to every run. Finished runs are found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N:
-.md and .csv, with .tex or .svg and .png; by default `out` is runs/papers/internal, as numbers measured on real data must not be
-shared as releases may.
+goes to every run; an experiment that has no such key is left out, which is said, and the exit status is 1. Finished runs are
+found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N: .md and .csv, with .tex or .svg and
+.png; by default `out` is runs/papers/internal, as numbers measured on real data must not be shared as releases may.
 """
 
 from __future__ import annotations

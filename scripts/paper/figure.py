@@ -74,8 +74,11 @@ def _draw_curves(axes: Any, sheet: Sheet, panel: Panel, points: Points) -> None:
 
 def _draw_parts(axes: Any, sheet: Sheet, panel: Panel, points: Points) -> None:
     """A bar for each row: its parts one after the other, and their sum."""
-    lengths = {row.name: {x: float(np.mean(ys)) for x, ys in points[row.name, panel.metric].items()} for row in sheet.rows}
-    lengths = {name: parts for name, parts in lengths.items() if parts}
+    lengths: dict[str, dict[str, float]] = {}
+    for row in sheet.rows:
+        if by_part := points[row.name, panel.metric]:
+            runs = max(map(len, by_part.values()))  # each has the rest, "other"
+            lengths[row.name] = {part: sum(seconds) / runs for part, seconds in by_part.items()}
     ends = dict.fromkeys(lengths, 0.0)
     parts_of_all = dict.fromkeys(part for parts in lengths.values() for part in parts)
     for part in sorted(parts_of_all, key=lambda part: part == "other"):

@@ -18,13 +18,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import run as command
-from conf.schema import compose_config
+from conf.help import one_line
+from conf.schema import added_keys_refused, compose_config
 from conf.sweep import Sweep
 from errors import InputError
 from tracking.made_with import said
+from tracking.progress import console
 from tracking.results import accuracy, distance, distance_name
 from tracking.run_dir import RunDir
 
@@ -35,6 +38,7 @@ FAMILIES = {  # one run gives several points: x is in the metric's name
     "part": r"^{metric}/part=(.+)$",
 }
 NAMED = {"class", "part"}  # whose x is no number
+REFUSED = (HydraException, OmegaConfBaseException, InputError)
 
 
 @dataclass(eq=False)
@@ -118,17 +122,18 @@ def jobs(experiment: str, scale: str, overrides: Sequence[str] = ()) -> list[lis
 
 
 def refusal(experiment: str, scale: str, overrides: Sequence[str]) -> Exception | None:
-    """Why an experiment cannot be composed with these overrides."""
-    try:
-        place_of(jobs(experiment, scale, overrides)[0])
-    except (HydraException, OmegaConfBaseException, InputError) as error:
-        return error
-    return None
-
-
-def place_of(job: Sequence[str]) -> Path:
-    """Where the run of these overrides lies."""
-    return Path(compose_config(job, with_hydra=True).hydra.sweep.subdir)
+    """Why no run of an experiment can have these overrides; None where one can."""
+    error = None
+    for job in dict.fromkeys(
+        tuple(word for word in job if not word.startswith("seed=")) for job in jobs(experiment, scale, overrides)
+    ):
+        try:
+            added_keys_refused(OmegaConf.to_object(compose_config(job)))
+        except REFUSED as refused:
+            error = refused
+        else:
+            return None
+    return error
 
 
 def _at_scale(experiment: str, scale: str) -> list[str]:
@@ -143,8 +148,15 @@ def _values(override: Override) -> list[str]:
 
 
 def finished(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:
-    """The runs of an experiment's sweep that are finished, and status 0: none is started."""
-    return _measured(map(place_of, jobs(experiment, scale, overrides))), 0
+    """The runs of an experiment's sweep that are finished: none is started. Status 1 where one cannot be."""
+    places, status = [], 0
+    for job in jobs(experiment, scale, overrides):
+        try:
+            places.append(Path(compose_config(job, with_hydra=True).hydra.sweep.subdir))
+        except REFUSED as error:
+            console.print(f"{' '.join(job)}: {one_line(error)}", soft_wrap=True, highlight=False)
+            status = 1
+    return _measured(places), status
 
 
 def run_missing(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[list[Measured], int]:

@@ -58,6 +58,8 @@ def test_the_sample_is_of_the_whole_population_at_full_size_and_no_larger_than_i
     keep_round(tmp_path, 0, population(), None)
     keep_round(tmp_path, 1, population(side), None)
     small, large = (one.sample for one in kept_rounds(tmp_path))
+    assert small is not None
+    assert large is not None
     assert small[:, 0, 0, 0].tolist() == list(range(120))
     assert large.shape == (SAMPLED_BYTES // side**2, side, side, 1)
     assert large[:, 0, 0, 0].tolist() == pytest.approx(np.linspace(0, 119, len(large)), abs=0.5)

@@ -15,7 +15,20 @@ from dp_finetune.training import poisson_batch
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
-from tests.command import ROOT, bytes_of, call, fork, fork_run, in_processes, ledger, published, released, save_every_step, typed
+from tests.command import (
+    ROOT,
+    bytes_of,
+    call,
+    fork,
+    fork_run,
+    in_processes,
+    ledger,
+    parts_of,
+    published,
+    released,
+    save_every_step,
+    typed,
+)
 from tracking.run_dir import RunDir
 
 STEPS = 4
@@ -49,6 +62,12 @@ def test_every_step_is_in_the_ledger_and_the_certificate_composes_them(trained):
     spends = [Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), STEPS)]
     assert document["epsilon"] == compose_epsilon(spends, document["delta"])
     assert [(entry["purpose"], entry["count"]) for entry in document["mechanisms"]] == [("dp_sgd", STEPS)]
+
+
+def test_training_and_sampling_are_what_took_time(trained):
+    parts = parts_of(trained / "run")
+    assert parts.keys() == {"training", "sampling", "other"}
+    assert all(parts[name] > 0 for name in ("training", "sampling"))
 
 
 def test_training_moves_the_weights_and_the_released_model_names_no_path(trained):

@@ -129,6 +129,16 @@ def test_the_distances_of_each_round_are_those_of_its_own_images(tmp_path, monke
     assert to_first == pytest.approx(step * np.maximum(np.maximum(20 - np.arange(40), np.arange(40) - 29), 0), abs=1e-3)
 
 
+@pytest.mark.parametrize("having", [0, 1])
+def test_rounds_that_an_earlier_version_kept_without_a_sample_have_their_other_pictures(tmp_path, having):
+    for file in sorted((history(tmp_path) / "rounds").iterdir())[having:]:
+        with np.load(file) as arrays:
+            kept = {name: values for name, values in arrays.items() if name != "sample"}
+        np.savez(file, **kept)
+    by_round = {"distances_by_round.png", "distances_by_round.svg"}
+    assert drawn(tmp_path, False, checkpoints=tmp_path).keys() == RESULTS | (OF_ROUNDS if having else OF_ROUNDS - by_round)
+
+
 def test_the_most_and_the_least_voted_of_each_round_are_shown_in_order(tmp_path, blocks):
     votes_picture(list(kept_rounds(history(tmp_path)))[:2], ["kind 0", "kind 1"])
     rising, falling = [[8, 6, 4, 2, 0], [9, 7, 5, 3, 1]], [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]

@@ -19,7 +19,7 @@ from models.classifiers import ClassifierName
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import DiscreteGaussian, Selection, Spend
 from privacy.noise import NoiseSource
-from tests.command import call, ledger, published, released
+from tests.command import call, ledger, parts_of, published, released
 
 CHOOSE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.choose_from=[0.1,0.001]"]
 CHOOSE += ["eval.downstream.classifier=cnn", "eval.frechet.enabled=false", "device=cpu"]
@@ -37,6 +37,7 @@ def test_a_choice_on_private_images_is_spent_for_and_told(here):
     assert document["selected"]["learning_rate"] in (0.1, 0.001)
     metrics = json.loads((here / "run" / "internal" / "metrics.json").read_text())
     assert "cnn/accuracy" in metrics
+    assert parts_of(here / "run")["selection"] > 0
     assert "cnn/chosen_learning_rate" not in metrics  # nothing is left to choose
 
 

@@ -19,7 +19,7 @@ from method.plan import Plan
 from scripts.paper import sheet as sheet_module
 from scripts.paper.__main__ import _then, _told_apart, main
 from scripts.paper.figure import write_figure
-from scripts.paper.runs import Measured, jobs
+from scripts.paper.runs import Measured, finished, jobs, refusal
 from scripts.paper.sheet import Column, Kind, Sheet, every, known_as, load
 from scripts.paper.table import _tex, cells, footer, write_table
 from tests.command import composed
@@ -453,15 +453,27 @@ def test_an_override_that_an_experiment_has_not_leaves_its_row_empty_and_one_tha
     assert "pe/cifar10 is left out: error: method.augmult: Key 'augmult' not in 'PrivateEvolution'" in told
     assert "dpd/base" not in told
     assert Path("out/smoke/pe_figure_42.md").exists()
-    with pytest.raises(Exception, match="augmultt"):
-        main([*arguments, "method.augmultt=2", "out=other"])
+    for key in ("method.augmultt", "+method.augmultt"):
+        with pytest.raises(Exception, match="augmultt"):
+            main([*arguments, f"{key}=2", "out=other"])
     assert not Path("other").exists()
 
 
+def test_of_several_values_those_that_an_experiment_has_no_settings_for_are_told_and_left_out(here, capsys):
+    assert refusal("pe/figure30", "hour", iterations := ["method.iterations=99,98"])
+    known = jobs("pe/figure30", "hour")[0]
+    (value,) = [word for word in known if word.startswith("method.iterations=")]
+    assert refusal("pe/figure30", "hour", [f"{value},99"]) is None
+    assert finished("pe/figure30", "hour", [f"{value},99"]) == ([], 1)
+    assert "method.iterations=99: error" in capsys.readouterr().err
+    assert finished("pe/figure30", "hour", iterations) == ([], 1)
+
+
 def test_a_run_that_a_sweep_names_twice_counts_once(here):
-    main(arguments := ["table", "dpd", "timesteps", "scale=smoke", "out=out", *TINY, "seed=1,1"])
-    main([*arguments, "run=false"])
-    assert Path("out/smoke/dpd_table_timesteps.md").read_text().count("(1 seed)") == 4
+    arguments = ["table", "dpd", "timesteps", "scale=smoke", "out=out", *TINY, "seed=1,1"]
+    for more in ([], ["run=false"]):
+        main([*arguments, *more])
+        assert Path("out/smoke/dpd_table_timesteps.md").read_text().count("(1 seed)") == 4
 
 
 def test_a_failed_run_leaves_its_cell_empty_and_the_exit_status_says_so(here):

@@ -49,6 +49,27 @@ def test_without_parts_there_is_no_rest(tmp_path, clock):
     assert times(meter) == {SECONDS: 3, CPU_SECONDS: 1.5}
 
 
+def test_the_time_of_a_part_is_not_that_of_a_part_around_it(tmp_path, clock):
+    meter = Meter(tmp_path / "meter.json")
+    with meter.part("outer"):
+        clock.sleep(1)
+        with meter.part("inner"):
+            clock.sleep(2)
+        clock.sleep(4)
+    assert times(meter) == {SECONDS: 7, CPU_SECONDS: 3.5, "outer": 5, "inner": 2, "other": 0}
+
+
+def test_a_part_that_breaks_was_taken_all_the_same(tmp_path, clock):
+    def breaks():
+        with Meter(tmp_path / "meter.json").part("random"):
+            clock.sleep(7200)
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        breaks()
+    assert times(Meter(tmp_path / "meter.json"))["random"] == 7200
+
+
 def test_what_is_done_with_items_is_not_what_it_takes_to_make_them(tmp_path, clock):
     def items():
         for item in "abc":
