@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def made_with(device: torch.device | None = None) -> dict[str, str]:
-    """`commit` (where this is a checkout; with a + where files differ from it), `processor` (that of `device`; by default the
-    CPU), `threads`, `torch`."""
+    """`commit` (where this is a checkout; with a + where its files, but for documentation, differ from it), `processor` (that of
+    `device`; by default the CPU), `threads`, `torch`."""
     commit = _git("rev-parse", "--short", "HEAD")
-    changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    changed = "+" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!*.md") else ""
     on_gpu = device is not None and device.type == "cuda"
     return {
         **({"commit": commit + changed} if commit else {}),

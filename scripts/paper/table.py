@@ -68,7 +68,7 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
     data = sorted({str(one.setting("dataset.name")) for one in runs})
     epsilon, delta, hours, device = rests_on(runs)
     lines = [
-        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} runs, {hours} hours of {device}.",
+        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} run{'s' * (len(runs) > 1)}, {hours} hours of {device}.",
         f"ε as composed: {epsilon}; δ = {delta}.",
     ]
     made = sorted({made for one in runs for made in one.made_with})
