@@ -1,4 +1,7 @@
-"""What a method takes: time by the clock and of the processor, in all and by part, and memory. A killed run goes on counting."""
+"""What a method takes: time by the clock and of the processor, in all and by part, and memory. A killed run goes on counting.
+
+Of several processes of one run it is what rank 0 takes.
+"""
 
 from __future__ import annotations
 
