@@ -26,7 +26,8 @@ EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if optio
 CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]
 
 choices = pytest.mark.parametrize(("group", "option"), CHOICES)
-ROWS = {name for kind, paper, number in every() for name in load(kind, paper, number, "paper").experiments}  # see test_paper.py
+# Planned by tests/scripts/paper/test_experiments.py.
+ROWS = {name for kind, paper, number in every() for name in load(kind, paper, number, "paper").experiments}
 experiments = pytest.mark.parametrize("name", EXPERIMENTS)
 
 
