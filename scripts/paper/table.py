@@ -67,8 +67,9 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
         return [f"Scale: {sheet.scale}. Nothing has been run."]
     data = sorted({str(one.setting("dataset.name")) for one in runs})
     epsilon, delta, hours, device = rests_on(runs)
+    took = f"{len(runs)} run{'s' * (len(runs) > 1)}, {hours} hours by the clock on {device}"
     lines = [
-        f"Scale: {sheet.scale}; data: {', '.join(data)}; {len(runs)} run{'s' * (len(runs) > 1)}, {hours} hours of {device}.",
+        f"Scale: {sheet.scale}; data: {', '.join(data)}; {took}.",
         f"ε as composed: {epsilon}; δ = {delta}.",
     ]
     made = sorted({made for one in runs for made in one.made_with})

@@ -23,7 +23,7 @@ def test_a_cell_is_what_was_measured_beside_what_was_published_and_empty_where_n
     text = " ".join(footer(sheet, found))
     for part in (
         "Scale: paper",
-        "3 runs, 3 hours of CPU",
+        "3 runs, 3 hours by the clock on CPU",
         "ε as composed: 1, 10",
         "δ = 1e-05",
         "Made with commit abc; commit de1.0; commit de10.0.",
@@ -167,4 +167,4 @@ def test_a_cell_of_several_settings_counts_runs_and_a_release_that_is_judged_twi
     assert str(first).startswith("66.7 ± 20.8 (3 runs)")
     for one in found["loda/table2"][:2]:
         one.folder.noise_key.write_bytes(b"key")
-    assert "3 runs, 2 hours of CPU" in footer(sheet, found)[0]
+    assert "3 runs, 2 hours by the clock on CPU" in footer(sheet, found)[0]
