@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from conf.help import one_line, run_script
@@ -110,6 +111,11 @@ def _told_apart(sheet: Sheet, overrides: list[str]) -> None:
         allowed = f"one value: runs that differ in it would be averaged ({sheet.source}); several of {', '.join(sorted(known))}"
         value = override.get_value_string()
         require(not override.is_sweep_override() or key in known, key, value, allowed)
+        shown = [column.where.get(key) for column in sheet.columns]
+        if shown and None not in shown:  # the columns differ in it
+            values = override.sweep_string_iterator() if override.is_sweep_override() else [value]
+            there = all(yaml.safe_load(one) in shown for one in values)
+            require(there, key, value, f"of {', '.join(map(str, shown))}, which {sheet.source} has columns for")
 
 
 def _refusing(sheets: Sequence[tuple[Kind, str, str, Sheet]], scale: str, overrides: list[str]) -> list[str]:

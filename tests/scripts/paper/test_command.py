@@ -54,6 +54,18 @@ def test_several_values_are_taken_where_they_are_told_apart(sheet, override):
         _told_apart(loaded, ["method.lookahead=1,2"])
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [("1", True), ("10.0", True), ("1,5", True), ("2", False), ("2,5", False), ("null", False)]
+)
+def test_a_setting_that_no_column_shows_is_refused_before_anything_is_spent(value, shown):
+    sheet = load(Kind.table, "loda", "2", "paper")
+    if shown:
+        _told_apart(sheet, [f"privacy.epsilon={value}"])
+    else:
+        with pytest.raises(InputError, match=f"privacy.epsilon={value}: of 1.0, 5.0, 10.0, which"):
+            _told_apart(sheet, [f"privacy.epsilon={value}"])
+
+
 def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there_each_run_once(here):
     arguments = ["table", "dpd", "timesteps", "scale=smoke", "out=out", *TINY, "seed=1,1"]
     main(arguments)
