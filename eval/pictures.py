@@ -61,12 +61,11 @@ class Pictures(InEmbedding):
         rounds = list(kept_rounds(subject.checkpoints)) if subject.checkpoints else []
         if rounds:
             rounds_picture(rounds, subject.dataset.classes).save(subject.figures / "rounds.png")
+            self._draw_distances_by_round(rounds, subject)
         if cast := [one for one in rounds if one.votes is not None]:
             votes_picture(cast, subject.dataset.classes).save(subject.figures / "votes.png")
             draw_spread(cast, subject)
         self._draw_distances(subject)
-        if sampled := [(one, sample) for one in _thinned(rounds) if (sample := one.sample) is not None]:
-            self._draw_distances_by_round(sampled, subject)
         nearest = {embedding: f"nearest_{embedding.value}.png" for embedding in self._spaces()}
         if not subject.private_figures:
             files = ", ".join(nearest.values())
@@ -112,26 +111,26 @@ class Pictures(InEmbedding):
                     for axes_of, queries, points, name, color, style in curves:
                         found = nearest_distances(queries, points, advance)
                         cumulative(axes_of, found, label=name, color=color, linestyle=style)
-                left.set(xlabel=f"from a sample to the nearest real image,\nin {space(embedding)}", ylabel="share of samples")
-                right.set(xlabel=f"from a real image to the nearest sample,\nin {space(embedding)}", ylabel="share of images")
+                name_axes(left, right, "real image", embedding)
 
-    def _draw_distances_by_round(self, rounds: list[tuple[Round, np.ndarray]], subject: Subject) -> None:
+    def _draw_distances_by_round(self, rounds: list[Round], subject: Subject) -> None:
         """Fig. 17-18, 27-28, of the populations on the way to the samples: of equally many images of each."""
-        spaces = self._spaces()
-        samples = [conform(images, subject.dataset.shape) for _, images in rounds]
+        kept = [(one, sample) for one in _thinned(rounds) if (sample := one.sample) is not None]
+        if not kept:
+            return
+        spaces, samples = self._spaces(), [conform(images, subject.dataset.shape) for _, images in kept]
         told = f"Private images and {len(samples[0]):,} of each population. {MEASURED}"
         with panels(subject.figures / "distances_by_round", rows=len(spaces), note=told) as axes:
             for (left, right), embedding in zip(axes, spaces, strict=True):
                 private = subject.features(embedding, Reference.private)
                 count = sum(map(len, samples)) + len(samples) * len(private)
                 with progress(f"pictures: distances by round, {embedding.value}", count) as advance:
-                    for (one, _), images, shade in zip(rounds, samples, shades(len(rounds)), strict=True):
+                    for (one, _), images, shade in zip(kept, samples, shades(len(kept)), strict=True):
                         points = subject.model.embeddings[embedding].embed(images)
                         look: dict[str, Any] = {"label": round_name(one), "color": shade}
                         cumulative(left, nearest_distances(points, private, advance), **look)
                         cumulative(right, nearest_distances(private, points, advance), **look)
-                left.set(xlabel=f"from a sample to the nearest private image,\nin {space(embedding)}", ylabel="share of samples")
-                right.set(xlabel=f"from a private image to the nearest sample,\nin {space(embedding)}", ylabel="share of images")
+                name_axes(left, right, "private image", embedding)
 
 
 def rounds_picture(rounds: list[Round], classes: list[str]) -> Image.Image:
@@ -171,6 +170,12 @@ def draw_spread(rounds: list[Round], subject: Subject) -> None:
         axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
 
 
+def name_axes(left: Any, right: Any, real: str, embedding: EmbeddingName) -> None:
+    """Of distances both ways."""
+    left.set(xlabel=f"from a sample to the nearest {real},\nin {space(embedding)}", ylabel="share of samples")
+    right.set(xlabel=f"from a {real} to the nearest sample,\nin {space(embedding)}", ylabel="share of images")
+
+
 def round_name(one: Round) -> str:
     return f"round {one.index}" if one.index else "start"
 
@@ -193,7 +198,7 @@ def space(embedding: EmbeddingName) -> str:
 
 def _thinned(rounds: list[Round]) -> list[Round]:
     """At most `MOST_ROUNDS`, evenly, with the first and the last."""
-    return [rounds[i] for i in np.unique(np.linspace(0, len(rounds) - 1, MOST_ROUNDS).round().astype(int))] if rounds else []
+    return [rounds[i] for i in np.unique(np.linspace(0, len(rounds) - 1, MOST_ROUNDS).round().astype(int))]
 
 
 def _columns(one: Round, blocks: int) -> int:

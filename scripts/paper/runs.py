@@ -17,15 +17,12 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import run as command
 from conf.help import one_line
 from conf.schema import added_keys_refused, compose_config
 from conf.sweep import Sweep
-from errors import InputError
 from tracking.made_with import said
 from tracking.progress import console
 from tracking.results import accuracy, distance, distance_name
@@ -38,7 +35,6 @@ FAMILIES = {  # one run gives several points: x is in the metric's name
     "part": r"^{metric}/part=(.+)$",
 }
 NAMED = {"class", "part"}  # whose x is no number
-REFUSED = (HydraException, OmegaConfBaseException, InputError)
 
 
 @dataclass(eq=False)
@@ -123,17 +119,18 @@ def jobs(experiment: str, scale: str, overrides: Sequence[str] = ()) -> list[lis
 
 def refusal(experiment: str, scale: str, overrides: Sequence[str]) -> Exception | None:
     """Why no run of an experiment can have these overrides; None where one can."""
-    error = None
-    for job in dict.fromkeys(
-        tuple(word for word in job if not word.startswith("seed=")) for job in jobs(experiment, scale, overrides)
-    ):
+    last = None
+    without_seed = (tuple(word for word in job if not word.startswith("seed=")) for job in jobs(experiment, scale, overrides))
+    for job in dict.fromkeys(without_seed):
         try:
             added_keys_refused(OmegaConf.to_object(compose_config(job)))
-        except REFUSED as refused:
-            error = refused
+        except Exception as error:
+            if one_line(error) is None:
+                raise
+            last = error
         else:
             return None
-    return error
+    return last
 
 
 def _at_scale(experiment: str, scale: str) -> list[str]:
@@ -153,8 +150,10 @@ def finished(experiment: str, scale: str, overrides: Sequence[str]) -> tuple[lis
     for job in jobs(experiment, scale, overrides):
         try:
             places.append(Path(compose_config(job, with_hydra=True).hydra.sweep.subdir))
-        except REFUSED as error:
-            console.print(f"{' '.join(job)}: {one_line(error)}", soft_wrap=True, highlight=False)
+        except Exception as error:
+            if (line := one_line(error)) is None:
+                raise
+            console.print(f"{' '.join(job)}: {line}", soft_wrap=True, highlight=False)
             status = 1
     return _measured(places), status
 
