@@ -33,6 +33,8 @@ STRONG_NOISE = [
     "privacy.noise_multiplier=20",
     "method.noise=gaussian",
 ]  # it decides who is a parent
+NOISY = [*SMOKE, *STRONG_NOISE]
+PUBLIC_ONLY = ["method=public_only", "method.num_samples=10", "eval=none", "device=cpu"]
 
 
 @dataclass

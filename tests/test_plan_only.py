@@ -1,0 +1,135 @@
+"""What a run would cost, said before any image is opened: `plan_only=true`."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+
+import pytest
+from diffusers import UNet2DModel
+
+from data.digits import Digits
+from tests.command import (
+    NOISY,
+    PUBLIC_ONLY,
+    STRONG_NOISE,
+    call,
+    python_run,
+)
+from tests.facts import FACTS, number
+
+PLAN = {
+    "method": None,
+    "dataset": {"name", "n_private", "n_public", "shape", "classes"},
+    "privacy": {"epsilon", "delta", "noise_multiplier", "accountant", "events"},
+    "model": {"parameters", "trainable_parameters"},
+    "work": {"steps", "network_calls", "flops"},
+}
+
+
+def fixed_noise(name: str) -> list[str]:
+    """The overrides of a golden fact."""
+    inputs = FACTS[name]["inputs"]
+    return [
+        "privacy.epsilon=null",
+        f"privacy.noise_multiplier={number(inputs['sigma'])}",
+        f"privacy.delta={inputs['delta']}",
+        f"method.iterations={inputs['T']}",
+        f"method.variation_degrees={[10] * inputs['T']}".replace(" ", ""),
+        "method.noise=gaussian",
+    ]
+
+
+PAPER_ROWS = {  # experiment: the golden rows of its noise (or epsilon) under Opacus' RDP, and of its network
+    "mnist": ("epsilon", FACTS["dpd.mnist.N50000"]["computed_value"], FACTS["dpd.unet28.c10"]["computed_value"]),
+    "cifar10": (
+        "noise_multiplier",
+        FACTS["dpd.sigma.CIFAR_N50000.eps10.T200.delta1e-05"]["computed_value"]["opacus_rdp"],
+        FACTS["dpd.unet32.ss0.c10"]["computed_value"],
+    ),
+    "camelyon17": (
+        "noise_multiplier",
+        FACTS["dpd.sigma.Camelyon_N302436.eps10.T200.delta3e-06"]["computed_value"]["opacus_rdp"],
+        FACTS["dpd.unet32.ss0.c10"]["computed_value"] - 8 * 768,  # two classes, not ten, of an embedding of 768
+    ),
+}
+
+
+@pytest.mark.parametrize("experiment", PAPER_ROWS)
+def test_a_paper_s_experiment_plans_to_its_golden_noise_and_parameters(experiment, here):
+    quantity, value, parameters = PAPER_ROWS[experiment]
+    result = call(f"+experiment=dp_diffusion/{experiment}", "plan_only=true", "privacy.accountant=rdp")
+    plan = json.loads(result.out)
+    assert plan["privacy"][quantity] == pytest.approx(value, rel=1e-4)
+    assert plan["model"]["parameters"] == plan["model"]["trainable_parameters"] == parameters
+    assert plan["work"]["flops"] > 1e18
+
+
+def test_plan_only_prints_one_document_within_15_seconds_and_writes_nothing(tmp_path):
+    def seconds() -> float:
+        started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        result = python_run("plan_only=true", f"hydra.run.dir={tmp_path}/run", *fixed_noise("pe.table1.T5"))
+        wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["privacy"]["epsilon"] == pytest.approx(FACTS["pe.table1.T5"]["computed_value"], abs=1e-6)
+        return min(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    assert seconds() < 15 or seconds() < 15  # other work on the machine slows even the processor
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["pe.table1.T1", "pe.cifar.eps067.T7", "pe.camelyon.eps10", "pe.camelyon.eps992", "pe.cat.eps662"]
+)
+def test_the_plan_reproduces_the_published_epsilon(here, name):
+    plan = json.loads(call("plan_only=true", *fixed_noise(name)).out)
+    assert plan["privacy"]["epsilon"] == pytest.approx(FACTS[name]["computed_value"], abs=1e-6)
+    assert plan["privacy"]["epsilon"] == pytest.approx(FACTS[name]["paper_value"], abs=FACTS[name]["tolerance"])
+
+
+@pytest.mark.parametrize("method", ["pe", "public_only", "real_data"])
+def test_a_plan_holds_the_promised_keys_and_opens_no_image(here, monkeypatch, method):
+    for split in ("private", "public", "test"):
+        monkeypatch.setattr(Digits, split, lambda self: pytest.fail("an image was opened"))
+    result = call("plan_only=true", f"method={method}", *STRONG_NOISE[:2])
+    assert (result.code, result.err) == (0, "")
+    plan = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert plan.keys() >= PLAN.keys()
+    for key, inner in PLAN.items():
+        assert inner is None or plan[key].keys() >= inner
+    assert plan["method"] == method
+    assert plan["dataset"]["n_private"] == 1437
+    assert "public" in plan["dataset"]["n_private_is"]
+    assert not list(here.iterdir())  # nothing is written
+
+
+def test_a_plan_lists_every_event_and_its_epsilon_is_their_composition(here):
+    overrides = ["privacy.epsilon=5", "dataset.class_counts=laplace", "privacy.class_counts_epsilon=1", "privacy.accountant=rdp"]
+    plan = json.loads(call("plan_only=true", *overrides).out)
+    privacy = plan["privacy"]
+    assert [event["purpose"] for event in privacy["events"]] == ["class_counts", "pe.votes"]
+    assert 4.99 < privacy["epsilon"] <= 5
+    assert math.isfinite(privacy["noise_multiplier"])
+
+
+def test_a_plan_leaves_the_folders_that_the_user_made(here):
+    (here / "mine").mkdir()
+    assert call("plan_only=true", "hydra.run.dir=mine/run", "method=public_only").code == 0
+    assert [path.name for path in here.rglob("*")] == ["mine"]
+
+
+@pytest.mark.parametrize("method", [NOISY, [*PUBLIC_ONLY, "model.guidance=1"]], ids=["pe", "public_only"])
+def test_the_plan_announces_exactly_the_network_calls_of_the_command(here, monkeypatch, method):
+    calls, forward = [], UNet2DModel.forward
+
+    def counted(self, x, *rest):
+        calls.append(len(x))
+        return forward(self, x, *rest)
+
+    whole_batches = [*method, "method.conditional=false", "method.num_samples=64", "eval=none"]
+    plan = json.loads(call("plan_only=true", *whole_batches).out)
+    monkeypatch.setattr(UNet2DModel, "forward", counted)
+    assert call(*whole_batches).code == 0
+    assert sum(calls) == plan["work"]["network_calls"]
