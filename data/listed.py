@@ -46,8 +46,9 @@ class Listed(Dataset):
         return pixels
 
     def prepare(self) -> None:
-        for part, listing in zip(("private", "test"), self._lists, strict=True):
-            require(len(listing) > 0, "dataset.path", listing.where, f"lists no {part} image")
+        private, test = self._lists
+        require(len(private) > 0, "dataset.path", private.where, "lists no private image")
+        require(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "lists no test image")
         require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
         for part, decoded in zip(("private", "test"), self._decoded, strict=True):
             if bad := decoded.bad:

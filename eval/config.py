@@ -55,3 +55,5 @@ class Evaluation:
         require("internal" in parts and "release" not in parts, "eval.cache", self.cache, allowed)
         for name, evaluator in self.evaluators.items():
             evaluator.check(f"eval.{name}", dataset, model)
+            there = dataset.num_test > 0 or not evaluator.needs_test
+            require(there, f"eval.{name}.enabled", "true", f"false, as dataset={dataset.name} has no test images")

@@ -48,6 +48,10 @@ class Downstream(Recipe, Evaluator):
         rates, steps = self.choose_from or [self.learning_rate], self.choose_steps or [self.steps]
         return [replace(self, learning_rate=rate, steps=number) for rate, number in product(rates, steps)]
 
+    @property
+    def needs_test(self) -> bool:
+        return True
+
     def check(self, key: str, dataset: Dataset, model: Model) -> None:
         self.check_recipe(key)
         require(self.seeds >= 1, f"{key}.seeds", self.seeds, "1 or more")

@@ -104,6 +104,11 @@ class Evaluator:
     def check(self, key: str, dataset: Dataset, model: Model) -> None:
         """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.frechet."""
 
+    @property
+    def needs_test(self) -> bool:
+        """Whether `evaluate` asks for test images."""
+        return False
+
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
         """Raise InputError where there will be too few samples or real images."""
 
@@ -143,6 +148,10 @@ class InFeatureSpace(InEmbedding):
     """Compares samples and real images of one split in the space of an embedding."""
 
     reference: Reference = Reference.train
+
+    @property
+    def needs_test(self) -> bool:
+        return self.reference is Reference.test
 
     def feature_cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         """Of the features of samples and real images, which evaluators in the same space share."""

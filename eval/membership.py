@@ -30,6 +30,10 @@ class Membership(InEmbedding):
 
     enabled: bool = False
 
+    @property
+    def needs_test(self) -> bool:
+        return True
+
     def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
         flops, dim = model.embedding_cost(self.embedding, dataset.shape)
         images = 2 * min(dataset.num_private, dataset.num_test)

@@ -100,13 +100,14 @@ class Pictures(InEmbedding):
                 samples = subject.features(embedding)
                 private, test = (subject.features(embedding, split) for split in (Reference.private, Reference.test))
                 few, others = equally_many(private, test, subject.seed)
-                curves = (
+                curves = [
                     (left, samples, private, f"to {len(private):,} private images", "C7", ":"),
                     (left, samples, few, f"to {len(few):,} private images", "C0", "-"),
                     (left, samples, others, f"to {len(others):,} test images", "C1", "--"),
                     (right, private, samples, "from a private image", "C0", "-"),
                     (right, test, samples, "from a test image", "C1", "--"),
-                )
+                ]
+                curves = [curve for curve in curves if len(curve[1]) and len(curve[2])]  # there may be no test images
                 with progress(f"pictures: distances, {embedding.value}", sum(len(curve[1]) for curve in curves)) as advance:
                     for axes_of, queries, points, name, color, style in curves:
                         found = nearest_distances(queries, points, advance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -86,4 +87,4 @@ class Pixels:
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, H·W·C]."""
-        return images.reshape(len(images), -1).astype(np.float32) / 255
+        return images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32) / 255
