@@ -21,6 +21,7 @@ from eval.evaluator import Subject
 from eval.watermark import save_private
 from method.base import Run
 from method.plan import SELECTION
+from privacy.inherited import CERTIFICATE, carry_certificate
 from privacy.ledger import Ledger, certificate
 from privacy.mechanisms import Selection
 from tracking.made_with import made_with
@@ -53,21 +54,22 @@ def publish(
     config: Config,
     ledger: Ledger,
     folder: RunDir,
-    save_model: Callable[[Path], None] | None,
-    cost: dict[str, float],
+    run: Run,
 ) -> None:
     """Write what may be shared under release/. A run that is not private has no release/."""
-    assumptions = [*config.dataset.assumptions(), *config.model.assumptions()]
+    assumptions = [*config.dataset.assumptions(), *config.model.assumptions(), *config.inherited.assumptions]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
     samples.provenance = origin
     document = certificate(
         ledger,
+        identity=run.noise.identity(),
         size=config.dataset.num_private,
         noise_seed=config.privacy.noise_seed,
         assumptions=assumptions,
         provenance={
             "epsilon_target": config.privacy.epsilon,
             **origin,
+            "public_inputs": [one.describe() for one in config.public_inputs if one.files],
             "num_samples": len(samples),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
@@ -79,10 +81,11 @@ def publish(
         save_grid(samples, target / "grid.png", classes=config.dataset.classes)
         if ledger.holds_private_data:
             save_private(Image.open(target / "grid.png"), target / "grid.png")
-        if save_model:
-            save_model(target / "model")
-        write_json(target / "privacy.json", document)
+        if run.save_model:
+            run.save_model(target / "model")
+            carry_certificate(document, target / "model")
+        write_json(target / CERTIFICATE, document)
 
     write_json(folder.made_with, {"release": made_with(config.torch_device)})
-    write_json(folder.cost, cost)
+    write_json(folder.cost, run.meter.taken())
     folder.publish(write, private=document["private"])

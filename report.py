@@ -29,6 +29,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         table.add_column(column, justify="left" if not column else "right")
     for name, row in rows.items():
         label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
+        if name == "public_only" and float(row["privacy/epsilon"]) > 0:  # its model has spent, so it is no floor
+            label = name
         table.add_row(
             label,
             shown_epsilon(row["privacy/epsilon"]),

@@ -37,7 +37,7 @@ from errors import InputError
 from eval.evaluator import Subject
 from eval.judge import judge
 from method.base import Run
-from method.opening import difference, open_folder
+from method.opening import difference, keep_apart, open_folder
 from method.plan import Plan
 from plan_only import plan_document
 from privacy.ledger import Ledger
@@ -102,7 +102,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
             config.tracker.group = config.tracker.group or sweep.name
         if folder.in_store and folder.path.name != digest(cfg):
             raise InputError(f"{folder.key}={folder.path}: is named for other settings than these, whose name is {digest(cfg)}")
-        plan = Plan.make(config.method, config.dataset, config.privacy)
+        plan = Plan.make(config.method, config.dataset, config.privacy, config.inherited)
         if config.plan_only:
             print(json.dumps(plan_document(plan, config), indent=2))
             return
@@ -112,15 +112,14 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         config.model.prepare(config.method.embeddings() | config.eval.embeddings())
         load = functools.cache(config.dataset.private)
         if ranks.rank() == 0:
-            if plan.spends:
-                load()  # bad images are told before a wait
+            keep_apart(config.dataset, config.public_inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
             folder.take_turn(lambda: tell(folder, "waits for another process, which makes or judges this release"))
             if kept(folder, cfg):
                 return  # it did
         device = ranks.start(config.torch_device)
         path = ranks.agreed(made.path)
         if ranks.rank() == 0:
-            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy)
+            open_folder(folder, cfg, plan, load, config.torch_device, config.privacy, config.public_inputs)
         else:
             folder = RunDir(path)
     finally:
@@ -148,6 +147,8 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
 
     if folder.published is None:
         ledger = Ledger(own.ledger, plan.spends, config.delta, config.privacy.accountant)
+        for spend in config.inherited.spends:
+            ledger.spend(spend.purpose, spend.mechanism, spend.count)
         data = config.dataset
         private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
         run = Run(
@@ -167,7 +168,7 @@ def synthesise(cfg: DictConfig, folder: RunDir) -> None:
         return
     if folder.published is None:
         selected = select(samples, private, run, config, folder, subject)
-        publish(samples, selected, config, ledger, folder, run.save_model, run.meter.taken())
+        publish(samples, selected, config, ledger, folder, run)
     folder.pass_turn()
     evaluate(config, folder, tracker, subject)
     tracker.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from models.text_to_image import StableDiffusion
 from models.unet import UNet
 from pe.evolution import PrivateEvolution
 from privacy.config import Privacy
+from privacy.inherited import Inherited, PublicInput
 from tracking.tracker import TrackerConfig
 
 COMPONENTS: dict[str, dict[str, Any]] = {
@@ -103,6 +105,16 @@ class Config:
         choosing = downstream.enabled and len(downstream.candidates) > 1 and classes
         allowed = "null, as eval.downstream has nothing to choose from: see eval.downstream.choose_from"
         require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
+
+    @functools.cached_property
+    def public_inputs(self) -> list[PublicInput]:
+        """What the release depends on and is taken as public: weights, features, images that the user brings."""
+        return [*self.model.public_inputs(self.method.embeddings()), *self.dataset.public_inputs()]
+
+    @functools.cached_property
+    def inherited(self) -> Inherited:
+        """What those have spent on private images already. InputError where one was made from private images without noise."""
+        return Inherited.of(self.public_inputs, self.model.base_is_other_data)
 
     @property
     def delta(self) -> float:

@@ -26,6 +26,7 @@ from disk import write_json
 from errors import InputError, require
 from method.opening import flat, is_free
 from privacy.accounting import compose_epsilon
+from privacy.inherited import BASE
 from privacy.ledger import read_entries, together
 from privacy.mechanisms import Spend
 from tracking.results import accuracy, distance, shown_epsilon
@@ -171,7 +172,7 @@ class Sweep:
         """For each private dataset: `runs`, `spent` (epsilon of each run) and `epsilon` of all together at the least `delta`.
 
         A run that has not come to its release counts with what its ledger holds; one whose noise is known makes it infinite.
-        Runs that share a release, and so its secret key, count once.
+        Runs that share a release, and so its secret key, count once; so does a released model that several of them start from.
         """
         known: dict[str, dict[Any, tuple[list[Spend], dict[str, Any] | None]]] = defaultdict(dict)
         gone = [run for path in self.began if not path.exists() for run in RunDir(path.resolve()).siblings]
@@ -189,7 +190,7 @@ class Sweep:
             if not certificates:
                 continue  # nothing is released yet
             delta = min(certificate["delta"] for certificate in certificates)
-            epsilon = compose_epsilon([spend for spends, _ in runs for spend in spends], delta)
+            epsilon = compose_epsilon(distinct_spends(runs), delta)
             secret = all(certificate["private"] for certificate in certificates)
             spent = [certificate["epsilon"] if certificate["private"] else "inf" for certificate in certificates]
             whole = epsilon if secret and epsilon < float("inf") else "inf"
@@ -202,6 +203,18 @@ def _spends(run: RunDir) -> list[Spend]:
     if certificate := run.certificate:
         return [Spend.from_dict(spend) for spend in certificate["mechanisms"]]
     return together(read_entries(run.ledger))
+
+
+def distinct_spends(runs: Sequence[tuple[list[Spend], dict[str, Any] | None]]) -> list[Spend]:
+    """Spends of runs, each with its certificate, if it has one. What runs inherited from one release was spent once, and not
+    again by the run that released it, if that is among them."""
+    found: dict[Any, Spend] = {}
+    for number, (spends, document) in enumerate(runs):
+        own = document.get("id") if document else None
+        for spend in spends:
+            inherited = spend.purpose.startswith(BASE)
+            found[spend.purpose if inherited else (f"{BASE}{own}.{spend.purpose}" if own else (number, spend.purpose))] = spend
+    return list(found.values())
 
 
 def _uses(spends: Sequence[Spend]) -> int:

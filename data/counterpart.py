@@ -9,6 +9,7 @@ from typing import Any
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleSet
+from errors import require
 
 
 class PublicName(Enum):
@@ -24,6 +25,11 @@ class WithCounterpart(Dataset):
     public_name: PublicName = PublicName.none
     public_path: str = "datasets"  # where its official files are
 
+    def check(self) -> None:
+        super().check()
+        other = self.public_name.value != self.name
+        require(other, "dataset.public_name", self.public_name, f"another dataset than the private one, dataset.name={self.name}")
+
     @property
     def num_public(self) -> int:
         return self._counterpart.num_train if self._counterpart else 0
@@ -31,6 +37,10 @@ class WithCounterpart(Dataset):
     @property
     def public_classes(self) -> list[str]:
         return self._counterpart.classes if self._counterpart else []
+
+    @property
+    def renders_public(self) -> bool:
+        return self.public_name is PublicName.printed
 
     def public(self) -> SampleSet:
         assert self._counterpart is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,6 +12,7 @@ from omegaconf import MISSING
 
 from data.samples import SampleSet
 from errors import require
+from privacy.inherited import PublicInput
 
 _SUBSET_SEED = 20_240_607  # fixed: the subsets are part of the datasets' definition
 
@@ -98,6 +100,22 @@ class Dataset:
     def public(self) -> SampleSet:
         """Public images of the private ones' shape, where `num_public` is not 0."""
         raise NotImplementedError
+
+    @property
+    def renders_public(self) -> bool:
+        """Whether a program draws its public images, which then are nobody's."""
+        return False
+
+    def public_inputs(self) -> list[PublicInput]:
+        """Where public images are read from that the user brings: those of a release have spent, as its model has."""
+        return []
+
+    def own_public_parts(self) -> Iterator[np.ndarray]:
+        """uint8 [n, H, W, C]: the public images that the user brings, part by part, to be compared with the private ones.
+
+        None of a program's, and none of a published dataset's, which pre-training keeps the digests of.
+        """
+        yield from ()
 
     def some_public(self) -> SampleSet:
         """Public images for an evaluator that needs no more than some thousands: fewer, where that is quicker."""

@@ -59,6 +59,10 @@ class Digits(Dataset):
     def public_classes(self) -> list[str]:
         return self.all_classes
 
+    @property
+    def renders_public(self) -> bool:
+        return True
+
     def train(self) -> SampleSet:
         return self.kept(SampleSet(*handwritten("private"), num_classes=10))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from omegaconf import MISSING
 from data.decoding import Listing, decode
 from data.files import list_images
 from data.listed import Listed
+from data.overlap import require_apart
 from data.samples import SampleSet
 from errors import require
+from privacy.inherited import PublicInput
+
+PART = 4096  # public images that are decoded at once, where they are only compared with private ones
 
 
 @dataclass(kw_only=True)
@@ -25,7 +30,7 @@ class Folder(Listed):
     name: str = "folder"
     path: str = MISSING
     test_path: str | None = None
-    test_fraction: float = 0.2  # without test_path: which images is decided by the hash of their names
+    test_fraction: float = 0.2  # without test_path: which images is decided by the hash of their names; 0: none
     public_path: str | None = None  # public images of the same kind, for pre-training
     image_size: int = MISSING
     image_channels: int = 3
@@ -55,17 +60,18 @@ class Folder(Listed):
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "1 to 4096")
         require(self.image_channels in (1, 3), "dataset.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
-        require(0 < self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
+        require(0 <= self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "0 (none is held out) to below 1")
         for key in ("path", "test_path", "public_path"):
             value = getattr(self, key)
             require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
+        require_apart({f"dataset.{key}": getattr(self, key) for key in ("path", "test_path", "public_path")})
         if self.path.endswith(".npz"):
             allowed = "another npz: images without names cannot be split so that one more moves no other"
             require(self.test_path is not None, "dataset.test_path", self.test_path, allowed)
         if self.test_path is not None:
             same = list_images(Path(self.test_path)).classes == self.all_classes
             require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.all_classes)}")
-        for part, listing in zip(("private", "test"), self._lists, strict=True):
+        for part, listing in zip(("private", "test") if self.num_test else ("private",), self._lists, strict=False):
             counts = np.bincount(listing.labels, minlength=len(self.classes))
             empty = self.classes[int(np.argmin(counts))]
             require(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"a {part} image of class {empty}")
@@ -73,6 +79,16 @@ class Folder(Listed):
     def public(self) -> SampleSet:
         assert self._public_list is not None
         return decode(self._public_list, self.shape, self.on_bad).samples
+
+    def public_inputs(self) -> list[PublicInput]:
+        return [] if self.public_path is None else [PublicInput("dataset.public_path", Path(self.public_path))]
+
+    def own_public_parts(self) -> Iterator[np.ndarray]:
+        if (listing := self._public_list) is None:
+            return
+        for start in range(0, len(listing), PART):
+            rows = np.arange(start, min(start + PART, len(listing)))
+            yield decode(listing[rows], self.shape, self.on_bad).samples.images
 
     def lists(self) -> tuple[Listing, Listing]:
         everything = self._everything

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from data.dataset import Dataset
+from data.overlap import PUBLIC_DIGESTS, pixel_digests, require_private_unseen, warn_of_shared_test_images
 from data.samples import SampleSet
 from errors import InputError, shown
 from method.plan import Plan
 from privacy.config import Privacy
+from privacy.inherited import PublicInput
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
 from tracking.run_dir import RunDir
@@ -26,16 +30,19 @@ def open_folder(
     load: Callable[[], SampleSet],
     device: torch.device,
     privacy: Privacy,
+    inputs: Sequence[PublicInput] = (),
 ) -> None:
     """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
 
-    A run that spends goes on with the private images that it started with: their digest is kept under internal/. In the store
+    A run that spends goes on with the private images, and every run with the public `inputs`, that it started with: their
+    digests are kept under internal/. In the store
     of sweeps, a run that differs from another in its evaluation alone goes on with what that one spent and released.
     """
     images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
 
-    def started_with(run: RunDir) -> dict[str, tuple[str, str]]:
-        return images if run.published else _computes_with(device) | images
+    def started_with(run: RunDir) -> dict[str, tuple[Any, str]]:
+        weights = {f"{one.key} (sha256)": (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
+        return images if run.published else _computes_with(device) | weights | images
 
     begun_alike = not folder.config.exists() or difference(folder.config.read_text(), cfg) is None
     if folder.unspent and begun_alike and (same := _same_but_evaluation(folder, cfg)):
@@ -46,6 +53,23 @@ def open_folder(
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
         raise InputError(f"{folder.key}={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
     NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
+
+
+def keep_apart(dataset: Dataset, inputs: Sequence[PublicInput], load: Callable[[], SampleSet], opens: bool) -> None:
+    """InputError where private images are also among public ones: the user's own, or those that public weights were trained on.
+
+    Test images among the private ones are only told. `opens`: whether the run reads private images anyway; without it they are
+    loaded only where there is something to compare them with.
+    """
+    trained = {one.key: one.path / PUBLIC_DIGESTS for one in inputs if (one.path / PUBLIC_DIGESTS).is_file()}
+    public: dict[str, Iterable[np.ndarray]] = {key: [np.load(file)] for key, file in trained.items()}
+    if any(one.key == "dataset.public_path" for one in inputs):
+        public["dataset.public_path"] = map(pixel_digests, dataset.own_public_parts())
+    if not (opens or public):
+        return
+    private = pixel_digests(load().images)
+    require_private_unseen(private, public)
+    warn_of_shared_test_images(private, pixel_digests(dataset.test().images))
 
 
 def _same_but_evaluation(folder: RunDir, cfg: DictConfig) -> RunDir | None:

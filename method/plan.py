@@ -12,6 +12,7 @@ from method.base import Method
 from models.config import Model
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy
+from privacy.inherited import Inherited
 from privacy.mechanisms import Selection, Spend
 
 SELECTION = "selection"  # of a classifier, on private images: the purpose of its spend
@@ -25,21 +26,29 @@ class Plan:
     delta: float
 
     @classmethod
-    def make(cls, method: Method, dataset: Dataset, privacy: Privacy) -> Plan:
-        """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier."""
-        delta = privacy.delta_for(dataset.num_private)
+    def make(cls, method: Method, dataset: Dataset, privacy: Privacy, inherited: Inherited | None = None) -> Plan:
+        """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier.
+
+        `inherited`: what the public inputs have spent already, which is part of both.
+        """
+        delta, inherited = privacy.delta_for(dataset.num_private), inherited or Inherited()
 
         def every(noise_multiplier: float) -> list[Spend]:
             share = privacy.selection_epsilon
             selection = [] if share is None else [Spend(SELECTION, Selection(share))]
-            return [*method.spends(noise_multiplier, dataset, privacy), *selection]
+            return [*inherited.spends, *method.spends(noise_multiplier, dataset, privacy), *selection]
 
         try:
-            fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in ("class_counts", SELECTION)]
+            known = {"class_counts", SELECTION, *(spend.purpose for spend in inherited.spends)}
+            fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in known]
             spent = compose_epsilon(fixed, delta, privacy.accountant)
             if privacy.epsilon is not None and math.isfinite(spent):
+                enough = spent == 0 or spent < privacy.epsilon or (not method.needs_noise and spent <= privacy.epsilon)
                 allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
-                require(spent == 0 or spent < privacy.epsilon, "privacy.epsilon", privacy.epsilon, allowed)
+                if inherited.told:
+                    other = "model.base_is_other_data=true, if those images were other people's"
+                    allowed = f"{allowed} ({inherited.told}; or {other})"
+                require(enough, "privacy.epsilon", privacy.epsilon, allowed)
             if not method.needs_noise:
                 return cls(fixed, None, spent, delta)
             sigma = privacy.noise_multiplier

@@ -79,6 +79,9 @@ class CallableModel(Model):
     def facts(self) -> dict[str, int | None]:
         return {"parameters": None, "flops": None}
 
+    def assumptions(self) -> list[str]:
+        return [f"what the user's own API {self.factory} answers is public, and was made without these private images"]
+
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         return 1
 

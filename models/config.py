@@ -20,11 +20,13 @@ from models.embeddings import (
     INCEPTION_COST,
     Clip,
     Inception,
+    clip_files,
     inception_weights,
     require_clip,
     require_inception,
 )
 from models.features import Embedding, Pixels
+from privacy.inherited import PublicInput
 
 
 class EmbeddingName(Enum):
@@ -66,6 +68,7 @@ class Model:
     pretrained: str | None = None  # public weights; null: random ones, for methods that train
     inception: str | None = None  # for the embedding of that name: pytorch-fid's weights; null: where torch.hub keeps them
     clip: str | None = None  # for the embedding of that name: a folder that transformers reads
+    base_is_other_data: bool = False  # what released models that it starts from spent was spent on other people's images
 
     local = True  # whether images that it is given stay on this machine
 
@@ -92,6 +95,16 @@ class Model:
             require_inception(self.inception)
         if EmbeddingName.clip in embeddings:
             require_clip(self.clip)
+
+    def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
+        """The weights that `build` reads, those of the embeddings in use among them."""
+        found = []
+        if EmbeddingName.inception in embeddings:
+            weights = inception_weights(self.inception)
+            found.append(PublicInput("model.inception", weights, [weights]))
+        if EmbeddingName.clip in embeddings and self.clip is not None:
+            found.append(PublicInput("model.clip", Path(self.clip), clip_files(Path(self.clip))))
+        return found
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
         """Raise InputError for a respacing that the schedule does not have; null is the model's own."""

@@ -102,6 +102,11 @@ def inception_weights(configured: str | None) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_URL.rsplit("/", 1)[1])
 
 
+def clip_files(folder: Path) -> list[Path]:
+    """The settings and weights that transformers reads there."""
+    return sorted(file for file in folder.glob("*") if file.name == "config.json" or file.suffix in (".safetensors", ".bin"))
+
+
 def require_inception(configured: str | None) -> None:
     where = inception_weights(configured)
     require(

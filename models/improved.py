@@ -21,6 +21,7 @@ from models.config import EmbeddingName
 from models.improved_diffusion import to_unet
 from models.stored import has_unet
 from models.unet import Schedule, UNet
+from privacy.inherited import PublicInput
 from tracking import ranks
 
 HEADS = 4  # in every official model
@@ -48,6 +49,11 @@ class ImprovedDiffusion(UNet):
         there = self._file.is_file() or has_unet(self.weights_folder())
         require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
         self.prepare_embeddings(embeddings)
+
+    def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
+        """The official file; where only what was converted from it is here, that."""
+        found = super().public_inputs(embeddings)
+        return [PublicInput("model.pretrained", self._file, [self._file]), *found[1:]] if self._file.is_file() else found
 
     @property
     def _file(self) -> Path:

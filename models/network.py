@@ -20,7 +20,8 @@ from models.features import PASS_ROWS as FEATURE_ROWS
 from models.features import Embedding, PublicFeatures
 from models.flops import network_flops, pass_cost
 from models.schedules import num_respaced, respaced_timesteps
-from models.stored import has_unet, load_unet, on_meta
+from models.stored import has_unet, load_unet, on_meta, stored_files
+from privacy.inherited import PublicInput
 
 EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
 
@@ -79,6 +80,15 @@ class Network(Model):
         require(there, "model.features", self.features, "a folder with features.safetensors, or null")
         there = self.pretrained is None or has_unet(self.weights_folder())
         require(there, "model.pretrained", self.pretrained, "a folder with diffusers' unet/, or null for random weights")
+
+    def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
+        found = super().public_inputs(embeddings)
+        if self.pretrained is not None:
+            found.insert(0, PublicInput("model.pretrained", self.weights_folder(), stored_files(self.weights_folder())))
+        if EmbeddingName.public_features in embeddings and self.features is not None:
+            folder = embedded_or(self.features)
+            found.append(PublicInput("model.features", folder, [folder / "features.safetensors"]))
+        return found
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
         steps = self.num_steps

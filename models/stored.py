@@ -27,6 +27,12 @@ def has_unet(folder: Path) -> bool:
     return (part(folder, "unet") / CONFIG).exists()
 
 
+def stored_files(folder: Path) -> list[Path]:
+    """Settings and weights of the U-Net, and the schedule: what is read from there, as far as it is there."""
+    weights = sorted(part(folder, "unet").glob(f"{WEIGHTS}*"))
+    return [file for file in (part(folder, "unet") / CONFIG, *weights, part(folder, "scheduler") / SCHEDULER) if file.is_file()]
+
+
 def on_meta(architecture: dict[str, Any]) -> Any:
     """A U-Net of shapes without weights; ValueError where diffusers has no such one."""
     try:

@@ -20,6 +20,7 @@ from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from models.latent import INDEX, Latent
 from models.passes import in_passes
 from models.seeds import derive
+from privacy.inherited import CERTIFICATE, PublicInput
 from tracking.progress import Advance
 
 PASS_ROWS = 4
@@ -96,6 +97,11 @@ class StableDiffusion(Model):
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
         require(self._there, "model.pretrained", self.pretrained, "a folder with model_index.json, as diffusers writes it")
+
+    def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
+        folder = self._folder.folder
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != CERTIFICATE)
+        return [PublicInput("model.pretrained", folder, files), *super().public_inputs(embeddings)]
 
     @functools.cached_property
     def _folder(self) -> Latent:

@@ -35,29 +35,32 @@ class Ledger:
         self.delta, self.accountant = delta, accountant
         self._touched: set[str] = set()
         self._entries = read_entries(path)
-        self._uses = Counter(purpose.split("/")[0] for purpose in self._entries)
+        self._uses: Counter[str] = Counter()
+        for spend in together(self._entries):
+            self._uses[spend.purpose] += spend.count
         if path.exists():
             self._rewrite()
 
-    def spend(self, purpose: str, mechanism: Mechanism) -> None:
-        """Write one use of `mechanism` down; returns once it is on disk. Raises BudgetError where it is not in the plan."""
+    def spend(self, purpose: str, mechanism: Mechanism, count: int = 1) -> None:
+        """Write `count` uses of `mechanism` down; returns once they are on disk. BudgetError where they are not in the plan."""
         planned = self._plan.get(purpose.split("/")[0])
         if planned is None or planned.mechanism != mechanism:
             raise BudgetError(f"purpose={purpose} with {mechanism} is not in the plan: {planned}")
         if purpose in self._touched:
             raise BudgetError(f"purpose={purpose} is spent already in this run")
         self._touched.add(purpose)
+        entry = Spend(purpose, mechanism, count)
         if purpose in self._entries:
-            if self._entries[purpose] != mechanism:
-                raise BudgetError(f"purpose={purpose} was spent as {self._entries[purpose]}, not as {mechanism}")
+            if self._entries[purpose] != entry:
+                raise BudgetError(f"purpose={purpose} was spent as {self._entries[purpose]}, not as {entry}")
             return
-        if self._uses[planned.purpose] >= planned.count:
+        if self._uses[planned.purpose] + count > planned.count:
             raise BudgetError(f"purpose={purpose}: all {planned.count} planned uses are spent")
-        self._entries[purpose] = mechanism
-        self._uses[planned.purpose] += 1
+        self._entries[purpose] = entry
+        self._uses[planned.purpose] += count
         first = not self._path.exists()
         with self._path.open("a") as file:
-            file.write(json.dumps({"purpose": purpose, **mechanism.to_dict()}) + "\n")
+            file.write(_line(entry))
             file.flush()
             os.fsync(file.fileno())
         if first:
@@ -75,45 +78,62 @@ class Ledger:
     @property
     def holds_private_data(self) -> bool:
         """Whether something was read without noise, so that nothing made from it may be released."""
-        return any(isinstance(mechanism, NonPrivate) for mechanism in self._entries.values())
+        return any(isinstance(entry.mechanism, NonPrivate) for entry in self._entries.values())
 
     def _rewrite(self) -> None:
         """Drop a torn last line, atomically."""
         fresh = self._path.with_suffix(".partial")
         with fresh.open("w") as file:
-            file.writelines(json.dumps({"purpose": p, **m.to_dict()}) + "\n" for p, m in self._entries.items())
+            file.writelines(map(_line, self._entries.values()))
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self._path)
         sync_folder(self._path.parent)
 
 
-def read_entries(path: Path) -> dict[str, Mechanism]:
+def _line(entry: Spend) -> str:
+    """Of the file; one use goes without its count."""
+    count = {"count": entry.count} if entry.count > 1 else {}
+    return json.dumps({"purpose": entry.purpose, **count, **entry.mechanism.to_dict()}) + "\n"
+
+
+def read_entries(path: Path) -> dict[str, Spend]:
     """By purpose, what the ledger at `path` holds; nothing where there is none. InputError where it is damaged."""
-    entries: dict[str, Mechanism] = {}
+    entries: dict[str, Spend] = {}
     lines = path.read_text().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
+            entry = {"count": 1, **json.loads(line)}
         except json.JSONDecodeError as error:
             if number < len(lines):
                 raise InputError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
             break  # the last line of a killed start: its noise was never drawn
-        purpose = entry.pop("purpose")
-        entries[purpose] = Mechanism.from_dict(entry)
+        entries[entry["purpose"]] = Spend.from_dict(entry)
     return entries
 
 
-def together(entries: dict[str, Mechanism]) -> list[Spend]:
+def together(entries: dict[str, Spend]) -> list[Spend]:
     """Equal purposes counted together, in order."""
-    counts = Counter((purpose.split("/")[0], mechanism) for purpose, mechanism in entries.items())
+    counts: Counter[tuple[str, Mechanism]] = Counter()
+    for entry in entries.values():
+        counts[entry.purpose.split("/")[0], entry.mechanism] += entry.count
     return [Spend(purpose, mechanism, count) for (purpose, mechanism), count in counts.items()]
 
 
 def certificate(
-    ledger: Ledger, *, size: int, noise_seed: int | None, assumptions: Sequence[str], provenance: dict[str, Any]
+    ledger: Ledger,
+    *,
+    identity: str,
+    size: int,
+    noise_seed: int | None,
+    assumptions: Sequence[str],
+    provenance: dict[str, Any],
 ) -> dict[str, Any]:
-    """What is written beside a release: the privacy it has, what was spent, and what that rests on. `size`: private images."""
+    """What is written beside a release: the privacy it has, what was spent, and what that rests on.
+
+    `identity`: hexadecimal and random, so that its spends count once wherever they turn up again (see `privacy.inherited`);
+    `size`: private images.
+    """
     reasons = []
     if noise_seed is not None:
         reasons.append(f"privacy.noise_seed={noise_seed}: anyone who knows the seed can compute the noise")
@@ -124,6 +144,7 @@ def certificate(
         reasons.append(f"epsilon is infinite at delta={ledger.delta:g}")
     large = size > 0 and ledger.delta >= 1 / size
     return {
+        "id": identity,
         "private": not reasons,
         **({"reason": "; ".join(reasons)} if reasons else {}),
         **({"caution": f"delta={ledger.delta:g} is not below 1/{size}: it allows to publish an image outright"} if large else {}),

@@ -46,6 +46,10 @@ class NoiseSource:
         """63 secret bits for a generator of another library, where draws only have to be unpredictable to an observer."""
         return int.from_bytes(hashlib.blake2b(purpose.encode(), key=self._key, digest_size=8).digest(), "big") >> 1
 
+    def identity(self) -> str:
+        """16 hexadecimal digits that name the release of this run, and tell nothing of the key."""
+        return f"{self.seed('release/id'):016x}"
+
     def stream(self, purpose: str) -> NoiseStream:
         return NoiseStream(hashlib.blake2b(purpose.encode(), key=self._key, digest_size=32).digest())
 

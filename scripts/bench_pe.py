@@ -125,7 +125,7 @@ def parts_of_a_round(model_name: str, images: int) -> None:
     noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
     settings = [f"method.num_samples={images}", "method.iterations=1", "method.variation_degrees=[10]", "method.lookahead=4"]
     config = to_typed(compose_config([*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
-    plan = Plan.make(config.method, config.dataset, config.privacy)
+    plan = Plan.make(config.method, config.dataset, config.privacy, config.inherited)
     model, clock = config.model.build(config.dataset, config.torch_device, 0), Clock()
     generator: Any = model.generator
     generator.random = clock.timed("random", generator.random)

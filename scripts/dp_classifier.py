@@ -30,7 +30,7 @@ from disk import write_json
 from dp_finetune.classifier import DPClassifier
 from errors import require
 from method.base import Run
-from method.opening import open_folder
+from method.opening import keep_apart, open_folder
 from method.plan import Plan
 from models.classification import accuracy
 from privacy.config import Privacy
@@ -67,6 +67,7 @@ def main(overrides: list[str]) -> None:
     data.prepare()
     load, place = functools.cache(data.private), f"runs/{data.name}-{method.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder = RunDir(Path(settings.out or place), key="out")
+    keep_apart(data, [], load, opens=True)
     open_folder(folder, cfg, plan, load, device, privacy)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
 
@@ -85,7 +86,7 @@ def main(overrides: list[str]) -> None:
         private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
         network = method.train(private, run, device)
         write_json(folder.cost, run.meter.taken())
-        _release(network, settings, ledger, folder)
+        _release(network, settings, ledger, folder, run.noise.identity())
     assert folder.published is not None
     network = method.recipe.network(data.shape[2], len(data.classes))
     network.load_state_dict(load_file(folder.published / "classifier.safetensors"))
@@ -103,11 +104,16 @@ def main(overrides: list[str]) -> None:
     print(f"{folder.published}: {'may be shared' if document['private'] else document['reason']}")
 
 
-def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir) -> None:
+def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir, identity: str) -> None:
     data = settings.dataset
     origin = {"method": settings.method.name, "dataset": data.name}
     document = certificate(
-        ledger, size=data.num_private, noise_seed=settings.privacy.noise_seed, assumptions=data.assumptions(), provenance=origin
+        ledger,
+        identity=identity,
+        size=data.num_private,
+        noise_seed=settings.privacy.noise_seed,
+        assumptions=data.assumptions(),
+        provenance=origin,
     )
 
     def write(target: Path) -> None:

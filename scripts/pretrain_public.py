@@ -8,6 +8,9 @@
 
 Writes `unet/` and `scheduler/` as diffusers has them (and `features.safetensors`, where `features_steps` is not 0) under `out`,
 which `model.pretrained=` then names. A killed run goes on with the same command.
+
+`public_images.npy` holds digests of the images it was trained on: a run whose private images are among them is refused. Where the
+weights or images that it starts from come from a private release, `privacy.json` says what they spent, and a run counts it.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import MISSING, OmegaConf
 from safetensors.torch import save_file
@@ -26,12 +31,15 @@ from safetensors.torch import save_file
 from conf.help import run_script
 from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
+from data.overlap import PUBLIC_DIGESTS, pixel_digests
+from data.samples import SampleSet
 from errors import InputError, require
 from models.config import Model
 from models.diffusion import save_schedule
 from models.network import Precision
 from models.pretraining import Recipe, pretrain, stand_ins, train_features
 from models.unet import UNet
+from privacy.inherited import CERTIFICATE, Inherited, PublicInput, carry_certificate
 from tracking import ranks
 from tracking.progress import progress
 
@@ -65,6 +73,8 @@ def main(overrides: list[str]) -> None:
         require(
             samples.num_classes <= model.labels, "model.labels", model.labels, f"at least {samples.num_classes} public classes"
         )
+    inputs = [*model.public_inputs(), *dataset.public_inputs()]
+    inherited = Inherited.of(inputs)
     device = ranks.start(torch_device(settings.device))
     generator = model.build(dataset, device, settings.seed).generator
     work = out / "unfinished"
@@ -92,12 +102,22 @@ def main(overrides: list[str]) -> None:
     unet: Any = generator.unet.half() if settings.half else generator.unet
     unet.save_pretrained(work / "unet")
     save_schedule(generator.alpha_bar, work / "scheduler")
-    for name in ("features.safetensors", "scheduler", "unet"):  # the U-Net last: it tells that all is there
+    if inherited.spends:
+        carry_certificate(inherited.certificate(), work)
+    if not dataset.renders_public:
+        np.save(work / PUBLIC_DIGESTS, _digests(features_on, inputs))
+    for name in (CERTIFICATE, PUBLIC_DIGESTS, "features.safetensors", "scheduler", "unet"):  # the U-Net last: all is there then
         if (work / name).exists():
             shutil.rmtree(out / name, ignore_errors=True)
             os.replace(work / name, out / name)
     shutil.rmtree(work)
     print(f"{recipe.steps} steps on {len(samples):,} public images: {out}")
+
+
+def _digests(samples: SampleSet, inputs: Sequence[PublicInput]) -> np.ndarray:
+    """Of the public images, and of those that the weights to start from were trained on."""
+    before = [one.path / PUBLIC_DIGESTS for one in inputs]
+    return np.unique(np.concatenate([pixel_digests(samples.images), *(np.load(file) for file in before if file.is_file())]))
 
 
 def _settings(overrides: list[str]) -> Pretraining:

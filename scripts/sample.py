@@ -11,7 +11,6 @@ release's own; classes take turns, so every shard is balanced. A killed run goes
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from errors import InputError, require
 from models.diffusion import DiffusionModel
 from models.network import embedded_or
 from models.schedules import respaced_timesteps
+from privacy.inherited import CERTIFICATE, Inherited, PublicInput
 from tracking.progress import progress
 
 
@@ -47,10 +47,10 @@ class Sampling:
 
 def main(arguments: list[str]) -> None:
     settings = _settings(arguments)
+    certificate = _certificate(settings)
     model = _model(settings)
-    release = Path(settings.model).resolve().parent
-    out = Path(settings.out) if settings.out else release.parent / "more_samples"
-    _prepare(out, settings, release / "privacy.json")
+    out = Path(settings.out) if settings.out else Path(settings.model).resolve().parents[1] / "more_samples"
+    _prepare(out, settings, certificate)
     classes = np.arange(model.num_labels) if model.classes is None else np.array(model.classes)
 
     with progress("sampling", settings.num_samples) as advance:
@@ -92,7 +92,18 @@ def _model(settings: Sampling) -> DiffusionModel:
     return model
 
 
-def _prepare(out: Path, settings: Sampling, certificate: Path) -> None:
+def _certificate(settings: Sampling) -> dict[str, Any] | None:
+    """Of the samples: what the model has spent. InputError where its base has spent what its own certificate does not hold."""
+    document = PublicInput("model", Path(settings.model)).certificate()
+    if settings.base is not None:
+        known = {spend.purpose for spend in document["mechanisms"]} if document else set()
+        base = Inherited.of([PublicInput("base", Path(settings.base))])
+        allowed = f"a base whose spends the model's certificate holds; this one {base.told}"
+        require(all(spend.purpose in known for spend in base.spends), "base", settings.base, allowed)
+    return document and {**document, "mechanisms": [spend.to_dict() for spend in document["mechanisms"]]}
+
+
+def _prepare(out: Path, settings: Sampling, certificate: dict[str, Any] | None) -> None:
     """A fresh folder with the settings and the model's certificate, or one with the same settings to go on in."""
     same = {key: value for key, value in vars(settings).items() if key not in ("out", "device", "num_samples")}
     stored = out / "sampling.json"
@@ -103,8 +114,8 @@ def _prepare(out: Path, settings: Sampling, certificate: Path) -> None:
     else:
         require(not out.exists() or not any(out.iterdir()), "out", out, "is not empty; give another folder")
         out.mkdir(parents=True, exist_ok=True)
-        if certificate.exists():
-            shutil.copy(certificate, out / "privacy.json")
+        if certificate is not None:
+            write_json(out / CERTIFICATE, certificate)
         write_json(stored, same)
 
 

@@ -53,7 +53,7 @@ class RunDir:
     def finished(self) -> bool:
         return self.metrics.exists()
 
-    def open(self, config_yaml: str, same_run: Callable[[str], str | None], started_with: dict[str, tuple[str, str]]) -> None:
+    def open(self, config_yaml: str, same_run: Callable[[str], str | None], started_with: dict[str, tuple[Any, str]]) -> None:
         """Start here, or go on with the same run. `same_run(stored yaml)` names what differs, or None. `started_with` is
         stored as `internal/computed_with.json` and has to be the same: for each name its value, and what to say of another.
 
@@ -76,7 +76,7 @@ class RunDir:
         for folder in (self.checkpoints, self.figures):
             folder.mkdir(exist_ok=True)
 
-    def require_started_with(self, values: dict[str, tuple[str, str]]) -> dict[str, str]:
+    def require_started_with(self, values: dict[str, tuple[Any, str]]) -> dict[str, Any]:
         """What this run started with: the same `values` (see `open`), where it has started; InputError where it is not."""
         before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else {}
         for name, (value, other) in values.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -85,11 +86,12 @@ def test_an_adapter_is_chosen_with_its_learning_rate(option):
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ROWS])
-def test_every_experiment_composes_and_plans(name, own_images, like_cifar10):
+def test_every_experiment_composes_and_plans(name, own_images, like_cifar10, tmp_path):
+    test_images = shutil.copy(like_cifar10, tmp_path / "test.npz")
     places = {  # the number of the user's own files is a public fact
         "pe/cats": [f"dataset.path={own_images}"],
-        "pe/cifar10_small": [f"dataset.path={like_cifar10}", f"dataset.test_path={like_cifar10}"],
-        "dp_diffusion/cifar10_small": [f"dataset.path={like_cifar10}", f"dataset.test_path={like_cifar10}"],
+        "pe/cifar10_small": [f"dataset.path={like_cifar10}", f"dataset.test_path={test_images}"],
+        "dp_diffusion/cifar10_small": [f"dataset.path={like_cifar10}", f"dataset.test_path={test_images}"],
     }
     config = typed(f"+experiment={name}", *places.get(name, []))
     plan = Plan.make(config.method, config.dataset, config.privacy)

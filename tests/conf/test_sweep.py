@@ -17,9 +17,10 @@ from omegaconf.errors import InterpolationResolutionError
 import conf.sweep
 import run
 from conf.schema import compose_config
-from conf.sweep import Sweep, digest
+from conf.sweep import Sweep, digest, distinct_spends
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
+from privacy.mechanisms import DiscreteGaussian, SampledGaussian, Spend
 from tests.command import STRONG_NOISE, Result, call, composed, python_run
 from tracking.run_dir import RunDir
 
@@ -53,6 +54,15 @@ def test_the_evaluation_has_a_hash_of_its_own_unless_a_release_depends_on_it():
     chosen = "privacy.selection_epsilon=1"
     assert parts(chosen, "eval.downstream.steps=7")[0] != parts(chosen)[0]
     assert parts(chosen, "eval.frechet.enabled=false")[0] == parts(chosen)[0]
+
+
+def test_what_runs_inherit_from_one_release_was_spent_once():
+    votes, training = Spend("pe.votes", DiscreteGaussian(2.0), 3), Spend("dp_sgd", SampledGaussian(1.0, 0.1), 5)
+    base = Spend("base:ab12.dp_sgd", training.mechanism, 5)
+    two = [([base, votes], {"id": "cd34"}), ([base, votes], None)]
+    assert distinct_spends(two) == [base, votes, votes]
+    assert len(distinct_spends([([training], {"id": "ab12"}), *two])) == 3  # the run that released it is among them
+    assert len(distinct_spends([([training], {"id": "ef56"}), *two])) == 4
 
 
 def test_an_experiment_may_set_one_value_by_another():

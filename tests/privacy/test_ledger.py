@@ -35,7 +35,9 @@ def votes_ledger(path, mechanism: Mechanism = SIGMA, rounds: int = 5) -> Ledger:
 
 
 def certify(ledger: Ledger, noise_seed: int | None = None) -> dict:
-    document = certificate(ledger, size=10, noise_seed=noise_seed, assumptions=["size: 10"], provenance={"method": "pe"})
+    document = certificate(
+        ledger, identity="ab12", size=10, noise_seed=noise_seed, assumptions=["size: 10"], provenance={"method": "pe"}
+    )
     return json.loads(json.dumps(document, allow_nan=False))
 
 
@@ -44,6 +46,17 @@ def test_an_entry_is_on_disk_before_spend_returns(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(path.read_text()))
     votes_ledger(path).spend("pe.votes/round=1", SIGMA)
     assert synced == 2 * ['{"purpose": "pe.votes/round=1", "mechanism": "gaussian", "noise_multiplier": 2.0}\n']  # file, folder
+
+
+def test_many_uses_may_be_one_entry_which_reads_back(path):
+    votes_ledger(path).spend("pe.votes", SIGMA, count=4)
+    assert len(path.read_text().splitlines()) == 1
+    again = votes_ledger(path)
+    assert again.spends == [Spend("pe.votes", SIGMA, 4)]
+    again.spend("pe.votes", SIGMA, count=4)  # the same start again
+    assert again.spends == [Spend("pe.votes", SIGMA, 4)]
+    with pytest.raises(BudgetError, match="all 5 planned uses are spent"):
+        again.spend("pe.votes/round=5", SIGMA, count=2)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.kind)
@@ -149,6 +162,7 @@ def test_the_certificate_states_the_guarantee_and_what_it_rests_on(path):
     ledger = votes_ledger(path)
     ledger.spend("pe.votes/round=1", SIGMA)
     assert certify(ledger) == {
+        "id": "ab12",
         "private": True,
         "epsilon": pytest.approx(gaussian_epsilon(2.0, DELTA)),
         "delta": DELTA,
@@ -192,7 +206,7 @@ def test_an_infinite_epsilon_is_not_private(path):
     ledger = Ledger(path, [Spend("pe.votes", DiscreteGaussian(2.0), 2)], 1e-30, Accountant.pld)
     for t in (1, 2):
         ledger.spend(f"pe.votes/round={t}", DiscreteGaussian(2.0))
-    document = certificate(ledger, size=10, noise_seed=None, assumptions=[], provenance={})
+    document = certificate(ledger, identity="ab12", size=10, noise_seed=None, assumptions=[], provenance={})
     assert (document["private"], document["epsilon"]) == (False, "inf")
     assert "infinite at delta=1e-30" in document["reason"]
 
@@ -201,5 +215,5 @@ def test_an_infinite_epsilon_is_not_private(path):
 def test_a_delta_that_allows_to_publish_an_image_is_a_caution(path, size, cautious):
     ledger = votes_ledger(path)
     ledger.delta = 0.1
-    document = certificate(ledger, size=size, noise_seed=None, assumptions=[], provenance={})
+    document = certificate(ledger, identity="ab12", size=size, noise_seed=None, assumptions=[], provenance={})
     assert ("caution" in document) is cautious

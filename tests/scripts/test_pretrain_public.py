@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def few_images(monkeypatch):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_checked_and_tells_purpose_cost_and_command(name, tmp_path, like_cifar10):
-    places = [f"dataset.{key}={like_cifar10}" for key in ("path", "test_path", "public_path") if name == "tinyimagenet32"]
+    keys = ("path", "test_path", "public_path") if name == "tinyimagenet32" else ()
+    places = [f"dataset.{key}={shutil.copy(like_cifar10, tmp_path / f'{key}.npz')}" for key in keys]
     settings = pretrain_public._settings([f"+pretraining={name}", f"out={tmp_path}", *places])
     assert settings.recipe.steps > 0
     text = (ROOT / "conf" / "pretraining" / f"{name}.yaml").read_text()

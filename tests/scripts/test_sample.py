@@ -10,18 +10,22 @@ import torch
 
 from conf.help import run_script
 from data.samples import SampleSet
+from errors import InputError
 from models.diffusion import DiffusionModel
 from models.schedules import linear_alpha_bar
 from scripts import sample
 from tests.command import ROOT
 from tests.toy import tiny_unet
 
+SPENT = {"purpose": "dp_sgd", "count": 2, "mechanism": "sampled_gaussian", "noise_multiplier": 1.0, "sample_rate": 0.1}
+CERTIFICATE = {"id": "ab12", "private": True, "epsilon": 1.0, "delta": 1e-5, "mechanisms": [SPENT]}
+
 
 @pytest.fixture
 def released(tmp_path):
     model = DiffusionModel(tiny_unet(num_class_embeds=4), linear_alpha_bar(100), 3, "4", guidance=0.5)
     model.save(tmp_path / "release" / "model")
-    (tmp_path / "release" / "privacy.json").write_text('{"epsilon": 1}')
+    (tmp_path / "release" / "privacy.json").write_text(json.dumps(CERTIFICATE))
     return tmp_path / "release" / "model"
 
 
@@ -41,7 +45,15 @@ def test_shards_hold_as_many_images_as_asked_for_in_balanced_classes(released, t
     assert [len(part) for part in parts] == [10, 10, 5]
     assert np.bincount(np.concatenate([part.labels for part in parts])).tolist() == [9, 8, 8]
     assert len(np.unique(np.concatenate([part.images for part in parts]).reshape(25, -1), axis=0)) == 25
-    assert json.loads((tmp_path / "more_samples" / "privacy.json").read_text()) == {"epsilon": 1}
+    assert json.loads((tmp_path / "more_samples" / "privacy.json").read_text()) == CERTIFICATE
+
+
+def test_a_base_that_has_spent_what_the_adapter_does_not_say_is_refused(released, tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "privacy.json").write_text(json.dumps({**CERTIFICATE, "id": "cd34"}))
+    with pytest.raises(InputError, match=r"base=.*spent epsilon=1 at delta=1e-05"):
+        sample.main([f"model={released}", "num_samples=3", f"base={base}"])
 
 
 def test_a_killed_run_goes_on_and_a_larger_one_extends_it(released, tmp_path):
