@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -72,20 +73,30 @@ def run_script(main: Callable[[list[str]], None], usage: str | None = None) -> N
     try:
         main(sys.argv[1:])
     except Exception as error:
-        if (line := one_line(error)) is None:
+        if (line := one_line(error)) is None or shows_tracebacks():
             raise
         print(line, file=sys.stderr)
         sys.exit(2)
+
+
+def shows_tracebacks() -> bool:
+    """Whether the environment asks for the traceback of a user's mistake, too."""
+    return bool(os.environ.get("DP_SYNTHESIS_TRACEBACK"))
+
+
+def launch_failure(error: BaseException) -> str | None:
+    """The line for a run directory that Hydra could not make, before any code of ours ran."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        return f"error: hydra.run.dir={error.filename}: is a file; give a directory"
+    if isinstance(error, PermissionError) and error.filename:
+        return f"error: hydra.run.dir={error.filename}: permission denied"
+    return None
 
 
 def one_line(error: BaseException) -> str | None:
     """The line for a user's mistake; None for an error that is not one."""
     if isinstance(error, InputError):
         return f"error: {error}"
-    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
-        return f"error: hydra.run.dir={error.filename}: is a file; give a directory"
-    if isinstance(error, PermissionError) and error.filename:
-        return f"error: {error.filename}: permission denied"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__

@@ -20,7 +20,7 @@ from data.private import PrivateDataset
 from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import view_seed
 from errors import require
-from method.base import Run
+from method import Run
 from models.classification import Recipe
 from models.classifiers import Classifier, ClassifierName, Norm
 from models.seeds import derive

@@ -22,7 +22,7 @@ from dp_finetune.objective import DrawsViews, ViewsLike
 from dp_finetune.per_example import unsupported_layers
 from dp_finetune.training import Trainer
 from errors import require
-from method.base import Method, Run
+from method import Method, Run
 from models.ema import EMA, trainable
 from models.network import Precision
 from privacy.config import Privacy

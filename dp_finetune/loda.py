@@ -10,7 +10,7 @@ from typing import Any
 from data.dataset import Dataset
 from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.method import DPDiffusion
-from method.base import require_public_weights
+from method import require_public_weights
 from models.config import Model, PublicModel
 from models.features import weights_digest
 from privacy.config import Privacy

@@ -16,7 +16,7 @@ from data.samples import SampleSet
 from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import Objective, views_of_nothing
 from errors import require
-from method.base import Run, require_matching_labels, require_matching_shape
+from method import Run, require_matching_labels, require_matching_shape
 from models.config import Model, PublicModel
 from models.diffusion import activation_bytes, flops
 from models.ema import trainable

@@ -19,7 +19,7 @@ from data.private import PrivateDataset
 from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import require
-from method.base import Method, Run, require_large_enough, require_matching_labels, require_public_weights
+from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.config import EmbeddingName, Model, PublicModel
 from models.features import Embedding
 from models.neighbours import NeighbourBackend

@@ -26,25 +26,26 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from conf.compose import compose_script
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
 from disk import write_json
 from dp_finetune.method import DPDiffusion
 from errors import require
 from eval.audit import Finding, game, one_run
-from method.base import Method
+from method import Method
 from models.config import Model
 from pe.evolution import PrivateEvolution
+from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
 from scripts.auditing.planted import Planted, patterns
 from scripts.auditing.training import train_with_canaries
 from scripts.auditing.votes import play
+from store.run_dir import RunDir
 from tracking.progress import progress
-from tracking.run_dir import RunDir
 
 
 @dataclass(kw_only=True)
@@ -149,7 +150,7 @@ def _settings(overrides: list[str]) -> tuple[Auditing, DictConfig]:
     cfg = compose_script("audit", Auditing, overrides)
     settings: Any = OmegaConf.to_object(cfg)
     assert isinstance(settings, Auditing)
-    added_keys_refused(settings)
+    refuse_added_keys(settings)
     settings.check()
     return settings, cfg
 
@@ -161,7 +162,8 @@ def _folder(settings: Auditing, cfg: DictConfig) -> RunDir:
     settings.dataset.prepare()
     settings.model.prepare(settings.method.embeddings())
     folder = RunDir(out)
-    folder.open(OmegaConf.to_yaml(cfg, resolve=True), lambda stored: None, {})
+    folder.lock()
+    folder.open(OmegaConf.to_yaml(cfg, resolve=True))
     return folder
 
 

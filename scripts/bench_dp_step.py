@@ -29,7 +29,7 @@ from diffusers import UNet2DModel
 from opacus import GradSampleModule
 from torch.func import functional_call, grad, vmap
 
-from conf.schema import compose_config
+from conf.compose import compose_config
 from dp_finetune.adapters import Adapter, AdapterName
 from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.objective import Views, view_losses

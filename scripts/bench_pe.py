@@ -29,15 +29,12 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from conf.schema import compose_config, to_typed
-from data.private import PrivateDataset
-from method.base import Run
-from method.plan import Plan
+from conf.compose import compose_config, to_typed
 from models.neighbours import NeighbourBackend, nearest
 from pe import evolution
-from privacy.ledger import Ledger
+from pipeline.plan import Plan
+from pipeline.session import Session
 from privacy.noise import NoiseSource
-from tracking.tracker import Several
 
 Nearest = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -125,7 +122,7 @@ def parts_of_a_round(model_name: str, images: int) -> None:
     noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
     settings = [f"method.num_samples={images}", "method.iterations=1", "method.variation_degrees=[10]", "method.lookahead=4"]
     config = to_typed(compose_config([*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
-    plan = Plan.make(config.method, config.dataset, config.privacy, config.inherited)
+    plan = Plan.of(config)
     model, clock = config.model.build(config.dataset, config.torch_device, 0), Clock()
     generator: Any = model.generator
     generator.random = clock.timed("random", generator.random)
@@ -134,20 +131,9 @@ def parts_of_a_round(model_name: str, images: int) -> None:
     embedding.embed = clock.timed("embedding", embedding.embed)
     evolution.count_votes = clock.timed("votes", evolution.count_votes)
     with tempfile.TemporaryDirectory() as folder:
-        data, place = config.dataset, Path(folder)
-        ledger = Ledger(place / "ledger.jsonl", plan.spends, config.delta, config.privacy.accountant)
-        run = Run(
-            dataset=data,
-            privacy=config.privacy,
-            noise=NoiseSource(bytes(32)),
-            noise_multiplier=plan.noise_multiplier,
-            seed=0,
-            tracker=Several(),
-            checkpoints=place,
-            figures=place,
-        )
+        session = Session.open(config.dataset, config.privacy, plan, NoiseSource(bytes(32)), Path(folder))
         started = time.perf_counter()
-        config.method.run(PrivateDataset(data.private, data.num_private, len(data.classes), ledger), model, run)
+        config.method.run(session.private, model, session.run)
         total = time.perf_counter() - started
     network = sum(clock.seconds[name] for name in ("random", "variation", "embedding"))
     print(f"One round of {images:,} images by {model_name}, degree 10, lookahead 4\n")

@@ -22,21 +22,21 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
+from conf.compose import compose_script
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
-from data.private import PrivateDataset
 from disk import write_json
 from dp_finetune.classifier import DPClassifier
 from errors import require
-from method.base import Run
-from method.opening import keep_apart, open_folder
-from method.plan import Plan
 from models.classification import accuracy
+from pipeline.config import check_device, refuse_added_keys, torch_device
+from pipeline.plan import Plan
+from pipeline.resume import begin, keep_apart
+from pipeline.session import Session
 from privacy.config import Privacy
-from privacy.ledger import Ledger, certificate
-from privacy.noise import NoiseSource
-from tracking.run_dir import RunDir
+from privacy.ledger import certificate
+from store.identity import plain
+from store.run_dir import RunDir
 from tracking.tracker import TrackerConfig
 
 
@@ -68,32 +68,22 @@ def main(overrides: list[str]) -> None:
     load, place = functools.cache(data.private), f"runs/{data.name}-{method.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder = RunDir(Path(settings.out or place), key="out")
     keep_apart(data, [], load, opens=True)
-    open_folder(folder, cfg, plan, load, device, privacy)
-    ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
+    begin(folder, settings, plan, privacy, load, device)
+    tracker = settings.tracker.build(folder.path, plain(settings))
 
     # Run
-    run = Run(
-        dataset=data,
-        privacy=privacy,
-        noise=NoiseSource.for_run(folder.noise_key, privacy.noise_seed),
-        noise_multiplier=plan.noise_multiplier,
-        seed=settings.seed,
-        tracker=settings.tracker.build(folder.path, OmegaConf.to_container(cfg, resolve=True)),
-        checkpoints=folder.checkpoints,
-        figures=folder.figures,
-    )
     if folder.published is None:
-        private = PrivateDataset(load, data.num_private, len(data.classes), ledger, data.may_be_fewer)
-        network = method.train(private, run, device)
-        write_json(folder.cost, run.meter.taken())
-        _release(network, settings, ledger, folder, run.noise.identity())
+        session = Session.of_run(data, privacy, plan, folder, tracker, load, settings.seed)
+        network = method.train(session.private, session.run, device)
+        write_json(folder.cost, session.run.meter.taken())
+        _release(network, settings, session, folder)
     assert folder.published is not None
     network = method.recipe.network(data.shape[2], len(data.classes))
     network.load_state_dict(load_file(folder.published / "classifier.safetensors"))
 
     # Report
     reached = accuracy(network, data.test(), device)
-    run.tracker.log({"dp_classifier/accuracy": reached}, internal=True)
+    tracker.log({"dp_classifier/accuracy": reached}, internal=True)
     document = folder.certificate
     assert document is not None
     budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
@@ -104,12 +94,12 @@ def main(overrides: list[str]) -> None:
     print(f"{folder.published}: {'may be shared' if document['private'] else document['reason']}")
 
 
-def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir, identity: str) -> None:
+def _release(network: Any, settings: Classifying, session: Session, folder: RunDir) -> None:
     data = settings.dataset
     origin = {"method": settings.method.name, "dataset": data.name}
     document = certificate(
-        ledger,
-        identity=identity,
+        session.ledger,
+        identity=session.run.noise.identity(),
         size=data.num_private,
         noise_seed=settings.privacy.noise_seed,
         assumptions=data.assumptions(),
@@ -132,7 +122,7 @@ def _composed(overrides: list[str]) -> DictConfig:
 
 
 def _check(settings: Classifying) -> None:
-    added_keys_refused(settings)
+    refuse_added_keys(settings)
     check_device(settings.device)
     require(0 <= settings.seed < 2**63, "seed", settings.seed, "0 to 2^63 - 1")
     settings.privacy.check()

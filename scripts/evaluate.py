@@ -18,8 +18,8 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
+from conf.compose import compose_script
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from data.shards import is_sharded, open_release
 from disk import write_json
@@ -28,7 +28,8 @@ from eval.config import Evaluation
 from eval.evaluator import Subject
 from eval.judge import judge
 from models.config import Model
-from tracking.run_dir import run_of
+from pipeline.config import check_device, refuse_added_keys, torch_device
+from store.run_dir import run_of
 
 
 @dataclass(kw_only=True)
@@ -89,7 +90,7 @@ def _settings(overrides: list[str]) -> Judging:
     require(not OmegaConf.is_missing(composed, "release"), "release", None, allowed)
     settings: Any = OmegaConf.to_object(composed)
     assert isinstance(settings, Judging)
-    added_keys_refused(settings)
+    refuse_added_keys(settings)
     check_device(settings.device)
     settings.dataset.check()
     settings.model.check(settings.dataset)

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from omegaconf import MISSING, OmegaConf
 
+from conf.compose import compose_script
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset, subset
 from data.samples import SampleSet
 from data.shards import open_release
@@ -33,8 +33,9 @@ from disk import write_json
 from errors import require
 from eval.downstream import split
 from models.classification import Recipe, accuracy, train
+from pipeline.config import check_device, refuse_added_keys, torch_device
+from store.run_dir import run_of
 from tracking.progress import Advance, progress
-from tracking.run_dir import run_of
 
 SYNTHETIC, TRANSFER, REAL = "synthetic", "trained on samples", "real"
 _FIGURE = (TRANSFER, "real test, trained on samples, %"), (REAL, "real test, trained on real images, %")
@@ -164,7 +165,7 @@ def _settings(overrides: list[str]) -> Selecting:
     require(not OmegaConf.is_missing(composed, "release"), "release", None, allowed)
     settings: Any = OmegaConf.to_object(composed)
     assert isinstance(settings, Selecting)
-    added_keys_refused(settings)
+    refuse_added_keys(settings)
     check_device(settings.device)
     settings.dataset.check()
     grid = settings.selection

@@ -28,8 +28,8 @@ import torch
 from omegaconf import MISSING, OmegaConf
 from safetensors.torch import save_file
 
+from conf.compose import compose_script
 from conf.help import run_script
-from conf.schema import added_keys_refused, check_device, compose_script, torch_device
 from data.dataset import Dataset
 from data.overlap import PUBLIC_DIGESTS, pixel_digests
 from data.samples import SampleSet
@@ -39,6 +39,7 @@ from models.diffusion import save_schedule
 from models.network import Precision
 from models.pretraining import Recipe, pretrain, stand_ins, train_features
 from models.unet import UNet
+from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput, carry_certificate
 from tracking import ranks
 from tracking.progress import progress
@@ -123,7 +124,7 @@ def _digests(samples: SampleSet, inputs: Sequence[PublicInput]) -> np.ndarray:
 def _settings(overrides: list[str]) -> Pretraining:
     settings: Any = OmegaConf.to_object(compose_script("pretrain", Pretraining, overrides))
     assert isinstance(settings, Pretraining)
-    added_keys_refused(settings)
+    refuse_added_keys(settings)
     settings.dataset.check()
     settings.model.check(settings.dataset)
     made, there = settings.model.makes, settings.dataset.shape

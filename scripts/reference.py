@@ -5,18 +5,17 @@ python -m scripts.reference [dataset=digits]      # about 17 minutes on 2 CPU co
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
-from conf.schema import compose_config, to_typed
+from conf import compose
 from disk import write_json
-from report import REFERENCES, evaluator_settings
+from pipeline import run
+from pipeline.report import REFERENCES, evaluator_settings
 
 SEEDS = 3
 
@@ -24,7 +23,7 @@ SEEDS = 3
 def main() -> None:
     # Setup
     overrides = sys.argv[1:]
-    config = to_typed(compose_config(overrides))
+    config = compose(overrides)
     result = {
         "command": "make reference",
         "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
@@ -34,10 +33,9 @@ def main() -> None:
     # Run
     with tempfile.TemporaryDirectory() as folder:
         for method in ("public_only", "real_data"):
-            run_dir = Path(folder, method)
-            command = [sys.executable, "run.py", f"method={method}", f"eval.downstream.seeds={SEEDS}", f"hydra.run.dir={run_dir}"]
-            subprocess.run([*command, *overrides], check=True)
-            result[method] = json.loads((run_dir / "internal" / "metrics.json").read_text())
+            one = run(compose([f"method={method}", f"eval.downstream.seeds={SEEDS}", *overrides]), Path(folder, method))
+            assert one is not None
+            result[method] = one.metrics
 
     # Report
     REFERENCES.mkdir(exist_ok=True)

@@ -19,7 +19,6 @@ import numpy as np
 from omegaconf import MISSING, OmegaConf
 
 from conf.help import run_script
-from conf.schema import check_device, torch_device
 from data.samples import SampleFileError, SampleSet
 from data.shards import shard_path
 from disk import write_json
@@ -28,6 +27,7 @@ from errors import InputError, require
 from models.diffusion import DiffusionModel
 from models.network import embedded_or
 from models.schedules import respaced_timesteps
+from pipeline.config import check_device, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput
 from tracking.progress import progress
 

@@ -21,10 +21,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import run
-from conf.schema import Config, compose_config, to_typed
+from conf.compose import compose, compose_config
 from dp_finetune import training
+from pipeline.config import Config
+from store.run_dir import RunDir
 from tracking.meter import PART
-from tracking.run_dir import RunDir
 
 ROOT = Path(run.__file__).parent
 SMOKE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.batch_size=8", "device=cpu"]
@@ -49,7 +50,10 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def typed(*overrides: str) -> Config:
-    return to_typed(composed(*overrides))
+    """Checked."""
+    config = compose(overrides)
+    config.check()
+    return config
 
 
 def python_run(*overrides: str, folder: Path = ROOT) -> Result:

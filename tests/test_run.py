@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import release
 from data.digits import Digits
 from data.samples import SampleSet
 from disk import write_json
 from eval.distances import Frechet
 from eval.watermark import RED
-from method.plan import Plan
+from pipeline import release
+from pipeline.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend
+from store.run_dir import RunDir
 from tests.command import (
     NOISY,
     PUBLIC_ONLY,
@@ -35,7 +36,6 @@ from tests.command import (
     typed,
 )
 from tracking.meter import PART, SECONDS
-from tracking.run_dir import RunDir
 
 SEEDED = [*NOISY, "privacy.noise_seed=1"]
 

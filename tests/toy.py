@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from diffusers import UNet2DModel
 from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from method.base import Method, Run
+from method import Method, Run
 from models.config import EmbeddingName, PublicModel
 from models.seeds import numpy_rng
+from pipeline.plan import Plan
+from pipeline.session import Session
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
@@ -144,19 +147,8 @@ def start(
     method: Method, dataset: Dataset, folder: Path, sigma: float = 1.0, privacy: Privacy | None = None, api: Cloud | None = None
 ) -> Start:
     privacy = privacy or Privacy(noise_multiplier=sigma)
-    delta = privacy.delta_for(dataset.num_private)
-    ledger = Ledger(folder / "ledger.jsonl", method.spends(sigma, dataset, privacy), delta, privacy.accountant)
+    plan = Plan(method.spends(sigma, dataset, privacy), sigma, math.nan, privacy.delta_for(dataset.num_private))
     api, tracker = api or Cloud(), Recorder()
-    run = Run(
-        dataset=dataset,
-        privacy=privacy,
-        noise=NoiseSource(bytes(32)),
-        noise_multiplier=sigma,
-        seed=0,
-        tracker=tracker,
-        checkpoints=folder,
-        figures=folder,
-    )
     model = PublicModel("cloud", cast(Any, api), {EmbeddingName.public_features: Plane()})
-    private = PrivateDataset(dataset.private, dataset.num_private, len(dataset.classes), ledger)
-    return Start(private, model, run, ledger, api, tracker)
+    opened = Session.open(dataset, privacy, plan, NoiseSource(bytes(32)), folder, tracker=tracker, fewer=False)
+    return Start(opened.private, model, opened.run, opened.ledger, api, tracker)

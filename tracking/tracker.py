@@ -28,15 +28,18 @@ class Tracker(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line: `step`, `seconds` since the start, `internal`, and the metrics."""
+    """One JSON object a line: `step`, `seconds` since the start, `internal`, and the metrics.
 
-    def __init__(self, path: Path):
-        self._path, self._started = path, time.time()
+    `path` takes what is measured on a release, `making` (by default the same file) the numbers by step, of how it was made.
+    """
+
+    def __init__(self, path: Path, making: Path | None = None):
+        self._path, self._making, self._started = path, making or path, time.time()
 
     def log(self, metrics: dict[str, float], *, step: int | None = None, internal: bool = False) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # strict JSON has no NaN
         line = {**numbers, "step": step, "seconds": round(time.time() - self._started, 3), "internal": internal}
-        with self._path.open("a") as file:
+        with (self._path if step is None else self._making).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def image(self, name: str, path: Path) -> None:
@@ -116,8 +119,9 @@ class TrackerConfig:
         modes = ("online", "offline", "disabled")
         require(self.mode in modes, "tracker.mode", self.mode, f"one of {', '.join(modes)}")
 
-    def build(self, folder: Path, config: dict[str, Any]) -> Tracker:
-        lines = JsonLines(folder / "metrics.jsonl")
+    def build(self, folder: Path, config: dict[str, Any], making: Path | None = None) -> Tracker:
+        """For a run in `folder`, whose release is made in `making`, if not there too."""
+        lines = JsonLines(folder / "metrics.jsonl", (making or folder) / "metrics.jsonl")
         if self.name != "wandb":
             return lines
         run_id = folder / "internal" / "wandb_id"

@@ -12,15 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from data.dataset import Dataset
-from data.private import PrivateDataset
 from data.samples import SampleSet
-from method.base import Run
-from method.plan import Plan
 from models.seeds import numpy_rng
+from pipeline.plan import Plan
+from pipeline.session import Session
 from privacy.config import Privacy
-from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from tracking.tracker import Several
 
 
 @dataclass(kw_only=True)
@@ -63,19 +60,7 @@ def patterns(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
     return numpy_rng(seed, "audit/canaries").integers(0, 256, (count, *shape)).astype(np.uint8)
 
 
-@dataclass
-class Start:
-    """What a method is started with, and the ledger that says what it cost."""
-
-    private: PrivateDataset
-    run: Run
-    ledger: Ledger
-
-    @classmethod
-    def of(cls, dataset: Planted, privacy: Privacy, plan: Plan, noise: NoiseSource, folder: Path, seed: int) -> Start:
-        """`folder` takes the ledger, checkpoints and figures."""
-        ledger = Ledger(folder / "ledger.jsonl", plan.spends, privacy.delta_for(dataset.num_private), privacy.accountant)
-        private = PrivateDataset(dataset.private, dataset.num_private, dataset.canaries.num_classes, ledger, fewer=True)
-        sigma = plan.noise_multiplier
-        run = Run(dataset, privacy, noise, sigma, seed, tracker=Several(), checkpoints=folder, figures=folder)
-        return cls(private, run, ledger)
+def open_session(dataset: Planted, privacy: Privacy, plan: Plan, noise: NoiseSource, folder: Path, seed: int) -> Session:
+    """What a method is started with, and the ledger that says what it cost. `folder` takes ledger, checkpoints and figures."""
+    classes = dataset.canaries.num_classes
+    return Session.open(dataset, privacy, plan, noise, folder, num_classes=classes, fewer=True, seed=seed)

@@ -18,12 +18,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from data.dataset import Dataset
 from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
-from method.plan import Plan
 from models.config import PublicModel
+from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from scripts.auditing.planted import Planted, Start, patterns
+from scripts.auditing.planted import Planted, open_session, patterns
 
 
 class Beacons(nn.Module):
@@ -71,7 +71,7 @@ def train_with_canaries(
     labels = first + np.arange(len(included))
     canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
     planted = Planted.of(dataset, canaries, included)
-    start = Start.of(planted, privacy, Plan.make(method, planted, privacy), noise, folder, seed)
+    start = open_session(planted, privacy, Plan.make(method, planted, privacy), noise, folder, seed)
     method.prepare(generator.unet, seed)
     generator.unet = beacons = Beacons(generator.unet, first, len(included)).to(generator.device)
     scores = np.zeros(len(included))

@@ -13,14 +13,14 @@ import numpy as np
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleSet
-from method.plan import Plan
 from models.config import PublicModel
 from pe.evolution import PrivateEvolution
 from pe.histogram import count_votes
+from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from scripts.auditing.planted import Planted, Start, patterns
+from scripts.auditing.planted import Planted, open_session, patterns
 from tracking.progress import console
 
 
@@ -97,7 +97,7 @@ def play(
         key = noise.stream(f"audit/repetition={repetition}").bytes(32)
         with tempfile.TemporaryDirectory(dir=folder) as place, _quiet():
             data = Planted.of(dataset, canary, np.array([inside]))
-            start = Start.of(data, privacy, plan, NoiseSource(key), Path(place), seed)
+            start = open_session(data, privacy, plan, NoiseSource(key), Path(place), seed)
             sizes, seen = method.class_sizes(start.private, start.run), watched.watch()
             for _ in watched.evolve(start.private, api, embedding, np.repeat(np.arange(len(sizes)), sizes), start.run):
                 pass

@@ -15,12 +15,19 @@ import yaml
 
 from errors import InputError
 from scripts.dashboard.pictures import data_uri
-from tracking.run_dir import RunDir
+from store.run_dir import RunDir
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CURVE_POINTS = 200  # of one curve; the file has all
 DISTANCES = ("frechet/", "fid/", "kernel/", "kid/")  # the first that was measured is in the table
-INTERNAL = ("config.yaml", "metrics.jsonl", "internal/metrics.json", "internal/figures", "internal/not_for_release")
+INTERNAL = (
+    "config.yaml",
+    "internal/error.txt",
+    "metrics.jsonl",
+    "internal/metrics.json",
+    "internal/figures",
+    "internal/not_for_release",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,9 @@ def find(places: Iterable[Path]) -> list[Path]:
 def _below(place: Path) -> Iterator[Path]:
     for name, folders, files in os.walk(place):
         folder = Path(name)
-        if _is_run(folder) or (not folders and not files and folder != place):
+        if RunDir(folder).only_makes:
+            folders.clear()
+        elif _is_run(folder) or (not folders and not files and folder != place):
             folders.clear()
             yield folder
         else:
@@ -108,9 +117,11 @@ def _read(run: RunDir, row: Row, details: Details, contents: Contents) -> None:
     config = yaml.load(details.config, LOADER)
     row.method, row.dataset = str(config["method"]["name"]), str(config["dataset"]["name"])
     row.seed = number(config.get("seed"))
-    details.curves = _curves(run.path / "metrics.jsonl", contents)
+    details.curves = _curves(run.making.curves, contents)
     if not run.finished:
         row.status, row.problem = "unfinished", "no internal/metrics.json: still running, killed, or not evaluated"
+        if run.error.exists():
+            row.problem = f"broke off: {run.error.relative_to(run.path)} has the traceback and the command that goes on"
     if run.published is None:
         if run.finished:
             raise InputError("finished, but neither release/ nor internal/not_for_release is there")

@@ -24,9 +24,9 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from conf.help import one_line, run_script
-from conf.schema import SCALES
 from disk import write_json
 from errors import InputError, require
+from pipeline.config import SCALES
 from scripts.paper.figure import write_figure
 from scripts.paper.index import write_index
 from scripts.paper.runs import Measured, finished, refusal, run_missing

@@ -20,13 +20,14 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 import run as command
+from conf.compose import compose_config
 from conf.help import one_line
-from conf.schema import added_keys_refused, compose_config
-from conf.sweep import Sweep
+from pipeline.config import refuse_added_keys
+from store.run_dir import RunDir
+from store.sweep import Sweep
 from tracking.made_with import said
 from tracking.progress import console
 from tracking.results import accuracy, distance, distance_name
-from tracking.run_dir import RunDir
 
 FAMILIES = {  # one run gives several points: x is in the metric's name
     "size": r"/{metric}_at=(\d+)$",
@@ -123,7 +124,7 @@ def refusal(experiment: str, scale: str, overrides: Sequence[str]) -> Exception 
     without_seed = (tuple(word for word in job if not word.startswith("seed=")) for job in jobs(experiment, scale, overrides))
     for job in dict.fromkeys(without_seed):
         try:
-            added_keys_refused(OmegaConf.to_object(compose_config(job)))
+            refuse_added_keys(OmegaConf.to_object(compose_config(job)))
         except Exception as error:
             if one_line(error) is None:
                 raise

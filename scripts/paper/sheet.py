@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.schema import SCALES
-from conf.sweep import register_resolvers
+from conf.resolvers import register_resolvers
 from errors import InputError, require
+from pipeline.config import SCALES
 
 CONF = Path(__file__).parents[2] / "conf"
 PAPERS = {"pe": "Lin et al. 2024", "dpd": "Ghalebikesabi et al. 2023", "loda": "Liu et al. 2024", "digits": "the embedded digits"}

@@ -86,7 +86,7 @@ def rests_on(runs: Iterable[Measured]) -> tuple[str, str, str, str]:
     runs = list(runs)
     spent = dict.fromkeys(shown_epsilon(value) for value in sorted(float(one.certificate["epsilon"]) for one in runs))
     deltas = dict.fromkeys(f"{value:.2g}" for value in sorted(float(one.certificate["delta"]) for one in runs))
-    releases = {one.folder.shares: one for one in runs}
+    releases = {one.folder.making.path.resolve(): one for one in runs}
     seconds = sum(one.seconds("method") for one in releases.values()) + sum(one.seconds("evaluation") for one in runs)
     device = "GPU" if any(one.on_gpu for one in runs) else "CPU"
     return ", ".join(spent), ", ".join(deltas), f"{seconds / 3600:.2g}", device

@@ -13,9 +13,9 @@ import pytest
 from baselines.methods import PublicOnly, RealData
 from data.dataset import ClassCounts
 from errors import InputError
-from method.base import Method
-from method.plan import Plan
+from method import Method
 from pe.evolution import PrivateEvolution
+from pipeline.plan import Plan
 from privacy.accounting import Accountant
 from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteGaussian, DiscreteLaplace, NonPrivate, Spend

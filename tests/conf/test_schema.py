@@ -13,8 +13,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import run
-from conf.schema import COMPONENTS, CONFIG_DIR, Config
-from method.plan import Plan
+from conf.compose import CONFIG_DIR
+from conf.schema import COMPONENTS
+from pipeline.config import Config
+from pipeline.plan import Plan
 from scripts.paper.sheet import every, load
 from tests.command import composed, typed
 from tests.data.test_folder import class_folders

@@ -15,6 +15,7 @@ from dp_finetune.training import poisson_batch
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
+from store.run_dir import RunDir
 from tests.command import (
     ROOT,
     bytes_of,
@@ -29,7 +30,6 @@ from tests.command import (
     save_every_step,
     typed,
 )
-from tracking.run_dir import RunDir
 
 STEPS = 4
 TRAIN = [

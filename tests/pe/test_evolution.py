@@ -12,10 +12,10 @@ from diffusers import UNet2DModel
 
 from data.rounds import first, kept_rounds
 from data.samples import SampleSet
-from method.plan import Plan
 from pe.embedded import PrivateEmbeddings
 from pe.evolution import InitialLabels, PrivateEvolution
 from pe.histogram import VoteNoise
+from pipeline.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.config import Privacy
 from privacy.mechanisms import DiscreteGaussian, Spend

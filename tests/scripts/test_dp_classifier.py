@@ -22,8 +22,8 @@ from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
 from scripts import dp_classifier
+from store.run_dir import RunDir
 from tests.command import bytes_of, published
-from tracking.run_dir import RunDir
 
 FAST = ["method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched", "device=cpu"]
 FAST += ["privacy.epsilon=null", "privacy.noise_multiplier=3", "privacy.noise_seed=1"]

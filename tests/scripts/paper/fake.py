@@ -6,7 +6,7 @@ from pathlib import Path
 
 from disk import write_json
 from scripts.paper.runs import Measured
-from tracking.run_dir import RunDir
+from store.run_dir import RunDir
 
 
 def fake(folder: Path, config: dict, metrics: dict, epsilon: float | str = 1.0) -> Measured:

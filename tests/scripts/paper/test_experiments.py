@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from conf.schema import Config, to_typed
-from method.plan import Plan
+from conf.compose import to_typed
+from pipeline.config import Config
+from pipeline.plan import Plan
 from scripts.paper.runs import jobs
 from scripts.paper.sheet import every, load
 from tests.command import composed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from report import evaluator_settings, load_references
+from pipeline.report import evaluator_settings, load_references
 from tests.command import typed
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from disk import write_json, write_whole
 from errors import InputError
-from tracking.run_dir import RunDir
+from store.run_dir import RunDir
 
 TORCH_2 = {"torch": ("2", "torch {}, here is 2")}
 
@@ -20,11 +20,18 @@ def same(stored: str) -> str | None:
     return None
 
 
+def opened(folder: RunDir) -> RunDir:
+    folder.require_usable(same)
+    folder.making.lock()
+    for place in (folder.making, folder):
+        place.open("seed: 0\n")
+    folder.start_with(TORCH_2)
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path):
-    folder = RunDir(tmp_path / "run")
-    folder.open("seed: 0\n", same, TORCH_2)
-    return folder
+    return opened(RunDir(tmp_path / "run"))
 
 
 def fill(text: str):
@@ -62,22 +69,23 @@ def test_metrics_mark_a_finished_run_which_is_refused(folder):
     write_json(folder.metrics, {"a": 1.0})
     assert folder.finished
     with pytest.raises(InputError, match="holds a finished run"):
-        folder.open("seed: 0\n", same, TORCH_2)
+        folder.require_usable(same)
 
 
 def test_an_unfinished_run_goes_on_with_its_settings_alone(folder):
     stored: list[str] = []
-    folder.open("seed: 0\n", lambda text: stored.append(text), TORCH_2)
+    folder.require_usable(lambda text: stored.append(text))
     assert stored == ["seed: 0\n"]
     with pytest.raises(InputError, match=r"other settings \(seed: 0 before, 1 now\)"):
-        folder.open("seed: 1\n", lambda text: "seed: 0 before, 1 now", TORCH_2)
+        folder.require_usable(lambda text: "seed: 0 before, 1 now")
+    folder.open("seed: 1\n")
     assert folder.config.read_text() == "seed: 0\n"
 
 
 def test_a_folder_that_holds_other_things_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("text")
     with pytest.raises(InputError, match="is not empty and holds no run"):
-        RunDir(tmp_path).open("seed: 0\n", same, TORCH_2)
+        RunDir(tmp_path).require_usable(same)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -107,106 +115,74 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 def test_a_run_goes_on_only_where_it_rounds_the_same(folder):
     with pytest.raises(InputError, match="unfinished run on torch 2, here is 3"):
-        folder.open("seed: 0\n", same, {"torch": ("3", "torch {}, here is 3")})
+        folder.start_with({"torch": ("3", "torch {}, here is 3")})
 
 
 def test_one_process_at_a_time(folder):
     with pytest.raises(InputError, match="another process is running there"):
-        RunDir(folder.path).open("seed: 0\n", same, TORCH_2)
+        opened(RunDir(folder.path))
     folder.close()
-    RunDir(folder.path).open("seed: 0\n", same, TORCH_2)
+    opened(RunDir(folder.path))
 
 
 def test_a_start_that_was_killed_before_it_wrote_anything_can_be_repeated(tmp_path):
     (tmp_path / "run" / "internal").mkdir(parents=True)
     (tmp_path / "run" / "config.yaml.partial").touch()
-    RunDir(tmp_path / "run").open("seed: 0\n", same, TORCH_2)
+    opened(RunDir(tmp_path / "run"))
 
 
-def test_siblings_are_made_one_after_the_other(tmp_path):
-    first, second = stored(tmp_path, "1"), stored(tmp_path, "2")
-    waits = Mock(side_effect=first.pass_turn)
-    first.take_turn(waits)
-    assert not waits.called
-    second.take_turn(waits)
-    assert waits.called
-    second.close()
-    first.take_turn(Mock(side_effect=AssertionError))
-
-
-def test_siblings_are_runs_of_the_store_whose_names_begin_alike(tmp_path):
-    for run in (stored(tmp_path, "1"), stored(tmp_path, "2"), stored(tmp_path, "1", release="b"), RunDir(tmp_path / "a-2")):
-        run.path.mkdir()
-    assert [run.path for run in stored(tmp_path, "1").siblings] == [stored(tmp_path, "2").path]
-    assert RunDir(tmp_path / "a-2").siblings == []
-    RunDir(tmp_path / "a-2").take_turn(Mock(side_effect=AssertionError))
-    assert not list(tmp_path.glob(".*"))
+# In the store of sweeps
 
 
 def stored(parent: Path, evaluation: str, release: str = "a") -> RunDir:
-    """In the store of sweeps."""
     return RunDir(parent / f"{16 * release}-{8 * evaluation}")
 
 
-@pytest.fixture
-def begun(tmp_path):
-    """A run of the store that has drawn its key, and broke."""
-    run = stored(tmp_path, "1")
-    run.open("seed: 0\n", same, TORCH_2)
-    run.noise_key.write_bytes(b"key")
-    run.ledger.write_text("{}")
-    return run
+def test_runs_that_differ_in_evaluation_alone_make_one_release_in_a_folder_of_its_own(tmp_path):
+    first, second, other = stored(tmp_path, "1"), stored(tmp_path, "2"), stored(tmp_path, "1", release="b")
+    assert first.making.path == second.making.path == tmp_path / (16 * "a")
+    assert other.making.path != first.making.path
+    assert first.making.only_makes
+    assert not first.only_makes
+    opened(first)
+    first.noise_key.write_bytes(b"key")
+    first.publish(fill("samples"), private=True)
+    first.link_release()
+    write_json(first.metrics, {"accuracy": 0.9})
+    assert (second.published, second.noise_key) == (first.published, first.noise_key)
+    assert first.finished
+    assert not second.finished
+    assert (first.path / "release" / "samples.npz").read_text() == "samples"
 
 
-def test_an_unfinished_release_goes_on_in_one_place(begun, tmp_path):
-    begun.close()
-    other = stored(tmp_path, "2")
-    other.internal.mkdir(parents=True)
-    for name in ("internal/lock", "internal/noise.key", "config.yaml.partial"):  # of a start that was killed
-        (other.path / name).touch()
-    assert other.unspent
-    other.adopt(begun)
-    assert not begun.path.exists()
-    assert other.noise_key.read_bytes() == b"key"
-    other.open("seed: 0\n", same, TORCH_2)
+def test_what_is_not_private_is_linked_under_internal(tmp_path):
+    run = opened(stored(tmp_path, "1"))
+    run.publish(fill("not private"), private=False)
+    run.link_release()
+    run.link_release()
+    assert (run.path / "internal" / "not_for_release" / "samples.npz").read_text() == "not private"
+    assert not (run.path / "release").exists()
 
 
-def test_a_run_that_another_process_makes_is_not_adopted(begun, tmp_path):
-    other = stored(tmp_path, "2")
-    with pytest.raises(InputError, match="another process is running there"):
-        other.adopt(RunDir(begun.path))
-    assert begun.noise_key.exists()
-    assert not other.path.exists()
-
-
-def test_a_release_is_adopted_with_its_curves_and_without_its_evaluation(begun, tmp_path):
-    begun.publish(fill("samples"), private=True)
-    write_json(begun.metrics, {"accuracy": 0.9})
-    begun.curves.write_text('{"loss": 1, "step": 3}\n{"accuracy": 0.9, "step": null}\n{"loss": 2, "st')
-    other = stored(tmp_path, "2")
-    other.adopt(begun)
-    assert (other.release / "samples.npz").read_text() == "samples"
-    assert other.curves.read_text() == '{"loss": 1, "step": 3}\n'
-    assert not other.finished
-    assert begun.finished
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    other.open("seed: 0\n", same, {})  # on another machine
-    assert json.loads(other.computed_with.read_text()) == {"torch": "2"}
-
-
-def test_what_was_spent_for_or_is_not_a_runs_is_not_replaced(begun, tmp_path):
-    assert not begun.unspent
-    assert RunDir(tmp_path / "nothing").unspent
-    other = stored(tmp_path, "2")
-    other.path.mkdir()
-    assert other.unspent
-    (other.path / "thesis.tex").touch()
-    assert not other.unspent
-
-
-def test_a_released_run_is_waited_for_until_nobody_judges_it(begun, tmp_path):
-    begun.publish(fill("samples"), private=True)
-    other = RunDir(begun.path)
-    waits = Mock(side_effect=begun.close)
-    other.take_turn(waits)
+def test_a_release_is_made_by_one_process_while_others_wait(tmp_path):
+    first, second = opened(stored(tmp_path, "1")), stored(tmp_path, "2")
+    waits = Mock(side_effect=first.close)
+    second.making.lock(waits)
     assert waits.called
+    second.close()
+    first.making.lock(Mock(side_effect=AssertionError))
+
+
+def test_two_evaluations_of_one_release_run_side_by_side(tmp_path):
+    first, second = opened(stored(tmp_path, "1")), stored(tmp_path, "2")
+    first.making.close()
+    first.lock()
+    second.making.lock(Mock(side_effect=AssertionError))
+    second.making.close()
+    second.lock(Mock(side_effect=AssertionError))
+
+
+def test_a_run_directory_elsewhere_makes_its_own_release(tmp_path):
+    run = RunDir(tmp_path / "a-2")
+    assert run.making is run
+    assert not run.in_store

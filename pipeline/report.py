@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from conf.schema import Config
 from errors import shown
 from eval.downstream import Downstream
+from pipeline.config import Config
+from store.run_dir import RunDir
 from tracking.results import distance, shown_epsilon
-from tracking.run_dir import RunDir
 
-REFERENCES = Path(__file__).parent / "eval" / "references"
+REFERENCES = Path(__file__).parents[1] / "eval" / "references"
 
 
 def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str, Any], folder: RunDir) -> None:

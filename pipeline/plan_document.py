@@ -6,10 +6,10 @@ import math
 import resource
 from typing import Any
 
-from conf.schema import Config
 from eval.evaluator import Cost
-from method.plan import Plan
 from models.flops import flops_per_second
+from pipeline.config import Config
+from pipeline.plan import Plan
 
 LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, scikit-learn, matplotlib …
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from data.dataset import Dataset
 from errors import InputError, require
-from method.base import Method
+from method import Method
 from models.config import Model
+from pipeline.config import Config
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy
 from privacy.inherited import Inherited
@@ -24,6 +25,11 @@ class Plan:
     noise_multiplier: float | None  # None: the method adds no noise
     epsilon: float  # of all spends together; at most the target
     delta: float
+    inherited: list[Spend] = field(default_factory=list)  # of these, what the public inputs have spent already
+
+    @classmethod
+    def of(cls, config: Config) -> Plan:
+        return cls.make(config.method, config.dataset, config.privacy, config.inherited)
 
     @classmethod
     def make(cls, method: Method, dataset: Dataset, privacy: Privacy, inherited: Inherited | None = None) -> Plan:
@@ -50,7 +56,7 @@ class Plan:
                     allowed = f"{allowed} ({inherited.told}; or {other})"
                 require(enough, "privacy.epsilon", privacy.epsilon, allowed)
             if not method.needs_noise:
-                return cls(fixed, None, spent, delta)
+                return cls(fixed, None, spent, delta, inherited.spends)
             sigma = privacy.noise_multiplier
             if sigma is None:
                 assert privacy.epsilon is not None
@@ -59,7 +65,7 @@ class Plan:
             epsilon = compose_epsilon(spends, delta, privacy.accountant)
             allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
             require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
-            return cls(spends, sigma, epsilon, delta)
+            return cls(spends, sigma, epsilon, delta, inherited.spends)
         except InputError:
             raise
         except ValueError as error:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from method.base import apportion
+from method import apportion
 
 weights = st.lists(st.integers(0, 10**6), min_size=1, max_size=20)
 

@@ -10,53 +10,45 @@ from typing import Any
 
 from PIL import Image
 
-from conf.schema import Config
 from data.grid import save_grid
 from data.images import conform
-from data.private import PrivateDataset
 from data.samples import SampleSet
 from data.shards import save_release
 from disk import write_json
 from eval.evaluator import Subject
 from eval.watermark import save_private
-from method.base import Run
-from method.plan import SELECTION
+from pipeline.config import Config
+from pipeline.plan import SELECTION
+from pipeline.session import Session
 from privacy.inherited import CERTIFICATE, carry_certificate
-from privacy.ledger import Ledger, certificate
+from privacy.ledger import certificate
 from privacy.mechanisms import Selection
+from store.run_dir import RunDir
 from tracking.made_with import made_with
-from tracking.run_dir import RunDir
 
 
 def select(
     samples: SampleSet,
-    private: PrivateDataset,
-    run: Run,
+    session: Session,
     config: Config,
     folder: RunDir,
-    subject: Callable[[SampleSet], Subject],
+    context: Callable[[SampleSet], Subject],
 ) -> dict[str, Any] | None:
     """What is chosen on private images, where that is paid for; drawn once, and kept before anybody sees it."""
     share, kept = config.privacy.selection_epsilon, folder.checkpoints / "selected.json"
     if share is None:
         return None
-    images = private.spend(SELECTION, Selection(share))
+    images, run = session.private.spend(SELECTION, Selection(share)), session.run
     if not kept.exists():
         fitting = replace(samples, images=conform(samples.images, config.dataset.shape))
         with run.meter.part("selection"):
-            write_json(kept, config.eval.downstream.select(subject(fitting), images, run.noise.stream(SELECTION), share))
+            write_json(kept, config.eval.downstream.select(context(fitting), images, run.noise.stream(SELECTION), share))
     return json.loads(kept.read_text())
 
 
-def publish(
-    samples: SampleSet,
-    selected: dict[str, Any] | None,
-    config: Config,
-    ledger: Ledger,
-    folder: RunDir,
-    run: Run,
-) -> None:
+def publish(samples: SampleSet, selected: dict[str, Any] | None, config: Config, session: Session, folder: RunDir) -> None:
     """Write what may be shared under release/. A run that is not private has no release/."""
+    ledger, run = session.ledger, session.run
     assumptions = [*config.dataset.assumptions(), *config.model.assumptions(), *config.inherited.assumptions]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
     samples.provenance = origin
@@ -86,6 +78,6 @@ def publish(
             carry_certificate(document, target / "model")
         write_json(target / CERTIFICATE, document)
 
-    write_json(folder.made_with, {"release": made_with(config.torch_device)})
+    write_json(folder.making.made_with, {"release": made_with(config.torch_device)})
     write_json(folder.cost, run.meter.taken())
     folder.publish(write, private=document["private"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from omegaconf.errors import InterpolationResolutionError
 
-import conf.sweep
-import run
-from conf.schema import compose_config
-from conf.sweep import Sweep, digest, distinct_spends
+import conf.callback
+from conf.compose import compose_config
+from pipeline import resume, running
 from privacy.accounting import compose_epsilon
 from privacy.ledger import read_entries, together
 from privacy.mechanisms import DiscreteGaussian, SampledGaussian, Spend
-from tests.command import STRONG_NOISE, Result, call, composed, python_run
-from tracking.run_dir import RunDir
+from store.identity import digest
+from store.run_dir import RunDir
+from store.sweep import Sweep, distinct_spends
+from tests.command import STRONG_NOISE, Result, call, composed, python_run, typed
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
 TINY += ["method.variation_degrees=[2]"]
@@ -34,26 +36,6 @@ def sweep(*overrides: str, folder: str = "sweep") -> Result:
 
 def links(folder: str = "sweep") -> dict[str, Path]:
     return {path.name: path.resolve() for path in Path(folder).iterdir() if path.is_symlink()}
-
-
-def test_what_results_depend_on_is_in_the_hash_and_nothing_else():
-    assert digest(composed()) == digest(composed("device=cpu", "tracker=wandb", "plan_only=true"))
-    others = {
-        digest(composed(override)) for override in ("seed=1", "privacy.epsilon=1", "eval.downstream.seeds=2", "+scale=smoke")
-    }
-    assert len({digest(composed()), *others}) == 5
-
-
-def test_the_evaluation_has_a_hash_of_its_own_unless_a_release_depends_on_it():
-    def parts(*overrides: str) -> list[str]:
-        return digest(composed(*overrides)).split("-")
-
-    judged = parts("eval.downstream.steps=7")
-    assert judged[0] == parts()[0] != parts("seed=1")[0]
-    assert judged[1] != parts()[1] == parts("seed=1")[1]
-    chosen = "privacy.selection_epsilon=1"
-    assert parts(chosen, "eval.downstream.steps=7")[0] != parts(chosen)[0]
-    assert parts(chosen, "eval.frechet.enabled=false")[0] == parts(chosen)[0]
 
 
 def test_what_runs_inherit_from_one_release_was_spent_once():
@@ -80,17 +62,12 @@ def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(
     assert [found["runs"] for found in Sweep(Path("sweep")).composed()] == [1]
     first, judged = links()["0"], links("other")["0"]
     assert links("other")["1"] == first != judged
-    for file in (
-        "release/samples.npz",
-        "release/privacy.json",
-        "internal/ledger.jsonl",
-        "internal/noise.key",
-        "internal/cost.json",
-    ):
+    for file in ("release/samples.npz", "release/privacy.json"):
         assert (judged / file).read_bytes() == (first / file).read_bytes()
     numbers = [json.loads((path / "internal" / "metrics.json").read_text()) for path in (first, judged)]
     assert not [name for name in numbers[0] if "frechet" in name]
     assert [name for name in numbers[1] if "frechet" in name]
+    assert judged.with_name(judged.name.split("-")[0]) == RunDir(first).making.path
     (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
     assert found["runs"] == 1
     assert found["epsilon"] == pytest.approx(found["spent"][0])
@@ -98,49 +75,50 @@ def test_runs_that_differ_in_evaluation_alone_share_what_was_spent_and_released(
 
 
 def test_a_run_that_broke_goes_on_under_another_evaluation(here, monkeypatch):
-    publish, calls = run.publish, iter([True])
+    publish, calls = running.publish, iter([True])
 
     def breaks_once(*args: Any) -> None:
         if next(calls, False):
             raise OSError("disk full")
         publish(*args)
 
-    monkeypatch.setattr(run, "publish", breaks_once)
+    monkeypatch.setattr(running, "publish", breaks_once)
     assert sweep("eval.frechet.enabled=true,false").code == 1
     assert set(links()) == {"0", "1"}
-    finished = links()["1"]
-    assert not links()["0"].exists()  # one key, one release
-    ledger, key = (finished / "internal" / name for name in ("ledger.jsonl", "noise.key"))
-    assert len(read_entries(ledger)) == 1
+    broken, finished = (RunDir(links()[name]) for name in ("0", "1"))
+    assert not broken.finished
+    assert finished.finished
+    assert broken.making.path == finished.making.path  # one key, one release
+    samples = (finished.release / "samples.npz").read_bytes()
+    assert len(read_entries(finished.ledger)) == 1
     assert sweep("eval.frechet.enabled=true,false", folder="other").code == 0
-    again = links("other")["0"]
-    assert (again / "release" / "samples.npz").read_bytes() == (finished / "release" / "samples.npz").read_bytes()
-    assert (again / "internal" / "noise.key").read_bytes() == key.read_bytes()
+    assert (links("other")["0"] / "release" / "samples.npz").read_bytes() == samples
+    assert len(read_entries(finished.ledger)) == 1
     assert [found["runs"] for found in Sweep(Path("other")).composed()] == [1]
 
 
 def test_a_run_of_the_store_is_made_for_its_own_settings(here):
     """By the folder's name, also where the command is not a sweep's."""
-    folder = f"runs/by_config/{digest(composed(*TINY))}"
+    folder = f"runs/by_config/{digest(typed(*TINY))}"
     refused = call(f"hydra.run.dir={folder}", *TINY, "eval.frechet.enabled=true")
     assert refused.code == 2
     assert "is named for other settings than these" in refused.err
     assert not Path("runs").exists()
     assert call(f"hydra.run.dir={folder}", *TINY).code == 0
-    judged = f"runs/by_config/{digest(composed(*TINY, 'eval.frechet.enabled=true'))}"
+    judged = f"runs/by_config/{digest(typed(*TINY, 'eval.frechet.enabled=true'))}"
     assert call(f"hydra.run.dir={judged}", *TINY, "eval.frechet.enabled=true").code == 0
-    assert (Path(judged) / "internal" / "noise.key").read_bytes() == (Path(folder) / "internal" / "noise.key").read_bytes()
+    assert Path(judged, "release").resolve() == Path(folder, "release").resolve()
 
 
-def test_a_run_that_was_made_while_another_waited_for_its_turn_is_kept(here, monkeypatch):
-    take_turn = RunDir.take_turn
+def test_a_run_that_was_made_while_another_waited_is_kept(here, monkeypatch):
+    lock = RunDir.lock
 
-    def waits(folder: RunDir, told: Any) -> None:
-        monkeypatch.setattr(RunDir, "take_turn", take_turn)
+    def waits(folder: RunDir, told: Any = None) -> None:
+        monkeypatch.setattr(RunDir, "lock", lock)
         assert sweep("seed=0", folder="meanwhile").code == 0
-        take_turn(folder, told)
+        lock(folder, told)
 
-    monkeypatch.setattr(RunDir, "take_turn", waits)
+    monkeypatch.setattr(RunDir, "lock", waits)
     result = sweep("seed=0")
     assert result.code == 0, result.err
     assert "finished before, kept" in result.err
@@ -151,13 +129,13 @@ def test_a_release_whose_ledger_is_lost_still_counts(here):
     assert sweep("seed=0,1").code == 0
     (before,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
     for path in links().values():
-        (path / "internal" / "ledger.jsonl").write_text("{torn")
+        RunDir(path).ledger.write_text("{torn")
     assert Sweep(Path("sweep")).composed() == [before]
 
 
 @pytest.mark.filterwarnings("ignore:Callback Report")
 def test_a_report_that_breaks_ends_with_status_1(here, monkeypatch):
-    monkeypatch.setattr(conf.sweep, "report", Mock(side_effect=OSError("disk full")))
+    monkeypatch.setattr(conf.callback, "report", Mock(side_effect=OSError("disk full")))
     assert sweep("seed=0").code == 1
 
 
@@ -174,7 +152,7 @@ def test_a_sweep_runs_only_what_is_missing_and_says_what_all_runs_cost_together(
     assert all((path / "internal" / "metrics.json").stat().st_mtime_ns == before for path, before in written.items())
 
     (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
-    spends = [spend for path in links("other").values() for spend in together(read_entries(path / "internal" / "ledger.jsonl"))]
+    spends = [spend for path in links("other").values() for spend in together(read_entries(RunDir(path).ledger))]
     assert found["epsilon"] == pytest.approx(compose_epsilon(spends, found["delta"]))
     assert found["runs"] == 2
     assert found["epsilon"] > max(found["spent"])
@@ -188,7 +166,7 @@ def test_a_failed_run_does_not_stop_the_others_and_is_listed_at_the_end(here):
     assert set(links()) == {"1"}
     assert "failed: " in result.out
     assert "method.num_samples=5" in result.out
-    assert len([path for path in (here / "runs" / "by_config").iterdir() if path.is_dir()]) == 1
+    assert len([path for path in (here / "runs" / "by_config").iterdir() if RunDir(path).in_store]) == 1
     assert sweep("method.num_samples=20").code == 0
     assert set(links()) == {"0"}
     assert not Path("sweep/internal/failed.jsonl").exists()
@@ -223,30 +201,18 @@ def test_a_run_that_another_process_judges_is_waited_for(here, monkeypatch):
     metrics.unlink()
     with (first / "internal" / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        tell = run.tell
+        tell = resume.tell
 
         def finishes(folder: RunDir, text: str) -> None:
             tell(folder, text)
             metrics.write_text(numbers)
             held.close()
 
-        monkeypatch.setattr(run, "tell", finishes)
+        monkeypatch.setattr(resume, "tell", finishes)
         result = sweep("seed=0", folder="other")
     assert result.code == 0, result.err
-    assert "waits for another process, which makes or judges this release" in result.err
+    assert "waits for another process, which evaluates this release" in result.err
     assert "finished before, kept" in result.err
-
-
-def test_a_run_that_began_and_spent_nothing_takes_what_a_sibling_released(here):
-    assert sweep("eval.frechet.enabled=true,false").code == 0
-    first, second = links()["0"], links()["1"]
-    key = (second / "internal" / "noise.key").read_bytes()
-    for name in ("internal/ledger.jsonl", "internal/metrics.json"):
-        (first / name).unlink()
-    shutil.rmtree(first / "release")
-    (first / "internal" / "noise.key").write_bytes(b"another key that has noised nothing")
-    assert sweep("eval.frechet.enabled=true", folder="other").code == 0
-    assert (first / "internal" / "noise.key").read_bytes() == key
 
 
 def test_a_sweeps_link_leads_to_the_run_of_those_settings_alone(here):
@@ -260,17 +226,42 @@ def test_a_sweeps_link_leads_to_the_run_of_those_settings_alone(here):
     assert (first / "internal" / "metrics.json").exists()
 
 
-def test_a_sibling_on_another_machine_is_left_where_it_is(here):
+def test_a_release_that_began_on_another_machine_is_left_as_it_is(here):
     assert sweep("seed=0").code == 0
-    (first,) = links().values()
-    shutil.rmtree(first / "release")
-    (first / "internal" / "metrics.json").unlink()
-    started = first / "internal" / "computed_with.json"
+    first = RunDir(links()["0"])
+    shutil.rmtree(first.release)
+    first.metrics.unlink()
+    started = first.computed_with
     started.write_text(started.read_text().replace('"torch": "', '"torch": "0.'))
     refused = sweep("seed=0", "eval.frechet.enabled=true", folder="other")
     assert refused.code == 2
     assert "unfinished run on torch 0." in refused.err
-    assert (first / "internal" / "noise.key").exists()
+    assert first.noise_key.exists()
+
+
+def test_a_release_of_which_only_the_record_is_here_is_refused(here):
+    assert sweep("seed=0").code == 0
+    (RunDir(links()["0"]).release / "samples.npz").unlink()
+    refused = sweep("seed=0", "eval.frechet.enabled=true", folder="other")
+    assert refused.code == 2
+    assert "has no samples" in refused.err
+
+
+def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(here, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "publish", Mock(side_effect=ValueError("no such file")))  # one of our own code, no user's
+        result = sweep("seed=0,1")
+    assert result.code == 1
+    for failure in json.loads(Path("sweep/internal/report.json").read_text())["failed"]:
+        text = Path(failure["error"]).read_text()
+        assert "Traceback" in text
+        assert "ValueError: no such file" in text
+        assert f"hydra.run.dir={Path(failure['error']).parents[1]}" in text
+        assert failure["error"] in result.out
+        assert failure["status"] == 1
+    command = shlex.split(next(line for line in text.splitlines() if "python run.py" in line))
+    assert call(*command[2:]).code == 0
+    assert not Path(failure["error"]).exists()
 
 
 def test_a_sweep_is_not_for_torchrun(here, monkeypatch):
@@ -297,11 +288,11 @@ def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
 def test_a_sweep_whose_launcher_loses_a_process_reports_what_there_is(here, monkeypatch):
     basic: Any
     (basic,) = (one for one in Plugins.instance().discover(Launcher) if one.__name__ == "BasicLauncher")
-    launch, publish = basic.launch, run.publish
+    launch, publish = basic.launch, running.publish
 
     def loses_the_last(self: Launcher, job_overrides: Any, initial_job_idx: int) -> Any:
         launch(self, job_overrides[:1], initial_job_idx)
-        monkeypatch.setattr(run, "publish", Mock(side_effect=KeyboardInterrupt))
+        monkeypatch.setattr(running, "publish", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             launch(self, job_overrides[1:], initial_job_idx + 1)
         raise RuntimeError("a worker was killed\nby the system")
@@ -313,7 +304,7 @@ def test_a_sweep_whose_launcher_loses_a_process_reports_what_there_is(here, monk
     assert f"failed: {links()['1']}: its process ended (RuntimeError: a worker was killed)" in result.out
     (found,) = json.loads(Path("sweep/internal/report.json").read_text())["composed"]
     assert found["runs"] == 2  # one of them unfinished, and spent for
-    monkeypatch.setattr(run, "publish", publish)
+    monkeypatch.setattr(running, "publish", publish)
     monkeypatch.setattr(basic, "launch", launch)
     assert sweep("seed=0,1").code == 0
 

@@ -1,0 +1,64 @@
+"""From overrides to checked settings. The only place that composes, besides Hydra's own command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from conf.resolvers import register_resolvers
+from conf.schema import COMPONENTS, component_of
+from conf.schema import register as register_schema
+from pipeline.config import Config
+
+CONFIG_DIR = str(Path(__file__).parent)
+
+
+def register() -> None:
+    register_resolvers()
+    register_schema()
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """What `python run.py OVERRIDES` would run, for `pipeline.run`: `compose(["method=pe", "privacy.epsilon=1"])`.
+
+    Hydra's errors (a misspelt key, a wrong type) come as they are; ranges and combinations are checked by `Config.check`.
+    """
+    return to_typed(compose_config(overrides))
+
+
+def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: bool = False) -> DictConfig:
+    """What `python run.py` would be given, or a script with `conf/<name>.yaml`; with Hydra's own settings where asked for."""
+    register()
+    GlobalHydra.instance().clear()  # of a command that ran in this process
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+
+
+def compose_script(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a script: `conf/<name>.yaml`, whose defaults start from `<name>_schema`."""
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    return compose_config(overrides, name)
+
+
+def to_typed(cfg: DictConfig) -> Config:
+    """The composed configuration as objects, which `Config.check` checks."""
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, Config)
+    return config
+
+
+def from_stored(values: dict[str, Any]) -> Config:
+    """The settings of a config.yaml, perhaps of an earlier version: a key that it lacks has its default."""
+    cfg: Any = OmegaConf.structured(Config)
+    for key, value in values.items():
+        if key in COMPONENTS:
+            value = OmegaConf.merge(OmegaConf.structured(component_of(key, value)), value)
+        cfg[key] = value
+    return to_typed(cfg)

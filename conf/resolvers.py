@@ -1,0 +1,57 @@
+"""What configuration files may use besides values."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import MissingMandatoryValue
+
+from errors import require
+from store.identity import digest
+
+
+def register_resolvers() -> None:
+    """What configuration files may use besides values.
+
+    `${run_store:FOLDER}`: where the run with these settings lies. `${at:PAPER,SMOKE}` or `${at:PAPER,SMOKE,HOUR}`: by scale.
+    `${times:A,B}`: their product, a whole number.
+    `${by:KEY,{VALUE:A,VALUE:B}}`: by another setting, of which a sweep gives several values.
+    `${falling:HIGH,STEP,SMOKE_HIGH,SMOKE_STEP}`: HIGH, HIGH - STEP, … down to 1: a variation degree for each of
+    `method.iterations` rounds.
+    """
+
+    def run_store(folder: str, *, _root_: DictConfig) -> str:
+        try:
+            config = OmegaConf.to_object(_without_hydra(_root_))
+        except MissingMandatoryValue:
+            return str((Path.cwd() / folder / "refused").absolute())  # which the run then is, with its reason
+        return str((Path.cwd() / folder / digest(config)).absolute())
+
+    def at(paper: Any, smoke: Any, hour: Any = None, *, _root_: DictConfig) -> Any:
+        return {"paper": paper, "smoke": smoke, "hour": paper if hour is None else hour}[_root_.scale]
+
+    def by(key: str, values: dict[Any, Any], *, _root_: DictConfig) -> Any:
+        value = OmegaConf.select(_root_, key)
+        require(value in values, key, value, f"one of {', '.join(map(str, values))}, which the experiment has settings for")
+        return values[value]
+
+    def falling(high: float, step: float, smoke_high: float, smoke_step: float, *, _root_: DictConfig) -> list[float]:
+        high, step = (smoke_high, smoke_step) if _root_.scale == "smoke" else (high, step)
+        return [max(1, high - step * i) for i in range(_root_.method.iterations)]
+
+    OmegaConf.register_new_resolver("run_store", run_store, replace=True)
+    OmegaConf.register_new_resolver("times", lambda a, b: round(a * b), replace=True)
+    OmegaConf.register_new_resolver("at", at, replace=True)
+    OmegaConf.register_new_resolver("by", by, replace=True)
+    OmegaConf.register_new_resolver("falling", falling, replace=True)
+
+
+def _without_hydra(root: DictConfig) -> DictConfig:
+    """Hydra's own settings refer to this resolver."""
+    copied = copy.deepcopy(root)
+    with flag_override(copied, ["struct", "readonly"], [False, False]):
+        copied.pop("hydra", None)
+    return copied

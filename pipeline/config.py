@@ -1,0 +1,98 @@
+"""Everything that one run is told, checked."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+
+from data.dataset import Dataset
+from errors import InputError, require
+from eval.config import Evaluation
+from method import Method
+from models.config import Model
+from privacy.config import Privacy
+from privacy.inherited import Inherited, PublicInput
+from tracking.tracker import TrackerConfig
+
+MISSING: Any = "???"  # what a schema has where an option must be chosen
+SCALES = ("paper", "hour", "smoke")  # the printed setting; one GPU and about an hour; two cores, the embedded digits and seconds
+
+
+@dataclass(kw_only=True)
+class Config:
+    dataset: Dataset = MISSING
+    method: Method = MISSING
+    model: Model = MISSING
+    privacy: Privacy = MISSING
+    eval: Evaluation = MISSING
+    tracker: TrackerConfig = MISSING
+    seed: int = 0  # everything but privacy noise
+    device: str = "auto"
+    scale: str = "paper"  # how far a paper's experiment is shrunk: +scale=hour, +scale=smoke
+    plan_only: bool = False
+
+    def check(self) -> None:
+        """Raise InputError for any key, range or combination that cannot run. Opens no image and writes nothing."""
+        refuse_added_keys(self)
+        require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
+        check_device(self.device)
+        require(self.scale in SCALES, "scale", self.scale, f"one of {', '.join(SCALES)}")
+        self.privacy.check()
+        self.dataset.check()
+        self.model.check(self.dataset)
+        self.method.check(self.dataset, self.model, self.privacy)
+        self.eval.check(self.dataset, self.model)
+        for name, evaluator in self.eval.evaluators.items():
+            evaluator.check_sizes(f"eval.{name}", self.dataset, self.method.released(self.dataset))
+        self.tracker.check()
+        share, downstream = self.privacy.selection_epsilon, self.eval.downstream
+        classes = self.method.conditional and len(self.dataset.classes) > 1
+        choosing = downstream.enabled and len(downstream.candidates) > 1 and classes
+        allowed = "null, as eval.downstream has nothing to choose from: see eval.downstream.choose_from"
+        require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
+
+    @functools.cached_property
+    def public_inputs(self) -> list[PublicInput]:
+        """What the release depends on and is taken as public: weights, features, images that the user brings."""
+        return [*self.model.public_inputs(self.method.embeddings()), *self.dataset.public_inputs()]
+
+    @functools.cached_property
+    def inherited(self) -> Inherited:
+        """What those have spent on private images already. InputError where one was made from private images without noise."""
+        return Inherited.of(self.public_inputs, self.model.base_is_other_data)
+
+    @property
+    def delta(self) -> float:
+        return self.privacy.delta_for(self.dataset.num_private)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch_device(self.device)
+
+
+def check_device(device: str) -> None:
+    kinds = ("auto", "cpu", "cuda")
+    well_formed = device in kinds or (device.startswith("cuda:") and device[5:].isdecimal())
+    require(well_formed, "device", device, f"one of {', '.join(kinds)}, cuda:N")
+    index = int(device[5:] or "0") if device.startswith("cuda") else -1
+    require(index < torch.cuda.device_count(), "device", device, f"{torch.cuda.device_count()} CUDA GPUs are here")
+
+
+def torch_device(device: str) -> torch.device:
+    """`auto` is a CUDA GPU where there is one."""
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(automatic if device == "auto" else device)
+
+
+def refuse_added_keys(component: Any, prefix: str = "") -> None:
+    """`+method.iteratons=3` adds a key that nothing would read."""
+    names = [field.name for field in fields(component)]
+    known = {name for cls in type(component).__mro__ for name in vars(cls)}  # values that a property keeps
+    for name, value in vars(component).items():
+        if name not in names and name not in known:
+            raise InputError(f"{prefix}{name}={value}: is no key; allowed: {', '.join(names)}")
+        if is_dataclass(value) and name in names:
+            refuse_added_keys(value, f"{prefix}{name}.")

@@ -1,0 +1,73 @@
+"""Diagnostics on real data: after the release, into internal/, never fed back."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from data.samples import SampleSet
+from data.shards import open_release
+from disk import write_json
+from eval.evaluator import Subject
+from eval.judge import judge
+from models.config import PublicModel
+from pipeline.config import Config
+from store.run_dir import RunDir
+from tracking.made_with import made_with
+from tracking.memory import peak_gib
+from tracking.meter import MEMORY
+from tracking.tracker import Tracker
+
+
+class EvaluationError(RuntimeError):
+    """Evaluators failed; the release stands, and the same command evaluates again."""
+
+
+def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> Subject:
+    """What evaluators are given."""
+    return Subject(
+        samples,
+        config.dataset,
+        model,
+        device,
+        config.seed,
+        figures=folder.figures,
+        private_figures=config.eval.private_figures,
+        checkpoints=folder.checkpoints,
+        settings=config.model,
+        cache=config.eval.cache_folder,
+    )
+
+
+def evaluate(config: Config, model: PublicModel, device: torch.device, folder: RunDir, tracker: Tracker) -> dict[str, Any]:
+    """The numbers of every evaluator, written last of all to internal/metrics.json. EvaluationError where one failed."""
+    published, document = folder.published, folder.certificate
+    assert published is not None
+    assert document is not None
+    evaluation = config.eval
+    if selected := document.get("selected"):
+        chosen = replace(evaluation.downstream, **selected, choose_from=[], choose_steps=[])
+        evaluation = replace(evaluation, downstream=chosen)
+    budget = {"privacy/epsilon": document["epsilon"], "privacy/delta": document["delta"]}
+    tracker.summary({**budget, "method": config.method.name, "dataset": config.dataset.name})
+    metrics: dict[str, Any] = {**budget, **json.loads(folder.cost.read_text())}
+    started = time.time()
+    subject = context(config, open_release(published, config.dataset), model, device, folder)
+    log = functools.partial(tracker.log, internal=True)
+    numbers, errors = judge(evaluation.evaluators, subject, folder.internal / "evaluation", log)
+    metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
+    metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
+    if published == folder.release:
+        tracker.image("grid", published / "grid.png")
+    if errors:
+        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise EvaluationError(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
+    before = json.loads(folder.making.made_with.read_text()) if folder.making.made_with.exists() else {}
+    write_json(folder.made_with, {**before, "evaluation": made_with(device)})
+    write_json(folder.metrics, metrics)
+    return metrics

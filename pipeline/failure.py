@@ -1,0 +1,32 @@
+"""What a crash leaves: `internal/error.txt`, with the traceback and the command that goes on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from disk import write_whole
+from errors import InputError
+from store.run_dir import RunDir
+from tracking import ranks
+from tracking.made_with import made_with, said
+
+
+@contextmanager
+def noting_failure(folder: RunDir, goes_on_with: str) -> Iterator[None]:
+    """An error of this program, or of the machine, is written to `folder.error` and raised again. A user's mistake is not; one
+    that ends well removes what an earlier try left."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception:
+        if ranks.rank() == 0 and folder.internal.is_dir():
+            told = [f"{datetime.now():%Y-%m-%d %H:%M:%S}, {said(made_with())}"]
+            told += [f"The same command goes on where this stopped:\n    {goes_on_with}"] if goes_on_with else []
+            write_whole(folder.error, "\n".join([*told, "", traceback.format_exc()]))
+        raise
+    else:
+        folder.error.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""Where a run starts or goes on: a run directory with its settings, its ledger and its noise key, and nobody else's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import yaml
+
+from data.dataset import Dataset
+from data.overlap import PUBLIC_DIGESTS, pixel_digests, require_private_unseen, warn_of_shared_test_images
+from data.samples import SampleSet
+from errors import InputError
+from pipeline.plan import Plan
+from privacy.config import Privacy
+from privacy.inherited import PublicInput
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from store.identity import difference, digest, plain
+from store.run_dir import RunDir
+from tracking.progress import console
+
+
+def already_finished(folder: RunDir, config: Any) -> bool:
+    """Whether this very run is there, which is said."""
+    found = folder.finished and difference(folder.config.read_text(), config) is None
+    if found:
+        tell(folder, "finished before, kept")
+    return found
+
+
+def tell(folder: RunDir, text: str) -> None:
+    console.print(f"{folder.path}: {text}", highlight=False, soft_wrap=True)
+
+
+def require_own_folder(folder: RunDir, config: Any) -> None:
+    """InputError where the folder is not for these settings. Writes nothing."""
+    if folder.in_store and folder.path.name != digest(config):
+        raise InputError(f"{folder.key}={folder.path}: is named for other settings than these, whose name is {digest(config)}")
+    if (published := folder.published) and not any(published.glob("samples*")):
+        raise InputError(f"{folder.key}={folder.path}: has no samples in {published}, only the record of a run that made some")
+    for place in {folder.path: folder, folder.making.path: folder.making}.values():
+        place.require_usable(functools.partial(difference, config=config))
+
+
+def begin(
+    folder: RunDir,
+    config: Any,
+    plan: Plan,
+    privacy: Privacy,
+    load: Callable[[], SampleSet],
+    device: torch.device,
+    inputs: Sequence[PublicInput] = (),
+    keep_finished: bool = False,
+) -> bool:
+    """A fresh run directory with a noise key, or the same run's; InputError where it is neither.
+
+    The lock of `folder.making` is held when this returns. False where another process has finished the run meanwhile and it is
+    kept.
+    A run that spends goes on with the private images, and every run with the public `inputs`, that it started with: their
+    digests are kept under internal/.
+    """
+    require_own_folder(folder, config)
+    waits = functools.partial(tell, folder, "waits for another process, which makes this release") if folder.in_store else None
+    folder.making.lock(waits)
+    if keep_finished and already_finished(folder, config):
+        return False
+    require_own_folder(folder, config)  # once more: another process may have been here
+    text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+    folder.making.open(text)
+    images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
+    weights = {f"{one.key} (sha256)": (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
+    folder.start_with(images if folder.published else _computes_with(device) | weights | images)
+    ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
+    if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
+        raise InputError(f"{folder.key}={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
+    NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
+    folder.open(text)
+    return True
+
+
+def begin_evaluation(folder: RunDir, config: Any) -> bool:
+    """From the release to its evaluation, which has a lock of its own in the store; False where it is done meanwhile."""
+    if folder.making is folder:
+        return True
+    folder.link_release()
+    folder.making.close()
+    folder.lock(functools.partial(tell, folder, "waits for another process, which evaluates this release"))
+    return not already_finished(folder, config)
+
+
+def keep_apart(dataset: Dataset, inputs: Sequence[PublicInput], load: Callable[[], SampleSet], opens: bool) -> None:
+    """InputError where private images are also among public ones: the user's own, or those that public weights were trained on.
+
+    Test images among the private ones are only told. `opens`: whether the run reads private images anyway; without it they are
+    loaded only where there is something to compare them with.
+    """
+    trained = {one.key: one.path / PUBLIC_DIGESTS for one in inputs if (one.path / PUBLIC_DIGESTS).is_file()}
+    public: dict[str, Iterable[np.ndarray]] = {key: [np.load(file)] for key, file in trained.items()}
+    if any(one.key == "dataset.public_path" for one in inputs):
+        public["dataset.public_path"] = map(pixel_digests, dataset.own_public_parts())
+    if not (opens or public):
+        return
+    private = pixel_digests(load().images)
+    require_private_unseen(private, public)
+    warn_of_shared_test_images(private, pixel_digests(dataset.test().images))
+
+
+def _computes_with(device: torch.device) -> dict[str, tuple[Any, str]]:
+    """What rounding depends on: a resumed run that rounds otherwise would put the same noise on other votes."""
+    cuda = device.type == "cuda"
+    processor = torch.cuda.get_device_name(device) if cuda else f"CPU with {torch.backends.cpu.get_cpu_capability()}"
+    values = {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
+    return {name: (value, f"{name} {{}}, here is {value}") for name, value in values.items()}

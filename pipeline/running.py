@@ -1,0 +1,126 @@
+"""One run, from settings to a release, its certificate and its evaluation."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.samples import SampleSet
+from data.shards import open_release
+from models.config import PublicModel
+from pipeline.config import Config
+from pipeline.evaluate import context, evaluate
+from pipeline.failure import noting_failure
+from pipeline.plan import Plan
+from pipeline.release import publish, select
+from pipeline.resume import already_finished, begin, begin_evaluation, keep_apart, require_own_folder
+from pipeline.session import Session
+from store.identity import plain
+from store.run_dir import RunDir
+from tracking import ranks
+from tracking.memory import forget_peak
+from tracking.tracker import Several, Tracker
+
+
+@dataclass
+class Result:
+    """What a finished run left in its directory `path`."""
+
+    config: Config
+    folder: RunDir
+    fresh: bool = True  # False: it was finished before
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @functools.cached_property
+    def samples(self) -> SampleSet:
+        """What was released, or, of a run that is not private, what is not for release."""
+        assert self.folder.published is not None
+        return open_release(self.folder.published, self.config.dataset)
+
+    @functools.cached_property
+    def certificate(self) -> dict[str, Any]:
+        document = self.folder.certificate
+        assert document is not None
+        return document
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads(self.folder.metrics.read_text())
+
+
+def run(config: Config, folder: Path | str | RunDir, *, keep_finished: bool = False, goes_on_with: str = "") -> Result | None:
+    """One run in the directory `folder`: a fresh one, or the same run goes on there.
+
+    `keep_finished`: a run that is finished is returned as it is (else: InputError). `goes_on_with`: the command that goes on
+    after a crash, for internal/error.txt. None for another process than the first one of torchrun's.
+
+    InputError for settings that cannot run; EvaluationError where an evaluator failed after the release.
+    """
+    place = folder if isinstance(folder, RunDir) else RunDir(Path(folder), key="folder")
+    with noting_failure(place, goes_on_with):
+        try:
+            return _run(config, place, keep_finished)
+        finally:
+            place.close()
+            place.remove_if_empty()
+
+
+def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
+    config.check()
+    if keep_finished and already_finished(folder, config):
+        return Result(config, folder, fresh=False)
+    require_own_folder(folder, config)
+    forget_peak()
+    plan, load, first = Plan.of(config), functools.cache(config.dataset.private), ranks.rank() == 0
+    config.dataset.prepare()
+    config.model.prepare(config.method.embeddings() | config.eval.embeddings())
+    if first:
+        config.eval.prepare(config.dataset)
+        keep_apart(config.dataset, config.public_inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
+        inputs = config.public_inputs
+        if not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished):
+            return Result(config, folder, fresh=False)
+    device = ranks.start(config.torch_device)
+    path = ranks.agreed(folder.path)
+    folder = folder if first else RunDir(path)
+    tracker = config.tracker.build(folder.path, plain(config), folder.making.path) if first else Several()
+    model = config.model.build(config.dataset, device, config.seed)
+    if folder.published is None:
+        _make(config, plan, folder, tracker, load, model, device)
+    ranks.stop()
+    if not first:
+        return None
+    fresh = begin_evaluation(folder, config)
+    if fresh:
+        evaluate(config, model, device, folder, tracker)
+    tracker.finish()
+    return Result(config, folder, fresh)
+
+
+def _make(
+    config: Config,
+    plan: Plan,
+    folder: RunDir,
+    tracker: Tracker,
+    load: Callable[[], SampleSet],
+    model: PublicModel,
+    device: torch.device,
+) -> None:
+    """The release, by all processes together; the first one writes it."""
+    own = folder.of_rank(ranks.rank())
+    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, model, key=folder.noise_key)
+    model.generator.kept = own.checkpoints
+    samples = config.method.run(session.private, model, session.run)
+    if own is folder:
+        judged = functools.partial(context, config, model=model, device=device, folder=folder)
+        selected = select(samples, session, config, folder, lambda made: judged(samples=made))
+        publish(samples, selected, config, session, folder)

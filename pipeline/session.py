@@ -1,0 +1,98 @@
+"""What a method is started with: the handle to private images, the ledger, the noise, the public model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from method import Run
+from models.config import PublicModel
+from pipeline.plan import Plan
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+from store.run_dir import RunDir
+from tracking.tracker import Several, Tracker
+
+
+@dataclass
+class Session:
+    """Opened once for every caller: a run, a classifier, an audit, a benchmark."""
+
+    private: PrivateDataset
+    run: Run
+    ledger: Ledger
+    model: PublicModel | None = None
+
+    @classmethod
+    def open(
+        cls,
+        dataset: Dataset,
+        privacy: Privacy,
+        plan: Plan,
+        noise: NoiseSource,
+        folder: Path,
+        *,
+        ledger: Path | None = None,
+        figures: Path | None = None,
+        tracker: Tracker | None = None,
+        load: Callable[[], SampleSet] | None = None,
+        num_classes: int | None = None,
+        fewer: bool | None = None,
+        model: PublicModel | None = None,
+        seed: int = 0,
+    ) -> Session:
+        """`folder` takes checkpoints, and the ledger and figures that are given no place. `load`, `num_classes` and `fewer` (than
+        the public number of images there may be) are the dataset's where they are not given.
+
+        What public inputs have spent is in the ledger when this returns.
+        """
+        book = Ledger(ledger or folder / "ledger.jsonl", plan.spends, plan.delta, privacy.accountant)
+        for spend in plan.inherited:
+            book.spend(spend.purpose, spend.mechanism, spend.count)
+        classes = len(dataset.classes) if num_classes is None else num_classes
+        may_be_fewer = dataset.may_be_fewer if fewer is None else fewer
+        private = PrivateDataset(load or dataset.private, dataset.num_private, classes, book, may_be_fewer)
+        run = Run(
+            dataset=dataset,
+            privacy=privacy,
+            noise=noise,
+            noise_multiplier=plan.noise_multiplier,
+            seed=seed,
+            tracker=tracker or Several(),
+            checkpoints=folder,
+            figures=figures or folder,
+        )
+        return cls(private, run, book, model)
+
+    @classmethod
+    def of_run(
+        cls,
+        dataset: Dataset,
+        privacy: Privacy,
+        plan: Plan,
+        folder: RunDir,
+        tracker: Tracker,
+        load: Callable[[], SampleSet],
+        seed: int,
+        model: PublicModel | None = None,
+        key: Path | None = None,
+    ) -> Session:
+        """In a run directory, with its noise; `key`: where that is kept, if not there."""
+        return cls.open(
+            dataset,
+            privacy,
+            plan,
+            NoiseSource.for_run(key or folder.noise_key, privacy.noise_seed),
+            folder.checkpoints,
+            ledger=folder.ledger,
+            figures=folder.making.figures,
+            tracker=tracker,
+            load=load,
+            model=model,
+            seed=seed,
+        )
