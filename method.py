@@ -14,7 +14,7 @@ from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from errors import require
-from models.config import EmbeddingName, Model, PublicModel
+from models.public.settings import EmbeddingName, Model, PublicModel
 from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteLaplace, Mechanism, Spend
 from privacy.noise import NoiseSource

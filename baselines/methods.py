@@ -10,7 +10,7 @@ from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
-from models.config import Model, PublicModel
+from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
 from privacy.config import Privacy
 from privacy.mechanisms import NonPrivate, Spend

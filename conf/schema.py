@@ -8,21 +8,21 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from baselines.methods import PublicOnly, RealData
-from data.camelyon17 import Camelyon17
-from data.celeba import CelebA
-from data.digits import Digits
-from data.folder import Folder
-from data.imagenet import ImageNet
-from data.published import Published
+from data.datasets.camelyon17 import Camelyon17
+from data.datasets.celeba import CelebA
+from data.datasets.digits import Digits
+from data.datasets.folder import Folder
+from data.datasets.imagenet import ImageNet
+from data.datasets.published import Published
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
 from eval.config import Evaluation
-from models.callable import CallableModel
-from models.improved import ImprovedDiffusion
-from models.pipeline import Diffusers
-from models.renderer import PrintedDigits
-from models.text_to_image import StableDiffusion
-from models.unet import UNet
+from models.public.callable import CallableModel
+from models.public.improved import ImprovedDiffusion
+from models.public.pipeline import Diffusers
+from models.public.renderer import PrintedDigits
+from models.public.text_to_image import StableDiffusion
+from models.public.unet import UNet
 from pe.evolution import PrivateEvolution
 from pipeline.config import Config
 from privacy.config import Privacy

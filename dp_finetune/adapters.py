@@ -23,11 +23,11 @@ from torch import nn
 
 from disk import write_json
 from errors import InputError, require
-from models.diffusion import DiffusionModel
+from models.diffusion.model import DiffusionModel
+from models.diffusion.stored import has_unet
 from models.ema import trainable
-from models.features import weights_digest
+from models.features.extractors import weights_digest
 from models.seeds import derive
-from models.stored import has_unet
 
 
 class AdapterName(Enum):

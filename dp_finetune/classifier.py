@@ -21,8 +21,8 @@ from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import view_seed
 from errors import require
 from method import Run
-from models.classification import Recipe
-from models.classifiers import Classifier, ClassifierName, Norm
+from models.classifiers.networks import Classifier, ClassifierName, Norm
+from models.classifiers.training import Recipe
 from models.seeds import derive
 from privacy.config import Privacy
 from privacy.noise import NoiseSource

@@ -24,7 +24,7 @@ from dp_finetune.training import Trainer
 from errors import require
 from method import Method, Run
 from models.ema import EMA, trainable
-from models.network import Precision
+from models.public.network import Precision
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
 from tracking import ranks

@@ -11,8 +11,8 @@ from data.dataset import Dataset
 from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.method import DPDiffusion
 from method import require_public_weights
-from models.config import Model, PublicModel
-from models.features import weights_digest
+from models.features.extractors import weights_digest
+from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
 
 

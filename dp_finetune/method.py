@@ -17,11 +17,11 @@ from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import Objective, views_of_nothing
 from errors import require
 from method import Run, require_matching_labels, require_matching_shape
-from models.config import Model, PublicModel
-from models.diffusion import activation_bytes, flops
+from models.diffusion.model import activation_bytes, flops
+from models.diffusion.timesteps import Interval, check_mixture
 from models.ema import trainable
-from models.network import Network
-from models.timesteps import Interval, check_mixture
+from models.public.network import Network
+from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from data.augmentations import Augmentation, augmented
-from models.timesteps import Interval, draw_timesteps
+from models.diffusion.timesteps import Interval, draw_timesteps
 from privacy.noise import NoiseSource
 
 

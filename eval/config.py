@@ -15,7 +15,7 @@ from eval.evaluator import Evaluator
 from eval.intrinsic import IntrinsicDimension
 from eval.membership import Membership
 from eval.pictures import Pictures
-from models.config import EmbeddingName, Model
+from models.public.settings import EmbeddingName, Model
 
 
 @dataclass(kw_only=True)

@@ -16,9 +16,9 @@ from data.samples import SampleSet
 from errors import require
 from eval.downstream import split
 from eval.evaluator import Cost, Evaluator, Subject
-from models.classification import Recipe, accuracy, logits, train
-from models.classifiers import ClassifierName
-from models.config import Model
+from models.classifiers.networks import ClassifierName
+from models.classifiers.training import Recipe, accuracy, logits, train
+from models.public.settings import Model
 from models.seeds import numpy_rng
 from tracking.progress import progress
 

@@ -14,8 +14,8 @@ from eval.frechet import Gaussian, fit_gaussian, gaussian_distance
 from eval.inception_score import inception_score
 from eval.kernel import kernel_distance
 from eval.manifold import coverage_of_balls
-from models.config import EmbeddingName, Model
-from models.features import Classifies
+from models.features.extractors import Classifies
+from models.public.settings import EmbeddingName, Model
 from models.seeds import numpy_rng
 
 DOUBLE = 2  # what an operation in float64 takes, in those that a plan counts

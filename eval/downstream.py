@@ -17,10 +17,10 @@ from data.images import to_network
 from data.samples import SampleSet
 from errors import require
 from eval.evaluator import Cost, Evaluator, Subject
-from models.classification import Recipe, accuracy, logits, right, train
-from models.classifiers import Classifier
-from models.config import Model
+from models.classifiers.networks import Classifier
+from models.classifiers.training import Recipe, accuracy, logits, right, train
 from models.passes import embed_in_passes
+from models.public.settings import Model
 from privacy.noise import NoiseStream
 from tracking.progress import Advance, progress
 

@@ -16,7 +16,7 @@ from data.samples import SampleSet
 from errors import require
 from eval.cache import content_key, kept_gaussian
 from eval.frechet import Gaussian, fit_gaussian
-from models.config import EmbeddingName, Model, PublicModel
+from models.public.settings import EmbeddingName, Model, PublicModel
 from models.seeds import numpy_rng
 
 

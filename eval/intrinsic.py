@@ -14,7 +14,7 @@ from data.images import conform
 from errors import require
 from eval.curves import MEASURED, panels
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
-from models.config import Model
+from models.public.settings import Model
 from models.seeds import numpy_rng
 from tracking.progress import progress
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from data.dataset import Dataset
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
-from models.config import Model
 from models.neighbours import k_nearest
+from models.public.settings import Model
 from models.seeds import numpy_rng
 from tracking.progress import Advance, progress
 

@@ -19,8 +19,8 @@ from eval.curves import MEASURED, POINTS, cumulative, panels, shades
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
 from eval.membership import equally_many, nearest_distances
 from eval.watermark import save_private
-from models.config import EmbeddingName, Model
 from models.neighbours import k_nearest
+from models.public.settings import EmbeddingName, Model
 from tracking.progress import console, progress
 
 WIDEST = 1400  # pixels that blocks of rounds try to stay below

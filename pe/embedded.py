@@ -8,7 +8,7 @@ import numpy as np
 
 from data.images import conform
 from data.samples import SampleSet
-from models.features import Embedding, Pixels
+from models.features.extractors import Embedding, Pixels
 
 BLOCK = 4096  # images; a multiple of what embeddings take in one pass
 

@@ -20,11 +20,11 @@ from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import require
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
-from models.config import EmbeddingName, Model, PublicModel
-from models.features import Embedding
+from models.api import ImageAPI
+from models.features.extractors import Embedding
 from models.neighbours import NeighbourBackend
+from models.public.settings import EmbeddingName, Model, PublicModel
 from models.seeds import numpy_rng
-from pe.apis import ImageAPI
 from pe.embedded import BLOCK, PrivateEmbeddings
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
 from privacy.config import Privacy

@@ -12,7 +12,7 @@ from data.dataset import Dataset
 from errors import InputError, require
 from eval.config import Evaluation
 from method import Method
-from models.config import Model
+from models.public.settings import Model
 from privacy.config import Privacy
 from privacy.inherited import Inherited, PublicInput
 from tracking.tracker import TrackerConfig

@@ -15,7 +15,7 @@ from data.shards import open_release
 from disk import write_json
 from eval.evaluator import Subject
 from eval.judge import judge
-from models.config import PublicModel
+from models.public.settings import PublicModel
 from pipeline.config import Config
 from store.run_dir import RunDir
 from tracking.made_with import made_with

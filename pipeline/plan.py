@@ -9,7 +9,7 @@ from typing import Any
 from data.dataset import Dataset
 from errors import InputError, require
 from method import Method
-from models.config import Model
+from models.public.settings import Model
 from pipeline.config import Config
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy

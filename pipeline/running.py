@@ -13,7 +13,7 @@ import torch
 
 from data.samples import SampleSet
 from data.shards import open_release
-from models.config import PublicModel
+from models.public.settings import PublicModel
 from pipeline.config import Config
 from pipeline.evaluate import context, evaluate
 from pipeline.failure import noting_failure

@@ -10,7 +10,7 @@ from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from method import Run
-from models.config import PublicModel
+from models.public.settings import PublicModel
 from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger

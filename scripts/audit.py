@@ -26,6 +26,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from audit.planted import Planted, patterns
+from audit.statistics import Finding, game, one_run
+from audit.training import train_with_canaries
+from audit.votes import play
 from conf.compose import compose_script
 from conf.help import run_script
 from data.dataset import ClassCounts, Dataset
@@ -33,17 +37,13 @@ from data.samples import SampleSet
 from disk import write_json
 from dp_finetune.method import DPDiffusion
 from errors import require
-from eval.audit import Finding, game, one_run
 from method import Method
-from models.config import Model
+from models.public.settings import Model
 from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from scripts.auditing.planted import Planted, patterns
-from scripts.auditing.training import train_with_canaries
-from scripts.auditing.votes import play
 from store.run_dir import RunDir
 from tracking.progress import progress
 

@@ -35,7 +35,7 @@ from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.objective import Views, view_losses
 from dp_finetune.optimizer import PrivateOptimizer
 from models.ema import trainable
-from models.unet import UNet
+from models.public.unet import UNet
 from privacy.noise import NoiseSource
 
 Step = Callable[[], None]

@@ -43,22 +43,23 @@ def convert(run: RunDir) -> RunDir:
     published = next((path for name in OF_THE_RELEASE[:2] if (path := run.path / name).is_dir()), None)
     if published is not None and values["privacy"].get("delta") is None:
         values["privacy"]["delta"] = yaml.safe_load((published / "privacy.json").read_text())["delta"]
+        run.config.write_text(yaml.safe_dump(values, sort_keys=False))  # before its certificate goes elsewhere
     config = from_stored(values)
     target = RunDir(run.path.with_name(digest(config)))
     for place in (target, target.making):
         place.internal.mkdir(parents=True, exist_ok=True)
         place.config.write_text(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
     for name in (*OF_THE_RELEASE, *ALSO):
-        source, place = run.path / name, target.making.path / name
-        if source.exists() and not place.exists():
-            shutil.move(source, place)
+        source, kept = run.path / name, target.making.path / name
+        if source.exists() and not kept.exists():
+            shutil.move(source, kept)
     if (made := run.internal / "made_with.json").exists():
         shutil.copy(made, target.making.made_with)
     for source in sorted(path for path in run.path.rglob("*") if path.is_file()):
-        place = target.path / source.relative_to(run.path)
-        if not place.exists() and not any(source.is_relative_to(run.path / name) for name in OF_THE_RELEASE):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(source, place)
+        own = target.path / source.relative_to(run.path)
+        if not own.exists() and not any(source.is_relative_to(run.path / name) for name in OF_THE_RELEASE):
+            own.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(source, own)
     if run.path != target.path:
         shutil.rmtree(run.path)
     target.link_release()

@@ -28,7 +28,7 @@ from data.dataset import Dataset
 from disk import write_json
 from dp_finetune.classifier import DPClassifier
 from errors import require
-from models.classification import accuracy
+from models.classifiers.training import accuracy
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from pipeline.plan import Plan
 from pipeline.resume import begin, keep_apart

@@ -27,7 +27,7 @@ from errors import require
 from eval.config import Evaluation
 from eval.evaluator import Subject
 from eval.judge import judge
-from models.config import Model
+from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from store.run_dir import run_of
 

@@ -32,7 +32,7 @@ from data.shards import open_release
 from disk import write_json
 from errors import require
 from eval.downstream import split
-from models.classification import Recipe, accuracy, train
+from models.classifiers.training import Recipe, accuracy, train
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from store.run_dir import run_of
 from tracking.progress import Advance, progress

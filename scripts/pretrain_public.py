@@ -34,11 +34,11 @@ from data.dataset import Dataset
 from data.overlap import PUBLIC_DIGESTS, pixel_digests
 from data.samples import SampleSet
 from errors import InputError, require
-from models.config import Model
-from models.diffusion import save_schedule
-from models.network import Precision
-from models.pretraining import Recipe, pretrain, stand_ins, train_features
-from models.unet import UNet
+from models.diffusion.model import save_schedule
+from models.public.network import Precision
+from models.public.pretraining import Recipe, pretrain, stand_ins, train_features
+from models.public.settings import Model
+from models.public.unet import UNet
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput, carry_certificate
 from tracking import ranks

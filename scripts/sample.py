@@ -24,9 +24,9 @@ from data.shards import shard_path
 from disk import write_json
 from dp_finetune import adapters
 from errors import InputError, require
-from models.diffusion import DiffusionModel
-from models.network import embedded_or
-from models.schedules import respaced_timesteps
+from models.diffusion.model import DiffusionModel
+from models.diffusion.schedules import respaced_timesteps
+from models.public.network import embedded_or
 from pipeline.config import check_device, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput
 from tracking.progress import progress

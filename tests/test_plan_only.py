@@ -10,7 +10,7 @@ import time
 import pytest
 from diffusers import UNet2DModel
 
-from data.digits import Digits
+from data.datasets.digits import Digits
 from tests.command import (
     NOISY,
     PUBLIC_ONLY,

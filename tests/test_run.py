@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.digits import Digits
+from data.datasets.digits import Digits
 from data.samples import SampleSet
 from disk import write_json
 from eval.distances import Frechet

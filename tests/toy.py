@@ -16,7 +16,7 @@ from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from method import Method, Run
-from models.config import EmbeddingName, PublicModel
+from models.public.settings import EmbeddingName, PublicModel
 from models.seeds import numpy_rng
 from pipeline.plan import Plan
 from pipeline.session import Session
@@ -48,7 +48,7 @@ def tiny_unet(**changes: Any) -> Any:
 
 
 class Cloud:
-    """An image API as `pe.apis` asks for: random points, and variations that move a point by about `degree`."""
+    """An image API as `models.api` asks for: random points, and variations that move a point by about `degree`."""
 
     num_labels = 3
 

@@ -8,11 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-import data.published
+import data.datasets.official
 from data.dataset import ClassCounts
-from data.digits import Digits, handwritten
-from data.imagenet import ImageNet
-from data.published import FACTS, Published
+from data.datasets.digits import Digits, handwritten
+from data.datasets.imagenet import ImageNet
+from data.datasets.official import FACTS
+from data.datasets.published import Published
 from errors import InputError
 from scripts import sample
 from tests.command import call, published, released
@@ -54,7 +55,7 @@ def test_a_fraction_is_one_of_the_subset():
 def test_a_published_dataset_keeps_classes(tmp_path, small, monkeypatch):
     images = write_mnist(tmp_path)
     sizes = np.bincount(LABELS, minlength=10).tolist()
-    monkeypatch.setitem(data.published.FACTS, "mnist", dataclasses.replace(FACTS["mnist"], class_sizes=sizes))
+    monkeypatch.setitem(data.datasets.official.FACTS, "mnist", dataclasses.replace(FACTS["mnist"], class_sizes=sizes))
     dataset = Published(name="mnist", path=str(tmp_path), class_counts=ClassCounts.uniform, keep_classes=["1", "4"])
     dataset.check()
     dataset.prepare()

@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from data.dataset import ClassCounts, subset
-from data.digits import NUM_PRIVATE, NUM_TEST, Digits, handwritten, printed
+from data.datasets.digits import NUM_PRIVATE, NUM_TEST, Digits, handwritten, printed
 
 
 def rows(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
@@ -71,8 +71,8 @@ def test_the_public_facts_are_those_of_the_images():
 
 
 def test_public_facts_open_no_image(monkeypatch):
-    monkeypatch.setattr("data.digits.handwritten", lambda split: pytest.fail("private images were opened"))
-    monkeypatch.setattr("data.digits.printed", lambda *size: pytest.fail("public images were rendered"))
+    monkeypatch.setattr("data.datasets.digits.handwritten", lambda split: pytest.fail("private images were opened"))
+    monkeypatch.setattr("data.datasets.digits.printed", lambda *size: pytest.fail("public images were rendered"))
     dataset = Digits(class_counts=ClassCounts.uniform)
     dataset.check()
     assert dataset.facts()["classes"] == [str(digit) for digit in range(10)]

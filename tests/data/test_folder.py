@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassCounts
+from data.datasets.folder import Folder
 from data.decoding import MAX_PIXELS, OnBad, decode
 from data.files import list_images
-from data.folder import Folder
 from data.samples import SampleSet
 from errors import InputError
 from tests.command import call, published

@@ -9,11 +9,11 @@ import pytest
 import torchvision.datasets
 from scipy.io import savemat
 
-from data.counterpart import PublicName
 from data.dataset import ClassCounts
-from data.imagenet import ImageNet
+from data.datasets.counterpart import PublicName
+from data.datasets.imagenet import ImageNet
+from data.datasets.published import Published
 from data.images import conform
-from data.published import Published
 from errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.camelyon17 import Camelyon17
-from data.celeba import CelebA
 from data.dataset import ClassCounts
+from data.datasets.camelyon17 import Camelyon17
+from data.datasets.celeba import CelebA
 from data.decoding import OnBad
 from errors import InputError
 

@@ -12,9 +12,10 @@ import pytest
 import torchvision.datasets
 from scipy.io import savemat
 
-import data.published
+import data.datasets.official
 from data.dataset import ClassCounts
-from data.published import FACTS, Published
+from data.datasets.official import FACTS
+from data.datasets.published import Published
 from errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -56,7 +57,7 @@ WRITE = {"mnist": write_mnist, "cifar10": write_cifar10, "svhn": write_svhn}
 @pytest.fixture
 def small(monkeypatch):
     for name, facts in FACTS.items():
-        monkeypatch.setitem(data.published.FACTS, name, dataclasses.replace(facts, num_train=12))
+        monkeypatch.setitem(data.datasets.official.FACTS, name, dataclasses.replace(facts, num_train=12))
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": None})
     monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda self: True)
@@ -123,7 +124,7 @@ def test_a_wrong_file_is_told_before_anything_is_spent(split, file, harm, tmp_pa
 
 def test_another_number_of_images_is_told_before_anything_is_spent(tmp_path, small, monkeypatch):
     write_mnist(tmp_path)
-    monkeypatch.setitem(data.published.FACTS, "mnist", dataclasses.replace(FACTS["mnist"], num_train=13))
+    monkeypatch.setitem(data.datasets.official.FACTS, "mnist", dataclasses.replace(FACTS["mnist"], num_train=13))
     with pytest.raises(InputError, match=r"dataset\.name=mnist: its files are not the 13 training images"):
         mnist(tmp_path).private()
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from data.dataset import ClassCounts
-from data.digits import Digits
+from data.datasets.digits import Digits
 from data.samples import SampleFileError, SampleSet
 from data.shards import Shards, open_release, save_release
 from errors import InputError
-from models.classification import Recipe, accuracy, logits, train
-from models.classifiers import ClassifierName
+from models.classifiers.networks import ClassifierName
+from models.classifiers.training import Recipe, accuracy, logits, train
 
 SHAPE = 8, 8, 1
 SIZES = 10, 10, 5

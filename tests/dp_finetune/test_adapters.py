@@ -16,11 +16,11 @@ from dp_finetune import adapters
 from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from errors import InputError
-from models.diffusion import DiffusionModel
+from models.diffusion.model import DiffusionModel
+from models.diffusion.schedules import linear_alpha_bar
+from models.diffusion.stored import on_meta
 from models.ema import trainable
-from models.features import weights_digest
-from models.schedules import linear_alpha_bar
-from models.stored import on_meta
+from models.features.extractors import weights_digest
 from tests.dp_finetune.test_engines import AUGMULT, by_engine, relative, some_views
 from tests.toy import tiny_unet
 

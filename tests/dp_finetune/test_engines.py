@@ -10,7 +10,7 @@ import dp_finetune.per_example as per_example
 from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Views, views_of_nothing
 from errors import InputError
-from models.diffusion import activation_bytes
+from models.diffusion.model import activation_bytes
 from tests.toy import tiny_unet
 
 EXAMPLES, AUGMULT = 4, 3

@@ -8,8 +8,8 @@ import torch
 from data.augmentations import Augmentation
 from dp_finetune.objective import Objective
 from errors import InputError
-from models.schedules import linear_alpha_bar
-from models.timesteps import Interval, check_mixture
+from models.diffusion.schedules import linear_alpha_bar
+from models.diffusion.timesteps import Interval, check_mixture
 from privacy.noise import NoiseSource
 
 CIFAR = [

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binom, binomtest
 
-from eval.audit import game, game_epsilon, one_run, one_run_epsilon, one_run_p_value
+from audit.statistics import game, game_epsilon, one_run, one_run_epsilon, one_run_p_value
 from privacy.gaussian import gaussian_epsilon
 
 M = 100

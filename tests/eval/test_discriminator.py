@@ -15,7 +15,7 @@ from data.samples import SampleSet
 from errors import InputError
 from eval.discriminator import Discriminator, public_and_private
 from eval.evaluator import Subject
-from models.classifiers import ClassifierName
+from models.classifiers.networks import ClassifierName
 
 
 def level(bright: np.ndarray, labels: np.ndarray, classes: int) -> SampleSet:

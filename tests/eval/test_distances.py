@@ -15,7 +15,7 @@ from errors import InputError
 from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.evaluator import Evaluator, Reference, Subject
 from eval.frechet import frechet_distance
-from models.config import EmbeddingName, PublicModel
+from models.public.settings import EmbeddingName, PublicModel
 from tests.command import call, typed
 from tests.toy import Plane, Toy
 

@@ -16,8 +16,8 @@ from errors import InputError
 from eval import downstream
 from eval.downstream import Downstream, mean_and_spread, split
 from eval.evaluator import Subject
-from models.classification import Schedule, logits, train
-from models.classifiers import ClassifierName
+from models.classifiers.networks import ClassifierName
+from models.classifiers.training import Schedule, logits, train
 
 CPU = torch.device("cpu")
 

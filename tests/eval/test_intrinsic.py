@@ -10,8 +10,8 @@ import pytest
 from data.samples import SampleSet
 from errors import InputError
 from eval.intrinsic import IntrinsicDimension, Start, intrinsic_dimension, singular_values
-from models.callable import CallableModel
-from models.config import Model, PublicModel
+from models.public.callable import CallableModel
+from models.public.settings import Model, PublicModel
 from tests.command import typed
 from tests.eval.world import PIXELS, PRIVATE, SAMPLE, TEST, flat, subject
 

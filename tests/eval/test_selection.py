@@ -15,7 +15,7 @@ import eval.downstream
 from data.samples import SampleSet
 from eval.downstream import Downstream
 from eval.evaluator import Subject
-from models.classifiers import ClassifierName
+from models.classifiers.networks import ClassifierName
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import DiscreteGaussian, Selection, Spend
 from privacy.noise import NoiseSource

@@ -12,8 +12,8 @@ import torch
 from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
 from eval.evaluator import Subject
-from models.config import EmbeddingName, Embeddings, PublicModel
-from models.features import Pixels
+from models.features.extractors import Pixels
+from models.public.settings import EmbeddingName, Embeddings, PublicModel
 
 PRIVATE, TEST, SAMPLE = 0, 1, 2  # the channel in which images of a kind are bright
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from errors import InputError
-from models.callable import RequestedAPI
+from models.public.callable import RequestedAPI
 from tests.command import bytes_of, call, published
 
 FLAKY = """

@@ -14,8 +14,8 @@ from data.augmentations import Augmentation
 from data.images import random_shift, to_network
 from data.samples import SampleSet
 from errors import InputError
-from models.classification import Recipe, Schedule, accuracy, logits, train
-from models.classifiers import ClassifierName, Norm, WideResNet
+from models.classifiers.networks import ClassifierName, Norm, WideResNet
+from models.classifiers.training import Recipe, Schedule, accuracy, logits, train
 from models.seeds import derive, torch_rng
 
 CPU = torch.device("cpu")

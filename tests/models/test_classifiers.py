@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.classifiers import ClassifierName, Norm, WideResNet, build_classifier
+from models.classifiers.networks import ClassifierName, Norm, WideResNet, build_classifier
 from tests.facts import FACTS
 
 SIZES = {"wrn.40-4": (40, 4), "wrn.16-4": (16, 4), "wrn.28-8": (28, 8), "wrn.28-10": (28, 10), "wrn.40-4.2class": (40, 4)}

@@ -10,11 +10,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
-import models.diffusion
+import models.diffusion.model
 from data.images import to_uint8
-from models.diffusion import PASS_ROWS, DiffusionModel, flops
-from models.schedules import cosine_alpha_bar, linear_alpha_bar
-from models.stored import on_meta
+from models.diffusion.model import PASS_ROWS, DiffusionModel, flops
+from models.diffusion.schedules import cosine_alpha_bar, linear_alpha_bar
+from models.diffusion.stored import on_meta
 from tests.toy import tiny_unet
 
 
@@ -51,7 +51,7 @@ def float_images(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, labels:
         kept.append(x)
         return to_uint8(x)
 
-    monkeypatch.setattr(models.diffusion, "to_uint8", keep)
+    monkeypatch.setattr(models.diffusion.model, "to_uint8", keep)
     if variation:
         images = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 1)).astype(np.uint8)[: len(labels)]
         model.variation(images, labels, 3, stream="a")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from errors import InputError
-from models import embeddings
-from models.config import EmbeddingName, Embeddings
-from models.embeddings import Clip, Inception
-from models.features import Pixels, PublicFeatures
+from models.features import embeddings
+from models.features.embeddings import Clip, Inception
+from models.features.extractors import Pixels, PublicFeatures
 from models.flops import pass_cost
+from models.public.settings import EmbeddingName, Embeddings
 from tests.command import call, typed
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.features import Pixels, PublicFeatures
+from models.features.extractors import Pixels, PublicFeatures
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1)).astype(np.uint8)
 

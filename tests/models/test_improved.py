@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from errors import InputError
-from models import improved
-from models.diffusion import DiffusionModel
-from models.improved import ImprovedDiffusion
-from models.improved_diffusion import to_unet
+from models.diffusion.improved_diffusion import to_unet
+from models.diffusion.model import DiffusionModel
+from models.public import improved
+from models.public.improved import ImprovedDiffusion
 from tests.command import call, published, typed
 from tests.data.test_folder import class_folders
 from tests.models.test_improved_diffusion import made_weights

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.diffusion import DiffusionModel
-from models.improved_diffusion import set_heads, to_unet
-from models.samplers import ddim, sdedit
-from models.schedules import cosine_alpha_bar, respaced_timesteps
+from models.diffusion.improved_diffusion import set_heads, to_unet
+from models.diffusion.model import DiffusionModel
+from models.diffusion.samplers import ddim, sdedit
+from models.diffusion.schedules import cosine_alpha_bar, respaced_timesteps
 from tests.facts import GOLDEN
 
 VARIATIONS = [("100", 98), ("100", 60), ("100", 5), ("ddim10", 10), ("ddim10", 7), ("40", 20), ("40", 10)]

@@ -10,9 +10,9 @@ import torch
 
 from data.samples import SampleSet
 from errors import InputError
-from models.pretraining import LearningRate, Recipe, pretrain, stand_ins, train_features
-from models.schedules import linear_alpha_bar
-from models.timesteps import Interval
+from models.diffusion.schedules import linear_alpha_bar
+from models.diffusion.timesteps import Interval
+from models.public.pretraining import LearningRate, Recipe, pretrain, stand_ins, train_features
 from tests.toy import tiny_unet
 
 ALPHA_BAR = linear_alpha_bar(100)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from data.dataset import ClassCounts
-from data.printed import printed, warp
-from data.published import Published
+from data.datasets.printed import printed, warp
+from data.datasets.published import Published
 from errors import InputError
 from models.neighbours import nearest
-from models.renderer import DEGREES, PrintedDigits, Renderer
+from models.public.renderer import DEGREES, PrintedDigits, Renderer
 from tests.command import call, typed
 
 LABELS = np.arange(40) % 10

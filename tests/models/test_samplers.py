@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from models.samplers import add_noise, ddim, sdedit
-from models.schedules import cosine_alpha_bar, linear_alpha_bar, respaced_timesteps
+from models.diffusion.samplers import add_noise, ddim, sdedit
+from models.diffusion.schedules import cosine_alpha_bar, linear_alpha_bar, respaced_timesteps
 from tests.facts import GOLDEN
 
 LINEAR, COSINE = linear_alpha_bar(1000), cosine_alpha_bar(4000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.schedules import SCHEDULES, cosine_alpha_bar, linear_alpha_bar, num_respaced, respaced_timesteps
+from models.diffusion.schedules import SCHEDULES, cosine_alpha_bar, linear_alpha_bar, num_respaced, respaced_timesteps
 from tests.facts import FACTS
 
 VISITED = [name for name in FACTS if name.startswith("sched.") and ".v" in name]

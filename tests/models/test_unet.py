@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from data.dataset import ClassCounts
-from data.digits import Digits
+from data.datasets.digits import Digits
 from errors import InputError
-from models.config import EmbeddingName
-from models.unet import LABELS, UNet
+from models.public.settings import EmbeddingName
+from models.public.unet import LABELS, UNet
 from tests.facts import FACTS
 
 DIGITS = Digits(class_counts=ClassCounts.uniform)

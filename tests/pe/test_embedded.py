@@ -8,7 +8,7 @@ import pytest
 import pe.embedded
 from data.images import conform
 from data.samples import SampleSet
-from models.features import Pixels, PublicFeatures
+from models.features.extractors import Pixels, PublicFeatures
 from pe.embedded import PrivateEmbeddings
 
 SAMPLES = SampleSet(np.random.default_rng(0).integers(0, 256, (1300, 4, 4, 1)).astype(np.uint8), np.arange(1300) % 3, 3)

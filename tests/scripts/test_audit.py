@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from audit.statistics import game
+from audit.training import Beacons
+from audit.votes import Remembered, play
 from conf.help import run_script
 from dp_finetune.engines import ENGINES
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from errors import InputError
-from eval.audit import game
+from models.diffusion.timesteps import Interval
 from models.ema import trainable
-from models.timesteps import Interval
 from pe import evolution
 from pe.evolution import PrivateEvolution
 from pe.histogram import VoteNoise
@@ -27,8 +29,6 @@ from privacy.gaussian import gaussian_epsilon
 from privacy.mechanisms import Gaussian, SampledGaussian, Spend
 from privacy.noise import NoiseSource
 from scripts import audit
-from scripts.auditing.training import Beacons
-from scripts.auditing.votes import Remembered, play
 from tests.toy import Cloud, start, tiny_unet, toy
 
 TRAIN = ["canaries=96", "dataset.fraction=0.01", "method.steps=2", "method.sample_rate=0.9", "method.augmult=1"]

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import dp_finetune.training
-from data.digits import Digits
+from data.datasets.digits import Digits
 from data.samples import SampleSet
 from dp_finetune.classifier import Classification, LabelledViews
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from errors import InputError
-from models.classification import Recipe
-from models.classifiers import ClassifierName, Norm
+from models.classifiers.networks import ClassifierName, Norm
+from models.classifiers.training import Recipe
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
@@ -73,7 +73,7 @@ def test_other_test_images_change_the_number_alone(trained, tmp_path, monkeypatc
 
 
 def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("data.digits.handwritten", lambda split: pytest.fail("images were opened"))
+    monkeypatch.setattr("data.datasets.digits.handwritten", lambda split: pytest.fail("images were opened"))
     train(tmp_path / "run", "plan_only=true")
     document = json.loads(capsys.readouterr().out)
     assert document["privacy"]["events"][0]["count"] == 3

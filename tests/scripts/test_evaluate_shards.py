@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data.digits import handwritten
+from data.datasets.digits import handwritten
 from data.samples import SampleSet
 from scripts import evaluate
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.digits import handwritten
+from data.datasets.digits import handwritten
 from data.samples import SampleSet
 from errors import InputError
 from scripts import model_selection

@@ -12,11 +12,11 @@ from hydra.errors import HydraException
 from PIL import Image
 from safetensors.torch import load_file
 
-from data.digits import Digits, printed
+from data.datasets.digits import Digits, printed
 from data.samples import SampleSet
 from errors import InputError
-from models import pretraining
-from models.config import EmbeddingName
+from models.public import pretraining
+from models.public.settings import EmbeddingName
 from scripts import pretrain_public
 from tests.command import ROOT, in_processes, typed
 

@@ -11,8 +11,8 @@ import torch
 from conf.help import run_script
 from data.samples import SampleSet
 from errors import InputError
-from models.diffusion import DiffusionModel
-from models.schedules import linear_alpha_bar
+from models.diffusion.model import DiffusionModel
+from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
 from tests.command import ROOT
 from tests.toy import tiny_unet

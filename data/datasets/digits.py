@@ -1,7 +1,7 @@
 """The embedded dataset: handwritten digits are private, printed digits are public. Nothing to download.
 
 Private and test: scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998),
-1,797 images of 8×8 pixels with 17 grey levels. Public: see `data.printed`.
+1,797 images of 8×8 pixels with 17 grey levels. Public: see `data.datasets.printed`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.dataset import Dataset
-from data.printed import NUM_PRINTED, printed
+from data.datasets.printed import NUM_PRINTED, printed
 from data.samples import SampleSet
 
 SIZE = 8

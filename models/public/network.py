@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 
 from data.dataset import Dataset
 from errors import naming, require
-from models.config import EmbeddingName, Embeddings, Model, PublicModel
-from models.diffusion import PASS_ROWS, DiffusionModel, activation_bytes
-from models.features import PASS_ROWS as FEATURE_ROWS
-from models.features import Embedding, PublicFeatures
+from models.diffusion.model import PASS_ROWS, DiffusionModel, activation_bytes
+from models.diffusion.schedules import num_respaced, respaced_timesteps
+from models.diffusion.stored import has_unet, load_unet, on_meta, stored_files
+from models.features.extractors import PASS_ROWS as FEATURE_ROWS
+from models.features.extractors import Embedding, PublicFeatures
 from models.flops import network_flops, pass_cost
-from models.schedules import num_respaced, respaced_timesteps
-from models.stored import has_unet, load_unet, on_meta, stored_files
+from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
 from privacy.inherited import PublicInput
 
-EMBEDDED = Path(__file__).parent / "weights"  # what ships with the code, one folder a name
+EMBEDDED = Path(__file__).parents[1] / "weights"  # what ships with the code, one folder a name
 
 
 class Precision(Enum):

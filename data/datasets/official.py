@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data.counterpart import WithCounterpart
+from data.dataset import Dataset
 from data.samples import SampleSet
 from errors import InputError, reason, require
 
@@ -47,7 +47,7 @@ FACTS = {
 
 
 @dataclass(kw_only=True)
-class Published(WithCounterpart):
+class Official(Dataset):
     """Private: the training split, in its order, without the last `held_out` images; test: the test split."""
 
     path: str = "datasets"  # the folder that torchvision calls root

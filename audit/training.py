@@ -15,15 +15,15 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from audit.planted import Planted, open_session, patterns
 from data.dataset import Dataset
 from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
-from models.config import PublicModel
+from models.public.settings import PublicModel
 from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from scripts.auditing.planted import Planted, open_session, patterns
 
 
 class Beacons(nn.Module):

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from data.dataset import Dataset
 from disk import write_json
 from errors import InputError, reason, require
-from models.config import EmbeddingName
-from models.improved_diffusion import to_unet
-from models.stored import has_unet
-from models.unet import Schedule, UNet
+from models.diffusion.improved_diffusion import to_unet
+from models.diffusion.stored import has_unet
+from models.public.settings import EmbeddingName
+from models.public.unet import Schedule, UNet
 from privacy.inherited import PublicInput
 from tracking import ranks
 

@@ -18,12 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.images import to_network, to_uint8
 from disk import write_json
 from errors import InputError, reason
-from models.improved_diffusion import set_heads
+from models.diffusion.improved_diffusion import set_heads
+from models.diffusion.samplers import PredictNoise, ddim, sdedit
+from models.diffusion.schedules import respaced_timesteps
+from models.diffusion.stored import load_unet
 from models.passes import in_passes, rows_that_fit
-from models.samplers import PredictNoise, ddim, sdedit
-from models.schedules import respaced_timesteps
 from models.seeds import sample_noise
-from models.stored import load_unet
 from tracking import ranks
 from tracking.progress import Advance
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from data.dataset import Dataset
-from models.diffusion import DiffusionModel, flops
-from models.embeddings import (
+from models.diffusion.model import DiffusionModel, flops
+from models.features.embeddings import (
     CLIP_BYTES,
     CLIP_COST,
     INCEPTION_BYTES,
@@ -25,7 +25,7 @@ from models.embeddings import (
     require_clip,
     require_inception,
 )
-from models.features import Embedding, Pixels
+from models.features.extractors import Embedding, Pixels
 from privacy.inherited import PublicInput
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.counterpart import WithCounterpart
+from data.datasets.counterpart import WithCounterpart
 from data.decoding import Listing
 from data.files import in_folder
 from data.listed import Listed

@@ -17,10 +17,10 @@ from data.images import to_network
 from data.samples import SampleSet
 from disk import whole_file
 from errors import require
+from models.diffusion.timesteps import Interval, check_mixture, draw_timesteps
 from models.ema import EMA
-from models.features import PublicFeatures
+from models.features.extractors import PublicFeatures
 from models.seeds import torch_rng
-from models.timesteps import Interval, check_mixture, draw_timesteps
 from tracking import ranks
 from tracking.progress import Advance
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from data.images import conform
 from errors import InputError, reason, require
-from models.features import weights_digest
+from models.features.extractors import weights_digest
 from models.passes import embed_in_passes
 
 PASS_ROWS = 64  # always as many: rounding depends on it

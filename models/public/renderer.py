@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from scipy.special import ndtr
 
 from data.dataset import Dataset
-from data.printed import num_fonts, render, warp
+from data.datasets.printed import num_fonts, render, warp
 from errors import require
-from models.config import EmbeddingName, Embeddings, Model, PublicModel
 from models.passes import in_passes
+from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
 from models.seeds import sample_noise
 from tracking.progress import Advance
 

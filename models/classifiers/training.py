@@ -21,7 +21,7 @@ from data.images import to_network
 from data.samples import SampleSet
 from data.shards import Shards
 from errors import require
-from models.classifiers import Classifier, ClassifierName, Norm, build_classifier, has_dropout
+from models.classifiers.networks import Classifier, ClassifierName, Norm, build_classifier, has_dropout
 from models.ema import EMA
 from models.flops import network_flops
 from models.seeds import derive, torch_rng

@@ -16,9 +16,9 @@ import torch
 
 from data.dataset import Dataset
 from errors import InputError, naming, reason, require
-from models.config import EmbeddingName, Embeddings, Model, PublicModel
-from models.latent import INDEX, Latent
 from models.passes import in_passes
+from models.public.latent import INDEX, Latent
+from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
 from models.seeds import derive
 from privacy.inherited import CERTIFICATE, PublicInput
 from tracking.progress import Advance

@@ -14,10 +14,10 @@ from omegaconf import MISSING
 
 from data.dataset import Dataset
 from errors import naming, require
-from models.network import Network
-from models.schedules import SCHEDULES
+from models.diffusion.schedules import SCHEDULES
+from models.diffusion.stored import CONFIG, SCHEDULER, has_unet, part, read_alpha_bar, read_config
+from models.public.network import Network
 from models.seeds import derive
-from models.stored import CONFIG, SCHEDULER, has_unet, part, read_alpha_bar, read_config
 
 LABELS = "class_embedding.weight"
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from data.dataset import Dataset
 from errors import naming, require, shown
-from models.network import Network
-from models.stored import CONFIG, check_weights, on_meta, read_alpha_bar, read_config
+from models.diffusion.stored import CONFIG, check_weights, on_meta, read_alpha_bar, read_config
+from models.public.network import Network
 
 
 @dataclass(kw_only=True)

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from audit.planted import Planted, open_session, patterns
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleSet
-from models.config import PublicModel
+from models.public.settings import PublicModel
 from pe.evolution import PrivateEvolution
 from pe.histogram import count_votes
 from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
-from scripts.auditing.planted import Planted, open_session, patterns
 from tracking.progress import console
 
 

@@ -1,6 +1,8 @@
-"""The two APIs and the embedding that Private Evolution needs. Anything with these methods will do.
+"""What the rest of the program asks of a public model.
 
-    class MyAPI:                                              # e.g. around a remote service
+`ImageAPI` is all that Private Evolution needs of one; a user's own object with these methods will do:
+
+    class MyAPI:                                              # around a remote service, for one
         num_labels = 1                                        # public labels it can be asked for
         def random(self, labels, *, stream, advance=None):    # -> uint8 [N, H, W, C], one image a label
             ...
@@ -9,7 +11,7 @@
 
 `stream` names the randomness of a call: an API that gives the same images for the same stream makes a killed run resume
 to the same release. `model=callable model.factory=my_module:MyAPI` runs on such an object, in requests that are paced, repeated
-where they fail, and kept on disk. `models.diffusion.DiffusionModel` is one, and `models.features` holds embeddings.
+where they fail, and kept on disk.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`model=callable model.factory=my_module:make_api`: the user's own image API, a remote service for one.
 
-The factory is called without arguments and returns an object as `pe.apis` describes it. What it answers is kept on disk,
+The factory is called without arguments and returns an object as `models.api` describes it. What it answers is kept on disk,
 request by request, so a killed run asks for nothing twice; a request that fails, or whose answer has another shape, is made
 again after a pause, and ends the run where that does not help.
 """
@@ -26,7 +26,7 @@ from omegaconf import MISSING
 from data.dataset import Dataset
 from disk import whole_file
 from errors import InputError, reason, require
-from models.config import EmbeddingName, Embeddings, Model, PublicModel
+from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
 from tracking import ranks
 from tracking.progress import Advance, console
 
@@ -116,7 +116,10 @@ class CallableModel(Model):
             sys.path.remove(here)
         for method in ("random", "variation"):
             require(
-                callable(getattr(api, method, None)), "model.factory", self.factory, f"an object with {method}(…): see pe/apis.py"
+                callable(getattr(api, method, None)),
+                "model.factory",
+                self.factory,
+                f"an object with {method}(…): see models/api.py",
             )
         return api
 

@@ -7,6 +7,9 @@ from enum import Enum
 from typing import Any
 
 from data.dataset import Dataset
+from data.datasets.imagenet import ImageNet
+from data.datasets.official import Official
+from data.datasets.printed import Printed
 from data.images import conform
 from data.samples import SampleSet
 from errors import require
@@ -49,16 +52,12 @@ class WithCounterpart(Dataset):
 
     @property
     def _counterpart(self) -> Dataset | None:
-        from data.imagenet import ImageNet
-        from data.printed import Printed
-        from data.published import Published
-
         if self.public_name is PublicName.printed:
             return Printed()
         place: dict[str, Any] = {"name": self.public_name.value, "path": self.public_path, "class_counts": self.class_counts}
         size = {PublicName.imagenet32: 32, PublicName.imagenet64: 64}.get(self.public_name)
         if self.public_name is PublicName.none:
             return None
-        found = ImageNet(**place, image_size=size) if size else Published(**place)
+        found = ImageNet(**place, image_size=size) if size else Official(**place)
         found.path_key = "dataset.public_path"
         return found
