@@ -72,7 +72,9 @@ class Folder(Listed):
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
-        return decode(self._public_list, self.shape, self.on_bad).samples
+        samples = decode(self._public_list, self.shape, self.on_bad).samples
+        require(len(samples) > 0, "dataset.public_path", self.public_path, "holds no image that can be read")
+        return samples
 
     def lists(self) -> tuple[Listing, Listing]:
         everything = self._everything
