@@ -9,6 +9,7 @@ import numpy as np
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
+from errors import require
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
@@ -65,4 +66,6 @@ class RealData(Method):
         return dataset.num_private
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
-        return private.spend("real_data", NonPrivate())
+        samples = private.spend("real_data", NonPrivate())
+        require(len(samples) > 0, "dataset", run.dataset.name, f"images that can be read, as method={self.name} has no others")
+        return samples

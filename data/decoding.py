@@ -94,7 +94,8 @@ def decode(
 ) -> Decoded:
     """uint8 images of one shape, cropped to their central square, resized (see `conform`) and changed.
 
-    InputError for the first bad image in the order of names, or for a class that skipping leaves empty.
+    InputError for the first bad image in the order of names, unless those are skipped. Skipping may leave a class without an
+    image, or none at all: of private images, one must not decide whether there is a run. The listing names the classes.
     """
     images, errors = np.empty((len(listing), *shape), np.uint8), [""] * len(listing)
     room = _Room(MAX_PIXELS)
@@ -119,8 +120,6 @@ def decode(
         raise InputError(bad[0] + (f"; and {len(bad) - 1} more" if len(bad) > 1 else "") + "; or dataset.on_bad=skip")
     good = np.array([not error for error in errors], bool)
     labels = listing.labels[good]
-    if lost := set(listing.labels.tolist()) - set(labels.tolist()):
-        raise InputError(f"{listing.where}: class {listing.classes[min(lost)]} has no good image; the first bad one: {bad[0]}")
     samples = SampleSet(images if not bad else images[good], labels, len(listing.classes))
     return Decoded(samples, np.flatnonzero(good), bad)
 

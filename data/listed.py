@@ -50,6 +50,7 @@ class Listed(Dataset):
         require(len(private) > 0, "dataset.path", private.where, "lists no private image")
         require(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "lists no test image")
         require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
+        require(len(self.test()) > 0, "dataset.path", self._lists[1].where, "lists no test image that can be read")
         for part, decoded in zip(("private", "test"), self._decoded, strict=True):
             if bad := decoded.bad:
                 told = f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}"
@@ -59,9 +60,7 @@ class Listed(Dataset):
         if self.fraction == 1:
             return self.train()
         chosen = subset(self._lists[0].labels, self.num_private, self.stratified)
-        read = np.flatnonzero(np.isin(self._decoded[0].rows, chosen))
-        require(len(read) > 0, "dataset.fraction", self.fraction, "holds no image that can be read")
-        return self.train()[read]
+        return self.train()[np.flatnonzero(np.isin(self._decoded[0].rows, chosen))]
 
     def train(self) -> SampleSet:
         return self._decoded[0].samples

@@ -78,7 +78,9 @@ class Folder(Listed):
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
-        return decode(self._public_list, self.shape, self.on_bad).samples
+        samples = decode(self._public_list, self.shape, self.on_bad).samples
+        require(len(samples) > 0, "dataset.public_path", self.public_path, "holds no image that can be read")
+        return samples
 
     def public_inputs(self) -> list[PublicInput]:
         return [] if self.public_path is None else [PublicInput("dataset.public_path", Path(self.public_path))]

@@ -153,12 +153,22 @@ def test_what_decoding_holds_is_known_before(tmp_path):
     assert folder(class_folders(tmp_path / "mine")).decoding_bytes == PICTURES
 
 
-def test_a_fraction_of_which_nothing_can_be_read_is_refused(tmp_path):
+def test_a_fraction_of_which_nothing_can_be_read_is_an_empty_dataset(tmp_path):
+    """Its last image would otherwise decide whether there is a run."""
     test = str(class_folders(tmp_path / "test", 4))
     dataset = folder(class_folders(tmp_path / "mine", 30), test_path=test, fraction=0.1, on_bad=OnBad.skip)
     listing = dataset.lists()[0]
     for row in subset(listing.labels, dataset.num_private, stratified=False):
         (tmp_path / "mine" / listing.names[row]).write_bytes(b"")
     dataset.prepare()
-    with pytest.raises(InputError, match=r"dataset\.fraction=0\.1: holds no image that can be read"):
-        dataset.private()
+    assert (len(dataset.private()), dataset.num_private) == (0, 3)
+
+
+@pytest.mark.parametrize("part", ["test", "public"])
+def test_other_images_of_which_none_can_be_read_are_refused(part, tmp_path):
+    bad = class_folders(tmp_path / "bad", 4)
+    for path in bad.rglob("*.png"):
+        path.write_bytes(b"")
+    dataset = folder(class_folders(tmp_path / "mine", 30), **{f"{part}_path": str(bad)}, on_bad=OnBad.skip)
+    with pytest.raises(InputError, match="that can be read"):
+        dataset.prepare() if part == "test" else dataset.public()

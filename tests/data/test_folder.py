@@ -350,6 +350,34 @@ def test_from_a_folder_of_images_to_a_release(tmp_path):
     assert not Path("second").exists()
 
 
+ONE_CLASS_LOST = {
+    "dp_diffusion": ["+experiment=dp_diffusion/smoke", "method.steps=1", "model.respacing=4"],
+    "pe": ["+experiment=smoke"],
+    "real_data": ["method=real_data"],
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("counts", ["uniform", "public", "laplace"])
+@pytest.mark.parametrize("method", ONE_CLASS_LOST)
+def test_a_class_that_skipping_leaves_without_images_stops_no_run(tmp_path, method, counts):
+    """Its last image decides neither whether there is a run nor which classes there are: the listing names them."""
+    mine = class_folders(tmp_path / "mine", 40)
+    for path in (mine / "cat").iterdir():
+        path.write_bytes(b"")
+    settings = ["dataset=folder", f"dataset.path={mine}", "dataset.image_size=8", "dataset.image_channels=1"]
+    settings += [f"dataset.test_path={class_folders(tmp_path / 'test', 4)}", "dataset.on_bad=skip", "device=cpu", "eval=none"]
+    settings += [f"dataset.class_counts={counts}", "privacy.class_counts_epsilon=1", *ONE_CLASS_LOST[method]]
+    settings += ["eval.downstream.enabled=true", "eval.downstream.steps=2", "eval.downstream.batch_size=8"]
+    if method != "real_data":
+        settings += ["method.num_samples=8"]
+    result = call(*settings)
+    assert result.code == 0, result.err
+    samples = SampleSet.load(published(Path("run")) / "samples.npz")
+    assert samples.num_classes == 2
+    assert len(np.unique(samples.labels)) == (1 if method == "real_data" else 2)
+
+
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     "asks", [["eval.discriminator.enabled=true"], ["eval.downstream.enabled=true", "eval.downstream.pretrain_steps=1"]]

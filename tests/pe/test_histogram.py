@@ -60,6 +60,21 @@ def test_the_backends_count_the_same_votes(election):
 
 
 @backends
+def test_an_image_whose_embedding_is_not_finite_votes_for_nothing_and_stops_nothing(backend):
+    private, points = np.array([[np.nan, 0], [np.inf, 0], [1, 1]], np.float32), np.eye(2, dtype=np.float32)
+    votes = count_votes(private, np.zeros(3, np.int64), points, np.zeros(2, np.int64), backend)
+    assert votes.sum() == 1
+    assert votes.sum() == count_votes(private[2:], np.zeros(1, np.int64), points, np.zeros(2, np.int64), backend).sum()
+
+
+@pytest.mark.parametrize("backend", list(NeighbourBackend))
+def test_a_class_without_private_images_gets_no_vote(backend):
+    points, labels = np.eye(2, dtype=np.float32), np.arange(2)
+    votes = count_votes(points[:1], np.zeros(1, np.int64), points, labels, backend)
+    assert votes.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("backend", list(NeighbourBackend))
 def test_no_vote_crosses_classes_even_where_another_class_is_nearer(backend):
     private, points = np.zeros((5, 2), np.float32), np.array([[0, 0], [9, 9], [0, 0]], np.float32)
     votes = count_votes(private, np.ones(5, np.int64), points, np.array([0, 1, 2]), backend)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import stat
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, kstest, norm
 
 from privacy.noise import NoiseSource, NoiseStream
 
@@ -90,6 +91,26 @@ def test_uniform_stays_inside_its_open_interval(bits, monkeypatch):
     monkeypatch.setattr(extreme, "bytes", lambda count: bits * count)
     assert 0 < extreme.uniform(1)[0] < 1
     assert np.isfinite(extreme.gaussian(1.0, 1)).all()
+
+
+@pytest.mark.parametrize(("bits", "sign"), [(b"\x00", -1), (b"\x00" * 7 + b"\x01", 1)])
+def test_a_gaussian_reaches_nine_standard_deviations_on_either_side(bits, sign, monkeypatch):
+    extreme = stream("extreme")
+    monkeypatch.setattr(extreme, "bytes", lambda count: bits * (count // len(bits)))
+    assert sign * extreme.gaussian(2.0, 1)[0] == pytest.approx(2 * -norm.ppf(2.0**-65))
+
+
+@pytest.mark.parametrize("rate", [1e-300, 2.0**-64, 1e-10, 0.3, 1 - 2.0**-53, 1.0])
+def test_a_bernoulli_is_true_on_the_rate_s_share_of_the_words_and_never_on_more(rate, monkeypatch):
+    below = int(Fraction(rate) * 2**64)
+    words = sorted({0, max(below - 1, 0), min(below, 2**64 - 1), 2**64 - 1})
+    chosen = stream("words")
+    monkeypatch.setattr(chosen, "bytes", lambda count: b"".join(word.to_bytes(8, "big") for word in words))
+    assert chosen.bernoulli(rate, len(words)).tolist() == [word < below for word in words]
+
+
+def test_a_bernoulli_has_its_rate():
+    assert abs(stream("coins").bernoulli(0.3, 100_000).mean() - 0.3) < 4 * (0.3 * 0.7 / 100_000) ** 0.5
 
 
 def test_the_same_key_and_purpose_repeat_the_same_noise():
