@@ -68,6 +68,7 @@ def publish(
         provenance={
             "epsilon_target": config.privacy.epsilon,
             **origin,
+            **config.dataset.guarantee(),
             "num_samples": len(samples),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],

@@ -105,7 +105,7 @@ def main(overrides: list[str]) -> None:
 
 def _release(network: Any, settings: Classifying, ledger: Ledger, folder: RunDir) -> None:
     data = settings.dataset
-    origin = {"method": settings.method.name, "dataset": data.name}
+    origin = {"method": settings.method.name, "dataset": data.name, **data.guarantee()}
     document = certificate(
         ledger, size=data.num_private, noise_seed=settings.privacy.noise_seed, assumptions=data.assumptions(), provenance=origin
     )
