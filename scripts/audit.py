@@ -39,6 +39,7 @@ from models.config import Model
 from pe.evolution import PrivateEvolution
 from privacy.config import Privacy
 from privacy.ledger import Ledger
+from privacy.mechanisms import NEIGHBOURING, UNIT
 from privacy.noise import NoiseSource
 from scripts.auditing.planted import Planted, patterns
 from scripts.auditing.training import train_with_canaries
@@ -109,7 +110,8 @@ def main(overrides: list[str]) -> None:
         "guesses": finding.guesses,
         "correct": finding.correct,
         "largest_bound_possible": finding.largest,
-        "neighbouring": "add or remove one example",
+        "unit": UNIT,
+        "neighbouring": NEIGHBOURING,
         "accountant": ledger.accountant.value,
         "mechanisms": [spend.to_dict() for spend in ledger.spends],
         "seconds": round(time.time() - started, 1),
