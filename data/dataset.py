@@ -157,11 +157,29 @@ class Dataset:
         subset = " (of the classes that are kept, which counts their labels)" if self.keep_classes else ""
         return [f"number of private images: {self.num_private}{subset}", f"class names: {', '.join(self.classes)}"]
 
+    @property
+    def chosen(self) -> str:
+        """Which images are private, for plan and certificate: the guarantee is about these and no others."""
+        of = f"training images of {self.name}" + (f", classes {', '.join(self.classes)}" if self.keep_classes else "")
+        if self.fraction == 1:
+            return f"all {self.num_train} {of}"
+        return f"{self.num_private} of the {self.num_train} {of}: fraction {self.fraction:g}, {self._drawn}"
+
+    @property
+    def _drawn(self) -> str:
+        """How `fraction` chooses."""
+        return f"fixed rows of official files{', by class' if self.stratified else ''}"
+
+    def guarantee(self) -> dict:
+        """What a certificate says that it is about."""
+        return {"private_images": self.num_private, "guarantee_is_about": self.chosen}
+
     def facts(self) -> dict:
         return {
             "name": self.name,
             "n_private": self.num_private,
             "n_private_is": "taken as public",
+            "private_is": self.chosen,
             "n_public": self.num_public,
             "shape": list(self.shape),
             "classes": self.classes,
@@ -172,7 +190,8 @@ def subset(labels: np.ndarray, size: int, stratified: bool) -> np.ndarray:
     """`size` row numbers, ascending, of int64 labels [N]: the same for the same labels, and each smaller set in every larger one.
 
     Stratified: each class gets its share up to one image. It is how a smaller dataset is made up, not a step of a method:
-    the subset is the private dataset, and its neighbours are those with one image more or less.
+    the subset is the private dataset, and its neighbours are those with one image more or less. One row more redraws it: it is
+    for official files, whose rows are fixed; files that a user may add to are chosen by name (`data.listed`).
     """
     order = np.random.default_rng(_SUBSET_SEED).permutation(len(labels))
     if stratified:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from data.dataset import Dataset, subset
+from data.dataset import Dataset
 from data.decoding import PICTURES, Decoded, Listing, OnBad, decode
 from data.samples import SampleSet
 from errors import require
@@ -17,13 +19,22 @@ from tracking.progress import console
 
 @dataclass(kw_only=True)
 class Listed(Dataset):
-    """`lists()` names private and test images; a plan opens none of them."""
+    """`lists()` names private and test images; a plan opens none of them.
+
+    With `fraction`, the private images are those whose names hash below it, each by its own name alone: one file more or less
+    moves no other, a smaller fraction lies inside every larger one, and how many they are follows from the listing. So classes
+    keep their shares in expectation, `stratified` or not: an exact share would push one image out where another comes in.
+    """
 
     on_bad: OnBad = OnBad.error
 
     def lists(self) -> tuple[Listing, Listing]:
         """Private (before `fraction`) and test images, without opening one."""
         raise NotImplementedError
+
+    @property
+    def num_private(self) -> int:
+        return self.num_train if self.fraction == 1 else len(self._rows)
 
     @property
     def num_train(self) -> int:
@@ -41,6 +52,10 @@ class Listed(Dataset):
     def decoding_bytes(self) -> int:
         return PICTURES
 
+    @property
+    def _drawn(self) -> str:
+        return "each by the hash of its file's name alone, so that one file more or less moves no other"
+
     def changed(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [*shape] of a private or test image, to take the place of its pixels."""
         return pixels
@@ -50,7 +65,12 @@ class Listed(Dataset):
         require(len(private) > 0, "dataset.path", private.where, "lists no private image")
         require(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "lists no test image")
         require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
-        require(len(self.test()) > 0, "dataset.path", self._lists[1].where, "lists no test image that can be read")
+        require(
+            len(self.test()) > 0 or self.num_test == 0,
+            "dataset.path",
+            self._lists[1].where,
+            "lists no test image that can be read",
+        )
         for part, decoded in zip(("private", "test"), self._decoded, strict=True):
             if bad := decoded.bad:
                 told = f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}"
@@ -59,8 +79,7 @@ class Listed(Dataset):
     def private(self) -> SampleSet:
         if self.fraction == 1:
             return self.train()
-        chosen = subset(self._lists[0].labels, self.num_private, self.stratified)
-        return self.train()[np.flatnonzero(np.isin(self._decoded[0].rows, chosen))]
+        return self.train()[np.flatnonzero(np.isin(self._decoded[0].rows, self._rows))]
 
     def train(self) -> SampleSet:
         return self._decoded[0].samples
@@ -76,8 +95,25 @@ class Listed(Dataset):
         return private.of_classes(self.keep_classes), test.of_classes(self.keep_classes)
 
     @functools.cached_property
+    def _rows(self) -> np.ndarray:
+        """Of the listing, int64 [num_private], ascending: those that `fraction` chooses."""
+        names = self._lists[0].names
+        rows = np.flatnonzero([uniform(name, "dataset.fraction") < self.fraction for name in names])
+        require(len(rows) > 0, "dataset.fraction", self.fraction, f"larger: by the hash of names it chooses none of {len(names)}")
+        return rows
+
+    @functools.cached_property
     def _decoded(self) -> list[Decoded]:
         return [decode(listing, self.shape, self.on_bad, self.changed) for listing in self._lists]
+
+
+def uniform(name: str, purpose: str = "") -> float:
+    """In [0, 1), from a file's name alone: what is chosen by it stays where other files come and go.
+
+    `purpose` (at most 16 bytes): choices for unlike purposes are independent.
+    """
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8, person=purpose.encode()).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def saturated(pixels: np.ndarray, factor: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy
 from privacy.inherited import Inherited
-from privacy.mechanisms import Selection, Spend
+from privacy.mechanisms import NEIGHBOURING, UNIT, Selection, Spend
 
 SELECTION = "selection"  # of a classifier, on private images: the purpose of its spend
 
@@ -84,7 +84,8 @@ class Plan:
                 "delta": privacy.delta_for(dataset.num_private),
                 "noise_multiplier": self.noise_multiplier,
                 "accountant": privacy.accountant.value,
-                "neighbouring": "add or remove one example",
+                "unit": UNIT,
+                "neighbouring": NEIGHBOURING,
                 "events": [spend.to_dict() for spend in self.spends],
             },
             "model": {

@@ -61,6 +61,7 @@ def publish(samples: SampleSet, selected: dict[str, Any] | None, config: Config,
         provenance={
             "epsilon_target": config.privacy.epsilon,
             **origin,
+            **config.dataset.guarantee(),
             "public_inputs": [one.describe() for one in config.public_inputs if one.files],
             "num_samples": len(samples),
             **({"selected": selected} if selected else {}),

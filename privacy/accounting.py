@@ -36,7 +36,7 @@ class Accountant(Enum):
 
 
 def compose_epsilon(spends: Sequence[Spend], delta: float, accountant: Accountant = Accountant.pld) -> float:
-    """The epsilon of all spends together at `delta`, neighbours by adding or removing one example; inf for NonPrivate.
+    """The epsilon of all spends together at `delta`, neighbours by adding or removing one image; inf for NonPrivate.
 
     Raises ValueError for a mechanism that the accountant has no curve for (`prv`: discrete noise).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Context
+from decimal import ROUND_FLOOR, Context, Decimal
 
 from errors import require, shown
 from privacy.accounting import Accountant
@@ -15,7 +15,7 @@ class Privacy:
 
     epsilon: float | None = None
     noise_multiplier: float | None = None
-    delta: float | None = None  # None: half of 1 / the number of private images, see `delta_for`
+    delta: float | None = None  # None: a tenth of 1 / the number of private images, see `delta_for`
     accountant: Accountant = Accountant.pld
     noise_seed: int | None = None  # None: from the operating system's entropy. A number voids the guarantee.
     class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
@@ -37,7 +37,26 @@ class Privacy:
             require(share is None or 1e-6 <= share < 1e6, f"privacy.{key}", share, "1e-6 or more, finite, or null")
 
     def delta_for(self, num_private: int) -> float:
-        """The δ that is stated, or 1 / (2 N) rounded down to two digits: at δ = 1/N publishing one image outright is allowed."""
+        """The δ that is stated, or the smaller of 1 / (10 N) and N^-1.1 (from N = 10^10 on), rounded down to two digits.
+
+        To publish one image in N outright, with probability N·δ, satisfies δ: see `caution`.
+        """
         if self.delta is not None:
             return self.delta
-        return float(Context(prec=2, rounding=ROUND_FLOOR).divide(1, 2 * num_private))
+        down = Context(prec=2, rounding=ROUND_FLOOR)
+        return float(min(down.divide(1, 10 * num_private), down.create_decimal_from_float(num_private**-1.1)))
+
+
+def caution(delta: float, size: int) -> str | None:
+    """What a large δ allows on `size` private images; None where N·δ is 0.1 or less.
+
+    A mechanism that publishes one image, picked at random, with probability p shows any given one with probability p/N.
+    """
+    exactly = Decimal(repr(delta)) * size  # of the decimal number that is stated
+    if exactly >= 1:
+        return f"delta={delta:g} is not below 1/{size}: it allows to publish an image outright"
+    if exactly > Decimal("0.1"):
+        probability = f"{float(exactly):.2g}"
+        allows = f"a mechanism that publishes one image outright with probability {probability} would satisfy this delta"
+        return f"delta={delta:g} times {size} images is {probability}: {allows}"
+    return None

@@ -16,7 +16,8 @@ from typing import Any
 from disk import sync_folder
 from errors import InputError
 from privacy.accounting import Accountant, compose_epsilon
-from privacy.mechanisms import Mechanism, NonPrivate, Spend
+from privacy.config import caution
+from privacy.mechanisms import NEIGHBOURING, UNIT, Mechanism, NonPrivate, Spend
 
 
 class BudgetError(RuntimeError):
@@ -142,15 +143,16 @@ def certificate(
     epsilon = ledger.epsilon
     if not math.isfinite(epsilon) and not ledger.holds_private_data:
         reasons.append(f"epsilon is infinite at delta={ledger.delta:g}")
-    large = size > 0 and ledger.delta >= 1 / size
+    warning = caution(ledger.delta, size)
     return {
         "id": identity,
         "private": not reasons,
         **({"reason": "; ".join(reasons)} if reasons else {}),
-        **({"caution": f"delta={ledger.delta:g} is not below 1/{size}: it allows to publish an image outright"} if large else {}),
+        **({"caution": warning} if warning else {}),
         "epsilon": epsilon if math.isfinite(epsilon) else "inf",
         "delta": ledger.delta,
-        "neighbouring": "add or remove one example",
+        "unit": UNIT,
+        "neighbouring": NEIGHBOURING,
         "accountant": ledger.accountant.value,
         "mechanisms": [spend.to_dict() for spend in ledger.spends],
         "public_by_assumption": list(assumptions),

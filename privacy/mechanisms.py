@@ -1,12 +1,15 @@
 """What a run may do to private data: mechanisms on queries of sensitivity 1, and the spends that name their use.
 
-Sensitivity is under adding or removing one example. Mechanisms are public facts: they hold no data.
+Sensitivity is under adding or removing one image (`NEIGHBOURING`). Mechanisms are public facts: they hold no data.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+UNIT = "image"  # what one unit of privacy is, as certificates and plans say it
+NEIGHBOURING = "add or remove one image: an image is replaced by none, and the public number of images stays"
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class Gaussian(Mechanism):
 
 @dataclass(frozen=True)
 class DiscreteGaussian(Mechanism):
-    """Integer noise with P(x) ∝ exp(-x²/2σ²) (Canonne, Kamath & Steinke 2020) on a histogram: one example moves one bin by 1."""
+    """Integer noise with P(x) ∝ exp(-x²/2σ²) (Canonne, Kamath & Steinke 2020) on a histogram: one image moves one bin by 1."""
 
     noise_multiplier: float
 
 
 @dataclass(frozen=True)
 class SampledGaussian(Mechanism):
-    """The Gaussian mechanism on a Poisson sample: every example enters with probability `sample_rate`."""
+    """The Gaussian mechanism on a Poisson sample: every image enters with probability `sample_rate`."""
 
     noise_multiplier: float
     sample_rate: float
@@ -48,14 +51,14 @@ class SampledGaussian(Mechanism):
 
 @dataclass(frozen=True)
 class DiscreteLaplace(Mechanism):
-    """Integer noise with P(x) ∝ exp(-|x|·epsilon) on a histogram: one example moves one bin by 1."""
+    """Integer noise with P(x) ∝ exp(-|x|·epsilon) on a histogram: one image moves one bin by 1."""
 
     epsilon: float
 
 
 @dataclass(frozen=True)
 class Selection(Mechanism):
-    """A choice between candidates by permute-and-flip (McKenna & Sheldon 2020): one example moves no score by more than 1."""
+    """A choice between candidates by permute-and-flip (McKenna & Sheldon 2020): one image moves no score by more than 1."""
 
     epsilon: float
 

@@ -43,6 +43,7 @@ from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.config import Privacy
 from privacy.ledger import Ledger
+from privacy.mechanisms import NEIGHBOURING, UNIT
 from privacy.noise import NoiseSource
 from store.run_dir import RunDir
 from tracking.progress import progress
@@ -110,7 +111,8 @@ def main(overrides: list[str]) -> None:
         "guesses": finding.guesses,
         "correct": finding.correct,
         "largest_bound_possible": finding.largest,
-        "neighbouring": "add or remove one example",
+        "unit": UNIT,
+        "neighbouring": NEIGHBOURING,
         "accountant": ledger.accountant.value,
         "mechanisms": [spend.to_dict() for spend in ledger.spends],
         "seconds": round(time.time() - started, 1),

@@ -96,7 +96,7 @@ def main(overrides: list[str]) -> None:
 
 def _release(network: Any, settings: Classifying, session: Session, folder: RunDir) -> None:
     data = settings.dataset
-    origin = {"method": settings.method.name, "dataset": data.name}
+    origin = {"method": settings.method.name, "dataset": data.name, **data.guarantee()}
     document = certificate(
         session.ledger,
         identity=session.run.noise.identity(),

@@ -11,6 +11,7 @@ import pytest
 from diffusers import UNet2DModel
 
 from data.datasets.digits import Digits
+from privacy.mechanisms import NEIGHBOURING
 from tests.command import (
     NOISY,
     PUBLIC_ONLY,
@@ -102,6 +103,7 @@ def test_a_plan_holds_the_promised_keys_and_opens_no_image(here, monkeypatch, me
     assert plan["method"] == method
     assert plan["dataset"]["n_private"] == 1437
     assert "public" in plan["dataset"]["n_private_is"]
+    assert (plan["privacy"]["unit"], plan["privacy"]["neighbouring"]) == ("image", NEIGHBOURING)
     assert not list(here.iterdir())  # nothing is written
 
 

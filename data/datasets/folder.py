@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from omegaconf import MISSING
 
 from data.decoding import Listing, decode
 from data.files import list_images
-from data.listed import Listed
+from data.listed import Listed, uniform
 from data.overlap import require_apart
 from data.samples import SampleSet
 from errors import require
@@ -56,6 +54,12 @@ class Folder(Listed):
     def public_classes(self) -> list[str]:
         return self._public_list.classes if self._public_list else []
 
+    @property
+    def chosen(self) -> str:
+        if self.test_path is not None:
+            return super().chosen
+        return f"{super().chosen}; test images are another {self.test_fraction:g} of the files, by the hash of their names"
+
     def check(self) -> None:
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "1 to 4096")
@@ -68,6 +72,8 @@ class Folder(Listed):
         if self.path.endswith(".npz"):
             allowed = "another npz: images without names cannot be split so that one more moves no other"
             require(self.test_path is not None, "dataset.test_path", self.test_path, allowed)
+            allowed = "1 for an npz: images without names cannot be chosen so that one more moves no other"
+            require(self.fraction == 1, "dataset.fraction", self.fraction, allowed)
         if self.test_path is not None:
             same = list_images(Path(self.test_path)).classes == self.all_classes
             require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.all_classes)}")
@@ -96,7 +102,7 @@ class Folder(Listed):
         everything = self._everything
         if self.test_path is not None:
             return everything, list_images(Path(self.test_path))
-        held_out = np.array([_uniform(name) < self.test_fraction for name in everything.names])
+        held_out = np.array([uniform(name) < self.test_fraction for name in everything.names])
         return everything[np.flatnonzero(~held_out)], everything[np.flatnonzero(held_out)]
 
     @functools.cached_property
@@ -106,8 +112,3 @@ class Folder(Listed):
     @functools.cached_property
     def _public_list(self) -> Listing | None:
         return None if self.public_path is None else list_images(Path(self.public_path))
-
-
-def _uniform(name: str) -> float:
-    """In [0, 1), from the name alone: one image more or less moves no other between private and test."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "big") / 2**64

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data.dataset import subset
 from data.decoding import PICTURES, OnBad, decode
 from data.files import list_images
 from errors import InputError
-from tests.data.test_folder import LABELS, class_folders, folder, picture, png, with_json, zipped
+from tests.data.test_folder import LABELS, class_folders, folder, members, picture, png, with_json, zipped
 
 IMAGES = np.stack([picture() for _ in range(4)])
 
@@ -157,9 +156,8 @@ def test_a_fraction_of_which_nothing_can_be_read_is_an_empty_dataset(tmp_path):
     """Its last image would otherwise decide whether there is a run."""
     test = str(class_folders(tmp_path / "test", 4))
     dataset = folder(class_folders(tmp_path / "mine", 30), test_path=test, fraction=0.1, on_bad=OnBad.skip)
-    listing = dataset.lists()[0]
-    for row in subset(listing.labels, dataset.num_private, stratified=False):
-        (tmp_path / "mine" / listing.names[row]).write_bytes(b"")
+    for name in members(dataset):
+        (tmp_path / "mine" / name).write_bytes(b"")
     dataset.prepare()
     assert (len(dataset.private()), dataset.num_private) == (0, 3)
 

@@ -8,6 +8,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,76 @@ def test_one_more_image_moves_no_other(tmp_path):
     after = folder(tmp_path)
     assert sets <= {image.tobytes() for image in after.test().images}
     assert len(after.test()) + len(after.private()) == 41
+
+
+def members(dataset: Folder) -> set[str]:
+    """Names of the private images."""
+    listing = dataset._lists[0]
+    return {listing.names[row] for row in dataset._rows}
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.7])
+def test_one_file_less_moves_no_other_of_a_fraction(tmp_path, fraction, stratified):
+    names = [f"{kind}/{i:03d}.png" for kind in ("ant", "cat") for i in range(150)]
+    every = {name: png(np.zeros((1, 1, 3), np.uint8)) for name in names}
+    for split in ({}, {"test_path": str(zipped(tmp_path, every))}):
+        settings = dict(fraction=fraction, stratified=stratified, **split)
+        whole = folder(zipped(tmp_path, every), **settings)
+        before = members(whole)
+        assert len(before) == whole.num_private
+        for gone in (names[0], names[137], names[299], next(iter(before))):
+            some = tmp_path / "some"
+            some.mkdir(exist_ok=True)
+            rest = folder(zipped(some, {name: every[name] for name in names if name != gone}), **settings)
+            assert members(rest) == before - {gone}
+            assert rest.num_private == len(before) - (gone in before)
+
+
+def test_a_fraction_keeps_its_share_of_every_class_inside_every_larger_one_whatever_is_held_out(tmp_path):
+    names = [f"{kind}/{i:04d}.png" for kind in ("ant", "cat") for i in range(1500)]
+    place = zipped(tmp_path, dict.fromkeys(names, b""))
+    all_private = folder(place, test_path=str(place))
+    sets = []
+    for fraction in (0.05, 0.3, 0.6, 1.0):
+        one = folder(place, test_path=str(place), fraction=fraction)
+        sets.append(members(one))
+        assert one.num_private == len(sets[-1])
+        for kind in ("ant", "cat"):
+            count = sum(name.startswith(kind) for name in sets[-1])
+            assert abs(count - 1500 * fraction) <= 5 * np.sqrt(1500 * fraction * (1 - fraction))
+        held_out = folder(place, fraction=fraction)  # a fifth of all is held out, of any fraction
+        assert members(held_out) == sets[-1] & set(held_out.lists()[0].names)
+        assert abs(held_out.num_private / one.num_private - 0.8) < 0.15
+        assert members(folder(place, test_path=str(place), fraction=fraction, keep_classes=["cat"])) == {
+            name for name in sets[-1] if name.startswith("cat")
+        }
+    assert all(small < large for small, large in pairwise(sets))
+    assert all_private.num_private == 3000
+
+
+def test_a_certificate_says_which_files_it_is_about(tmp_path):
+    place, test = class_folders(tmp_path / "mine", 40), str(class_folders(tmp_path / "test", 4))
+    half, all_of_them = folder(place, test_path=test, fraction=0.5), folder(place, test_path=test)
+    count = half.num_private
+    by_name = "fraction 0.5, each by the hash of its file's name alone, so that one file more or less moves no other"
+    said = f"{count} of the 40 training images of folder: {by_name}"
+    assert half.guarantee() == {"private_images": count, "guarantee_is_about": said}
+    assert all_of_them.guarantee() == {"private_images": 40, "guarantee_is_about": "all 40 training images of folder"}
+    assert folder(place, keep_classes=["cat"]).chosen.endswith(
+        "training images of folder, classes cat; test images are another 0.2 of the files, by the hash of their names"
+    )
+    assert half.facts()["private_is"] == half.chosen
+
+
+def test_a_fraction_that_chooses_no_file_or_of_images_without_names_is_refused(tmp_path):
+    place = class_folders(tmp_path / "mine")
+    with pytest.raises(InputError, match=r"dataset\.fraction=1e-09: larger: .* none of 1\d"):
+        _ = folder(place, fraction=1e-9).num_private
+    samples = SampleSet(np.stack([picture() for _ in range(6)]), np.arange(6) % 2, 2)
+    samples.save(tmp_path / "samples.npz")
+    with pytest.raises(InputError, match=r"dataset\.fraction=0\.5: 1 for an npz"):
+        folder(tmp_path / "samples.npz", test_path=str(tmp_path / "samples.npz"), fraction=0.5).check()
 
 
 def test_a_test_folder_of_its_own_leaves_all_images_private(tmp_path):

@@ -13,6 +13,7 @@ from data.dataset import ClassCounts
 from data.datasets.camelyon17 import Camelyon17
 from data.datasets.celeba import CelebA
 from data.decoding import OnBad
+from data.listed import uniform
 from errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -54,6 +55,19 @@ def test_camelyon_splits_are_those_of_wilds(tmp_path, camelyon):
     resized = Image.fromarray(images[3328, 21792][..., :3]).resize((32, 32), Image.Resampling.BICUBIC)
     assert np.array_equal(private.images[0], np.asarray(resized))
     assert camelyon.facts()["classes"] == ["no tumour", "tumour"]
+
+
+def test_a_fraction_of_official_files_is_chosen_by_name(tmp_path, camelyon):
+    """Which of two are in does not depend on the order of rows, nor on the other one."""
+    write_camelyon(tmp_path)
+    names = camelyon.lists()[0].names
+    first, second = (uniform(name, "dataset.fraction") for name in names)
+    part = dataclasses.replace(camelyon, fraction=(first + second) / 2)
+    part.check()
+    part.prepare()
+    assert part.num_private == len(part.private()) == 1
+    assert part.private().labels.tolist() == [int(first < second)]  # of labels 1, 0
+    assert "1 of the 2 training images of camelyon17: fraction" in part.chosen
 
 
 def test_saturation_moves_private_and_test_images_alike(tmp_path, camelyon):

@@ -1,16 +1,46 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from privacy.config import Privacy
+from privacy.config import Privacy, caution
 
 
 @pytest.mark.parametrize(
-    ("num_private", "delta"), [(1437, 3.4e-4), (14, 3.5e-2), (50_000, 1.0e-5), (60_000, 8.3e-6), (302_436, 1.6e-6), (1, 0.5)]
+    ("num_private", "delta"),
+    [(1437, 6.9e-5), (14, 7.1e-3), (50_000, 2.0e-6), (60_000, 1.6e-6), (302_436, 3.3e-7), (1, 0.1), (10**12, 6.3e-14)],
 )
-def test_delta_is_half_of_one_over_n_unless_it_is_stated(num_private, delta):
-    assert Privacy().delta_for(num_private) == delta <= 1 / (2 * num_private)
+def test_delta_is_a_tenth_of_one_over_n_unless_it_is_stated(num_private, delta):
+    assert Privacy().delta_for(num_private) == delta <= min(1 / (10 * num_private), num_private**-1.1)
     assert Privacy(delta=1e-5).delta_for(num_private) == 1e-5
+
+
+@given(num_private=st.integers(1, 10**12))
+def test_the_default_delta_is_rounded_down_by_less_than_a_tenth_and_needs_no_caution(num_private):
+    delta, most = Privacy().delta_for(num_private), min(1 / (10 * num_private), num_private**-1.1)
+    assert 0.9 * most < delta <= most * (1 + 1e-15)
+    assert caution(delta, num_private) is None
+
+
+@pytest.mark.parametrize(
+    ("delta", "size", "said"),
+    [
+        (1e-4, 1000, None),
+        (1.01e-4, 1000, "publishes one image outright with probability 0.1 would"),
+        (
+            3.4e-4,
+            1437,
+            "delta=0.00034 times 1437 images is 0.49: a mechanism that publishes one image outright with probability 0.49",
+        ),
+        (0.1, 10, "delta=0.1 is not below 1/10: it allows to publish an image outright"),
+        (0.5, 1000, "not below 1/1000"),
+        (0.5, 0, None),
+    ],
+)
+def test_a_caution_says_what_a_large_delta_allows(delta, size, said):
+    warning = caution(delta, size)
+    assert warning is None if said is None else said in (warning or "")
 
 
 def test_a_smaller_dataset_changes_delta_and_sample_rate():
@@ -18,7 +48,7 @@ def test_a_smaller_dataset_changes_delta_and_sample_rate():
 
     one = typed("method=dp_diffusion", "dataset.fraction=0.5")
     assert one.dataset.num_private == 718
-    assert one.delta == 6.9e-4
+    assert one.delta == 1.3e-4
     (spend,) = one.method.spends(1.0, one.dataset, one.privacy)
     assert spend.mechanism.sample_rate == 256 / 718  # type: ignore[attr-defined]
     two = typed("method=dp_diffusion", "method.batch_size=null", "method.sample_rate=0.25", "dataset.fraction=0.01")

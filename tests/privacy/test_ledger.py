@@ -166,7 +166,8 @@ def test_the_certificate_states_the_guarantee_and_what_it_rests_on(path):
         "private": True,
         "epsilon": pytest.approx(gaussian_epsilon(2.0, DELTA)),
         "delta": DELTA,
-        "neighbouring": "add or remove one example",
+        "unit": "image",
+        "neighbouring": "add or remove one image: an image is replaced by none, and the public number of images stays",
         "accountant": "pld",
         "mechanisms": [{"purpose": "pe.votes", "count": 1, "mechanism": "gaussian", "noise_multiplier": 2.0}],
         "public_by_assumption": ["size: 10"],
@@ -211,7 +212,7 @@ def test_an_infinite_epsilon_is_not_private(path):
     assert "infinite at delta=1e-30" in document["reason"]
 
 
-@pytest.mark.parametrize(("size", "cautious"), [(9, False), (10, True), (1000, True)])
+@pytest.mark.parametrize(("size", "cautious"), [(1, False), (2, True), (10, True), (1000, True)])
 def test_a_delta_that_allows_to_publish_an_image_is_a_caution(path, size, cautious):
     ledger = votes_ledger(path)
     ledger.delta = 0.1
