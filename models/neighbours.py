@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 BLOCK = 1 << 24  # distances held at once: 64 MiB
+LONGEST = 1e37  # squared length: float32 ends at 3.4e38
 VALUES = 1 << 23  # of queries or points held at once in float64: 64 MiB
 
 
@@ -19,7 +20,26 @@ class NeighbourBackend(Enum):
 
 
 def nearest(queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend = NeighbourBackend.torch) -> np.ndarray:
-    """The index of the nearest point (float32 [N, D], N >= 1) of each query (float32 [M, D]): int64 [M]; ties to the lowest."""
+    """The index of the nearest point (float32 [N, D], N >= 1) of each query (float32 [M, D]): int64 [M]; ties to the lowest.
+
+    A vector that is not finite, or too long to be squared, is nearest to nothing, and nothing to it: -1 where a query has no point.
+    """
+    able, there = _measurable(queries), _measurable(points)
+    if able.all() and there.all():
+        return _nearest(queries, points, backend)
+    found = np.full(len(queries), -1, np.int64)
+    if there.any():
+        found[able] = np.flatnonzero(there)[_nearest(queries[able], points[there], backend)]
+    return found
+
+
+def _measurable(vectors: np.ndarray) -> np.ndarray:
+    """bool [N]: no product of two of these float32 [N, D] overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.einsum("nd,nd->n", vectors, vectors) < LONGEST
+
+
+def _nearest(queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend) -> np.ndarray:
     if backend is NeighbourBackend.faiss:
         import faiss
 

@@ -25,15 +25,13 @@ def count_votes(
     """Each private embedding votes for the nearest point of its own class: int64 [len(points)]. Not yet private.
 
     One image has one vote, so adding or removing it moves one bin by 1 (sensitivity 1, for all classes together). An
-    image whose class has no point votes for nothing, nor does one whose embedding is not finite: it must not stop the run.
+    image whose class has no point, or whose embedding is not finite, votes for nothing: to stop the run would show it.
     """
     votes = np.zeros(len(points), np.int64)
-    finite = np.isfinite(private).all(1)
-    private, private_labels = private[finite], private_labels[finite]
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
         winners = nearest(private[private_labels == label], points[mine], backend)
-        votes[mine] += np.bincount(winners, minlength=len(mine))
+        votes[mine] += np.bincount(winners[winners >= 0], minlength=len(mine))
     return votes
 
 

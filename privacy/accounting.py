@@ -28,6 +28,12 @@ from privacy.mechanisms import (
     Spend,
 )
 
+# Beyond these `pld` is the bound of `rdp`, which needs no grid, and no exponential that overflows; `prv` refuses.
+LARGEST = 500.0  # epsilon
+WIDEST = 2e3  # noise multiplier of a discrete Gaussian, whose integers are listed
+
+MOST_CELLS = 1 << 20  # of a grid of losses: seconds
+
 
 class Accountant(Enum):
     pld = "pld"
@@ -112,6 +118,10 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
     if all(isinstance(spend.mechanism, Gaussian) for spend in spends):
         inverse_variance = sum(spend.count / spend.mechanism.noise_multiplier**2 for spend in spends)  # type: ignore[attr-defined]
         return gaussian_epsilon(inverse_variance**-0.5, delta)
+    loose = _rdp(spends, delta)
+    sigmas = {spend.mechanism.noise_multiplier for spend in spends if isinstance(spend.mechanism, DiscreteGaussian)}
+    if loose > LARGEST or max(sigmas, default=0) > WIDEST:
+        return loose
     from dp_accounting.pld import privacy_loss_distribution as pld
     from dp_accounting.pld.common import DifferentialPrivacyParameters
 
@@ -130,22 +140,32 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
                 return pld.from_privacy_parameters(pure, value_discretization_interval=interval)
         raise ValueError(f"privacy.accountant=pld has no curve for {mechanism}")
 
-    def epsilon(interval: float) -> float:
+    def epsilon(interval: float) -> tuple[float, float]:
+        """As an upper bound, and without the allowance for rounding in it."""
         each = [one(spend.mechanism, interval).self_compose(spend.count) for spend in spends]
-        return float(functools.reduce(lambda a, b: a.compose(b), each).get_epsilon_for_delta(delta))
+        whole = functools.reduce(lambda a, b: a.compose(b), each)
+        return whole.get_epsilon_for_delta(delta - _rounding(spends)), whole.get_epsilon_for_delta(delta)
 
-    # Losses are put on a grid, which is refined until epsilon hardly changes: never below the truth, and within 2e-5 of it.
-    # Those of a discrete Gaussian are multiples of 1/2σ²: on a grid of its fractions a coarse one does. (Not quite of its
-    # fractions: which way a loss on the grid is rounded would change with σ.)
-    sigmas = {spend.mechanism.noise_multiplier for spend in spends if isinstance(spend.mechanism, DiscreteGaussian)}
+    if delta <= 2 * _rounding(spends):
+        return loose
+    # Losses are put on a grid, which is refined until epsilon hardly changes, or by less than rounding may change it, or memory
+    # ends: never below the truth, and mostly within 2e-5 of it. Those of a discrete Gaussian are multiples of 1/2σ²: on a grid of
+    # its fractions a coarse one does. (Not quite of its fractions: which way a loss on the grid is rounded would change with σ.)
     interval = (1 + 1e-9) / (2 * max(sigmas) ** 2) if len(sigmas) == 1 else 1e-2
-    finer = epsilon(interval)
-    while 0 < finer < math.inf and interval > 1e-6:
+    finer, unrounded = epsilon(interval)
+    reach = _rdp(spends, 1e-15)  # beyond which losses are cut off
+    while 0 < finer < math.inf and 4 * reach / interval < MOST_CELLS:
         interval, coarser = interval / 4, finer
-        finer = epsilon(interval)
-        if coarser - finer < 5e-5 * finer:
+        finer, unrounded = epsilon(interval)
+        if coarser - finer < max(5e-5 * finer, finer - unrounded):
             break
-    return finer
+    return float(min(finer, loose))
+
+
+def _rounding(spends: Sequence[Spend]) -> float:
+    """How much less than the truth a delta may be that comes of convolutions in float64: a bound on what FFTs of that many
+    factors were seen to lose (0.05 · 2^-52 for each), with room."""
+    return 2**-52 * (16 + sum(spend.count for spend in spends))
 
 
 def _rdp(spends: Sequence[Spend], delta: float) -> float:
@@ -187,5 +207,15 @@ def _prv(spends: Sequence[Spend], delta: float) -> float:
                 accountant.history.append((sigma, 1.0, spend.count))
             case other:
                 raise ValueError(f"privacy.accountant=prv has no curve for {other.kind}: use pld or rdp")
+    slack, count = max(delta / 1000, _rounding(spends)), sum(spend.count for spend in spends)
+    if slack > delta / 10:
+        raise ValueError(f"privacy.accountant=prv is not exact enough for delta={delta:g}: use rdp")
+    # The grid of Opacus' _get_domain: it reaches to what Rényi DP says, in steps that an error of epsilon of 0.01 allows.
+    reach = _rdp(spends, slack / 8 / count) + 3
+    if reach > LARGEST or 200 * reach * math.sqrt(count * math.log(12 / slack) / 2) > 4 * MOST_CELLS:
+        raise ValueError("privacy.accountant=prv holds no losses as large as these: use rdp, or more noise")
     with np.errstate(divide="ignore"):  # log(1 - q) of an unsampled mechanism
-        return float(accountant.get_epsilon(delta))
+        try:
+            return max(0.0, float(accountant.get_epsilon(delta, delta_error=slack)))
+        except RuntimeError as error:  # delta and its error are 1 together
+            raise ValueError(f"privacy.accountant=prv has no epsilon for delta={delta:g}: use rdp") from error

@@ -1,19 +1,34 @@
 """Where numbers go: JSON lines always, Weights & Biases when asked.
 
 A number that touched real data without noise is `internal`: marked so in the JSON lines, which stay on this machine, and
-sent to W&B only where the user says `tracker.internal=true`.
+sent to W&B only where the user says `tracker.internal=true`. Of places on this machine W&B gets no more than last names: see
+`without_places`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
 from errors import require
+
+# What W&B would gather by itself: program, arguments, folders, host, user, git remote, and the places of local packages.
+QUIET: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "host": "",
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
 
 
 class Tracker(Protocol):
@@ -67,8 +82,8 @@ class WandB:
             dir=folder,
             id=resume_id,
             resume="allow",
-            config=config,
-            settings=wandb.Settings(silent=True, console="off"),
+            config=without_places(config),
+            settings=wandb.Settings(**QUIET),
         )
 
     def log(self, metrics: dict[str, float], *, step: int | None = None, internal: bool = False) -> None:
@@ -104,6 +119,23 @@ class Several:
     def finish(self) -> None:
         for tracker in self._trackers:
             tracker.finish()
+
+
+def without_places(value: Any, key: str = "") -> Any:
+    """Settings as they may leave this machine: of a path no more than its last name.
+
+    A string is a path where its key is `path` or ends in `_path`, where it begins at a root or a home, or where it exists here.
+    """
+    if isinstance(value, dict):
+        return {name: without_places(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(inner, key) for inner in value]
+    if not isinstance(value, str):
+        return value
+    path = PureWindowsPath(value)  # which takes both kinds of slashes
+    named = key == "path" or key.endswith("_path")
+    rooted = bool(path.root or path.drive) or value.startswith("~")
+    return path.name if named or rooted or os.path.exists(value) else value
 
 
 @dataclass(kw_only=True)

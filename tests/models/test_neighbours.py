@@ -66,6 +66,25 @@ def test_blocks_of_any_size_find_the_same(monkeypatch, block):
     assert np.array_equal(nearest(queries, points), whole)
 
 
+@backends
+@pytest.mark.parametrize("harm", [np.nan, np.inf, -np.inf, 1e30, 3e38])
+def test_what_has_no_length_is_nearest_to_nothing_and_changes_nothing_else(backend, harm):
+    rng = np.random.default_rng(6)
+    queries, points = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
+    whole, rest = nearest(queries, points, backend), nearest(queries, np.delete(points, 4, 0), backend)
+    queries[[0, 7, 39], 2] = harm
+    able = np.ones(40, bool)
+    able[[0, 7, 39]] = False
+    found = nearest(queries, points, backend)
+    assert (found[~able] == -1).all()
+    assert np.array_equal(found[able], whole[able])
+    points[4] = harm
+    assert np.array_equal(nearest(queries, points, backend), np.where(able, rest + (rest >= 4), -1))
+    points[:] = harm
+    assert (nearest(queries, points, backend) == -1).all()
+    assert (nearest(np.full_like(queries, harm), rng.normal(size=(9, 5)).astype(np.float32), backend) == -1).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(queries=grid_points(0), points=grid_points(1), data=st.data())
 def test_the_k_nearest_are_the_k_smallest_distances_and_each_point_is_named_once(queries, points, data):

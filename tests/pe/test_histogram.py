@@ -41,6 +41,28 @@ def test_removing_or_adding_an_image_moves_one_bin_by_one(backend, election, dat
 
 
 @settings(max_examples=50, deadline=None)
+@given(election=elections(), data=st.data())
+def test_an_embedding_that_is_not_finite_votes_for_nothing_and_moves_no_other_vote(election, data):
+    """As if the image were not there: the run goes on, and its contribution stays within the sensitivity."""
+    private, private_labels, points, labels = election
+    harmed, lost = (data.draw(st.integers(0, len(side) - 1)) for side in (private, points))
+    harm = data.draw(st.sampled_from([np.nan, np.inf, 3e38]))
+    private, points, rest, stands = (
+        private.copy(),
+        points.copy(),
+        np.arange(len(private)) != harmed,
+        np.arange(len(points)) != lost,
+    )
+    private[harmed], points[lost] = harm, harm
+    for backend in NeighbourBackend:
+        votes = count_votes(private, private_labels, points, labels, backend)
+        assert votes[lost] == 0
+        assert np.array_equal(
+            votes[stands], count_votes(private[rest], private_labels[rest], points[stands], labels[stands], backend)
+        )
+
+
+@settings(max_examples=50, deadline=None)
 @given(election=elections())
 def test_each_class_gets_as_many_votes_as_it_has_images(election):
     private, private_labels, points, labels = election

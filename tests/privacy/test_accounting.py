@@ -13,7 +13,16 @@ import privacy.accounting
 import privacy.gaussian
 from privacy.accounting import Accountant, calibrate, compose_epsilon
 from privacy.gaussian import gaussian_epsilon, gaussian_noise_multiplier
-from privacy.mechanisms import DeclaredPublic, DiscreteGaussian, DiscreteLaplace, Gaussian, NonPrivate, SampledGaussian, Spend
+from privacy.mechanisms import (
+    DeclaredPublic,
+    DiscreteGaussian,
+    DiscreteLaplace,
+    Gaussian,
+    NonPrivate,
+    SampledGaussian,
+    Selection,
+    Spend,
+)
 from tests.facts import FACTS, gaussian_rows
 
 ROWS = [(name, accountant) for name in FACTS if name.startswith("dpd.sigma.") for accountant in (Accountant.rdp, Accountant.pld)]
@@ -206,3 +215,54 @@ def test_a_target_that_only_the_tight_accountant_reaches_is_reached():
 @pytest.mark.parametrize("module", [privacy.accounting, privacy.gaussian], ids=lambda module: module.__name__)
 def test_the_worked_examples_hold(module):
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("rounds", [2, 100, 4000])
+@pytest.mark.parametrize("delta", [1e-5, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-15, 1e-300])
+def test_convolutions_are_never_below_the_truth_at_any_delta(rounds, delta):
+    """A mechanism that samples everybody is the Gaussian mechanism, whose epsilon is exact; rounding errs by more than 1e-13."""
+    sigma = 0.7 * math.sqrt(rounds)
+    exact = gaussian_epsilon(sigma, delta, rounds)
+    spends = [Spend("gradients", SampledGaussian(sigma, 1.0), rounds)]
+    epsilon = compose_epsilon(spends, delta)
+    assert exact <= epsilon <= compose_epsilon(spends, delta, Accountant.rdp)
+    assert epsilon <= exact * (1 + (1e-4 if delta >= 1e-9 else 0.06))
+
+
+@pytest.mark.parametrize("sample_rate", [0.01, 0.3])
+@pytest.mark.parametrize("delta", [1e-12, 1e-14])
+def test_a_tiny_delta_costs_a_sampled_gaussian_no_more_than_rdp_says_and_more_than_a_larger_one(sample_rate, delta):
+    spends = [Spend("gradients", SampledGaussian(1.0, sample_rate), 1000)]
+    larger, epsilon, loose = (
+        compose_epsilon(spends, 10 * delta),
+        compose_epsilon(spends, delta),
+        compose_epsilon(spends, delta, Accountant.rdp),
+    )
+    assert larger < epsilon <= loose
+
+
+EXTREMES = [
+    *(SampledGaussian(sigma, q) for sigma in (1e-6, 0.05, 1.0, 1e6) for q in (1e-9, 0.2, 1.0)),
+    *(mechanism(sigma) for mechanism in (Gaussian, DiscreteGaussian) for sigma in (1e-6, 0.05, 1.0, 1e6)),
+    *(mechanism(epsilon) for mechanism in (DiscreteLaplace, Selection) for epsilon in (1e-6, 1.0, 710.0, 9.9e5)),
+]
+
+
+@accountants
+@pytest.mark.parametrize("mechanism", EXTREMES, ids=str)
+def test_whatever_may_be_set_has_an_epsilon_or_is_refused_in_one_line(mechanism, accountant):
+    votes = Spend("votes", Gaussian(1.0), 2)
+    for delta, spends in ((1e-300, []), (1e-12, []), (1e-5, [votes]), (0.999, [])):
+        try:
+            epsilon = compose_epsilon([Spend("one", mechanism, 3), *spends], delta, accountant)
+        except ValueError as error:
+            refused = accountant is Accountant.prv and f"privacy.accountant={accountant.value}" in str(error)
+            if not refused:
+                raise
+        else:
+            assert 0 <= epsilon < math.inf
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 710.0, 9.9e5])
+def test_pure_privacy_costs_about_its_epsilon_however_large(epsilon):
+    assert compose_epsilon([Spend("choice", Selection(epsilon))], 1e-9) == pytest.approx(epsilon, rel=1e-3, abs=30)

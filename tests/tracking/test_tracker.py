@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import socket
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ import wandb
 from PIL import Image
 
 from errors import InputError
-from tracking.tracker import JsonLines, Several, TrackerConfig
+from tracking.tracker import JsonLines, Several, TrackerConfig, without_places
 
 
 def lines(folder) -> list[dict]:
@@ -56,9 +61,9 @@ def test_several_trackers_hear_the_same(folder):
     assert (first["step"], first["internal"], first["a"]) == (second["step"], second["internal"], second["a"]) == (2, True, 1.0)
 
 
-def offline_run(folder, **settings) -> bytes:
+def offline_run(folder, config=None, **settings) -> bytes:
     """What W&B would upload of a run with one number of each kind."""
-    tracker = TrackerConfig(name="wandb", mode="offline", **settings).build(folder, {"seed": 31337})
+    tracker = TrackerConfig(name="wandb", mode="offline", **settings).build(folder, {"seed": 31337, **(config or {})})
     tracker.log({"shareable_number": 0.25}, step=1)
     tracker.log({"internal_number": 0.75}, internal=True)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "grid.png")
@@ -67,7 +72,8 @@ def offline_run(folder, **settings) -> bytes:
     tracker.finish()
     wandb.teardown()  # the record is whole once W&B's own process has ended
     (record,) = (folder / "internal").glob("wandb/offline-run-*/*.wandb")
-    return record.read_bytes()
+    files = [path for path in record.parent.rglob("files/**/*") if path.is_file() and path.suffix != ".png"]
+    return b"".join(path.read_bytes() for path in (record, *files))
 
 
 @pytest.fixture
@@ -87,6 +93,40 @@ def test_wandb_gets_internal_numbers_only_where_asked(folder, quiet_wandb, inter
     assert b"spent_method" in record
     assert (b"internal_number" in record) is internal
     assert [line["internal"] for line in lines(folder)] == [False, True]
+
+
+def test_wandb_gets_no_place_of_this_machine(folder, quiet_wandb, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/secret_program.py", "dataset.path=/somewhere/secret_argument"])
+    data = folder / "secret_folder" / "my_images"
+    data.mkdir(parents=True)
+    config = {
+        "dataset": {"path": str(data), "test_path": "clients/secret_client/test.zip"},
+        "model": {"pretrained": "~/secret/unet"},
+    }
+    record = offline_run(folder, config)
+    assert all(name in record for name in (b"my_images", b"test.zip", b"unet"))
+    assert b"secret" not in record
+    for name in (socket.gethostname(), getpass.getuser(), os.getcwd(), sys.executable, str(folder.parent)):
+        assert name.encode() not in record or name in ("root", "localhost")
+
+
+PLACES = [
+    ({"path": "a/b"}, {"path": "b"}),
+    ({"dataset": {"public_path": "../x/y.zip", "name": "folder"}}, {"dataset": {"public_path": "y.zip", "name": "folder"}}),
+    ({"pretrained": "/home/me/unet/"}, {"pretrained": "unet"}),
+    ({"clip": "~/weights", "file": "C:\\Users\\me\\a.pt"}, {"clip": "weights", "file": "a.pt"}),
+    ({"cache": "tests/tracking"}, {"cache": "tracking"}),
+    ({"files": ["/a/b", {"c": "/d/e"}]}, {"files": ["b", {"c": "e"}]}),
+    ({"prompts": ["a cat and/or a dog", "x" * 5000]}, {"prompts": ["a cat and/or a dog", "x" * 5000]}),
+    ({"path": None, "seed": 3, "on": True, "rate": 0.5}, {"path": None, "seed": 3, "on": True, "rate": 0.5}),
+    ({"factory": "my_module:MyAPI", "pretrained": "digits", "respacing": ""}, None),
+]
+
+
+@pytest.mark.parametrize(("settings", "left"), PLACES)
+def test_of_a_path_its_last_name_is_left_and_all_else_as_it_was(settings, left, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert without_places(settings) == (settings if left is None else left)
 
 
 def test_a_resumed_run_is_the_same_wandb_run(folder, monkeypatch):
