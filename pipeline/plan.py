@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.dataset import Dataset
-from errors import InputError, require
+from errors import require
 from method import Method
 from models.public.settings import Model
 from pipeline.config import Config
@@ -44,32 +44,27 @@ class Plan:
             selection = [] if share is None else [Spend(SELECTION, Selection(share))]
             return [*inherited.spends, *method.spends(noise_multiplier, dataset, privacy), *selection]
 
-        try:
-            known = {"class_counts", SELECTION, *(spend.purpose for spend in inherited.spends)}
-            fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in known]
-            spent = compose_epsilon(fixed, delta, privacy.accountant)
-            if privacy.epsilon is not None and math.isfinite(spent):
-                enough = spent == 0 or spent < privacy.epsilon or (not method.needs_noise and spent <= privacy.epsilon)
-                allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
-                if inherited.told:
-                    other = "model.base_is_other_data=true, if those images were other people's"
-                    allowed = f"{allowed} ({inherited.told}; or {other})"
-                require(enough, "privacy.epsilon", privacy.epsilon, allowed)
-            if not method.needs_noise:
-                return cls(fixed, None, spent, delta, inherited.spends)
-            sigma = privacy.noise_multiplier
-            if sigma is None:
-                assert privacy.epsilon is not None
-                sigma = calibrate(every, privacy.epsilon, delta, privacy.accountant)
-            spends = every(sigma)
-            epsilon = compose_epsilon(spends, delta, privacy.accountant)
-            allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
-            require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
-            return cls(spends, sigma, epsilon, delta, inherited.spends)
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        known = {"class_counts", SELECTION, *(spend.purpose for spend in inherited.spends)}
+        fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in known]
+        spent = compose_epsilon(fixed, delta, privacy.accountant)
+        if privacy.epsilon is not None and math.isfinite(spent):
+            enough = spent == 0 or spent < privacy.epsilon or (not method.needs_noise and spent <= privacy.epsilon)
+            allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
+            if inherited.told:
+                other = "model.base_is_other_data=true, if those images were other people's"
+                allowed = f"{allowed} ({inherited.told}; or {other})"
+            require(enough, "privacy.epsilon", privacy.epsilon, allowed)
+        if not method.needs_noise:
+            return cls(fixed, None, spent, delta, inherited.spends)
+        sigma = privacy.noise_multiplier
+        if sigma is None:
+            assert privacy.epsilon is not None
+            sigma = calibrate(every, privacy.epsilon, delta, privacy.accountant)
+        spends = every(sigma)
+        epsilon = compose_epsilon(spends, delta, privacy.accountant)
+        allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
+        require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
+        return cls(spends, sigma, epsilon, delta, inherited.spends)
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
         """The `plan_only` document; null is what nobody knows."""
