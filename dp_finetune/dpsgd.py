@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ import torch
 from data.augmentations import Augmentation
 from data.dataset import Dataset
 from data.private import PrivateDataset
-from disk import write_json
 from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import DrawsViews, ViewsLike
+from dp_finetune.pace import steps_that_fit
 from dp_finetune.per_example import unsupported_layers
 from dp_finetune.training import Trainer
 from errors import require
@@ -27,6 +28,7 @@ from models.ema import EMA, trainable
 from models.public.network import Precision
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
+from privacy.noise import NoiseSource
 from tracking import ranks
 from tracking.progress import console
 
@@ -58,7 +60,7 @@ class DPSGD(Method):
     gradient_engine: EngineName = EngineName.auto
     precision: Precision = Precision.auto
     memory_gib: float | None = None  # for the activations of one pass: how many views that holds; null: by the device
-    max_minutes: float | None = None  # stop training then, and release at what is spent by then
+    max_minutes: float | None = None  # for training: as many of the steps as a timing before the first says will fit, at least 1
 
     def check_training(self, dataset: Dataset) -> None:
         for key in ("steps", "augmult"):
@@ -67,10 +69,12 @@ class DPSGD(Method):
             size, allowed = self.batch_size, f"1 to the {dataset.num_private} private images, or null and method.sample_rate"
             require(size is not None and 1 <= size <= dataset.num_private, "method.batch_size", size, allowed)
         else:
-            require(0 < self.sample_rate <= 1, "method.sample_rate", self.sample_rate, "above 0, to 1")
+            allowed = f"1 / {dataset.num_private} private images, to 1"
+            require(1 / dataset.num_private <= self.sample_rate <= 1, "method.sample_rate", self.sample_rate, allowed)
             require(self.batch_size is None, "method.batch_size", self.batch_size, "null, as method.sample_rate is set")
         for key in ("max_grad_norm", "learning_rate"):
-            require(0 < getattr(self, key) < float("inf"), f"method.{key}", getattr(self, key), "a finite number above 0")
+            allowed = "1e-30 to 1e30, as gradients and weights are float32"
+            require(1e-30 <= getattr(self, key) <= 1e30, f"method.{key}", getattr(self, key), allowed)
         right = self.memory_gib is None or 0 < self.memory_gib < float("inf")
         require(right, "method.memory_gib", self.memory_gib, "a finite number above 0, or null")
         require(0 <= self.weight_decay < float("inf"), "method.weight_decay", self.weight_decay, "0 or more")
@@ -78,7 +82,8 @@ class DPSGD(Method):
         plain = self.optimizer is OptimizerName.sgd or not self.momentum
         require(plain, "method.momentum", self.momentum, f"0, as method.optimizer={self.optimizer.value} has its own")
         require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "0 (off) to below 1")
-        require(self.max_minutes is None or self.max_minutes > 0, "method.max_minutes", self.max_minutes, "above 0, or null")
+        right = self.max_minutes is None or 0 < self.max_minutes < float("inf")
+        require(right, "method.max_minutes", self.max_minutes, "a finite number above 0, or null")
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         training = Spend("dp_sgd", self._mechanism(noise_multiplier, dataset), self.steps)
@@ -89,12 +94,13 @@ class DPSGD(Method):
         return round(self.steps * self._expected_batch(dataset) * self.augmult)
 
     def training_memory(self, network: Any, bytes_per_view: int, dataset: Dataset) -> int:
-        """Weights, gradients, their sum, moments and averages; the activations of one pass; gradients of its examples apart."""
+        """Weights, gradients, their float64 sum, moments and averages, and a copy to time; the activations of one pass; gradients
+        of its examples apart."""
         parameters, gibibytes = sum(p.numel() for p in trainable(network).values()), self._pass_gibibytes(torch.device("cpu"))
-        views = views_that_fit(bytes_per_view, gibibytes)
+        views = self._views_per_pass(bytes_per_view, dataset, torch.device("cpu"))
         batched = self.gradient_engine is not EngineName.views and not unsupported_layers(network)
-        examples = max(1, min(views // self.augmult, math.ceil(self._expected_batch(dataset)))) if batched else 1
-        return 4 * parameters * (7 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
+        examples = max(1, views // self.augmult) if batched else 1
+        return 4 * parameters * (8 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
 
     def fit_network(
         self,
@@ -111,35 +117,62 @@ class DPSGD(Method):
         `some_views(B)` are views of B random examples, to time the engines on; `model_labels` int64 [classes]: what the network
         is told for each class.
         """
-        assert run.noise_multiplier is not None
+        sigma = run.noise_multiplier
+        assert sigma is not None
         refuse_batch_norm(network)
         device = next(network.parameters()).device
         if device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = False  # it would round the clipped gradients after their norm was taken
+            torch.backends.cuda.matmul.allow_tf32 = False  # gradients of float32, as everywhere else
+        views = self._views_per_pass(bytes_per_view, run.dataset, device)
+        bfloat16 = self.precision.is_bfloat16(device)
         with run.meter.part("training"):
-            engine = self._engine(network, some_views, bytes_per_view, run.checkpoints)
-        ema = EMA(network, self.ema_decay)
-        trainer = Trainer(
-            unet=network,
-            engine=engine,
-            objective=objective,
-            optimizer=self._optimizer(engine.parameters, run),
-            ema=ema,
-            mechanism=self._mechanism(run.noise_multiplier, run.dataset),
-            noise=run.noise,
-            checkpoint=run.checkpoints / "training.pt",
-            device=device,
-            model_labels=model_labels,
-        )
-        max_seconds = math.inf if self.max_minutes is None else 60 * self.max_minutes
-        with run.meter.part("training"), run.progress("DP training", self.steps) as advance:
+            kind = self._engine(functools.partial(choose, network, some_views, self.augmult, views, bfloat16), run.checkpoints)
+
+        def trainer(of: Any, noise: NoiseSource) -> Trainer:
+            engine = ENGINES[kind](of, views, self.augmult, bfloat16)
+            return Trainer(
+                unet=of,
+                engine=engine,
+                objective=objective,
+                optimizer=self.private_optimizer(engine.parameters, sigma, run.dataset),
+                ema=EMA(of, self.ema_decay),
+                mechanism=self._mechanism(sigma, run.dataset),
+                noise=noise,
+                checkpoint=run.checkpoints / "training.pt",
+                device=device,
+                model_labels=model_labels,
+            )
+
+        with run.meter.part("training"):
+            steps = self._steps(lambda: trainer(copy.deepcopy(network), NoiseSource(bytes(32))), run)
+        trained = trainer(network, run.noise)
+        with run.meter.part("training"), run.progress("DP training", steps) as advance:
             done = 0
-            for step in trainer.train(private, self.steps, max_seconds):
+            for step in trained.train(private, steps):
                 advance(step - done)
                 done = step
-        if trainer.stopped:
-            console.print(f"method.max_minutes={self.max_minutes}: stopped after {done} of {self.steps} steps", highlight=False)
-        ema.copy_to(network)
+        trained.ema.copy_to(network)
+
+    def _steps(self, rehearsal: Callable[[], Trainer], run: Run) -> int:
+        """How many of `steps` are taken: decided before the first is spent for, so that nothing private decides it."""
+        if self.max_minutes is None:
+            return self.steps
+        seconds, data = 60 * self.max_minutes, run.dataset
+
+        def timed() -> int:
+            fit = steps_that_fit(seconds, rehearsal(), data.shape, data.num_private, self._expected_batch(data))
+            return min(self.steps, max(1, fit))
+
+        steps = ranks.decided_once(run.checkpoints / "steps.json", timed)
+        if steps < self.steps:
+            console.print(f"method.max_minutes={self.max_minutes}: {steps} of {self.steps} steps", highlight=False)
+        return steps
+
+    def _views_per_pass(self, bytes_per_view: int, dataset: Dataset, device: torch.device) -> int:
+        """As many as fit, but of no more examples than an eighth of a batch, or 4: passes are filled up, see `Trainer.add`."""
+        batch = math.ceil(self._expected_batch(dataset))
+        examples = max(math.ceil(batch / 8), min(batch, 4))
+        return min(views_that_fit(bytes_per_view, self._pass_gibibytes(device)), examples * self.augmult)
 
     def _pass_gibibytes(self, device: torch.device) -> float:
         """Of a GPU an eighth of its memory: gradients of the pass's examples come on top."""
@@ -155,7 +188,9 @@ class DPSGD(Method):
         """q·N"""
         return self.batch_size or (self.sample_rate or 0.0) * dataset.num_private
 
-    def _optimizer(self, parameters: list[torch.nn.Parameter], run: Run) -> PrivateOptimizer:
+    def private_optimizer(
+        self, parameters: list[torch.nn.Parameter], noise_multiplier: float, dataset: Dataset
+    ) -> PrivateOptimizer:
         from dp_finetune.optimizer import PrivateOptimizer  # with Opacus, which a plan does not need
 
         kinds: dict[OptimizerName, Any] = {
@@ -167,22 +202,13 @@ class DPSGD(Method):
         plain = kinds[self.optimizer](parameters, lr=self.learning_rate, weight_decay=self.weight_decay, **more)
         return PrivateOptimizer(
             plain,
-            noise_multiplier=run.noise_multiplier,
+            noise_multiplier=noise_multiplier,
             max_grad_norm=self.max_grad_norm,
-            expected_batch_size=self._expected_batch(run.dataset),  # type: ignore[arg-type]  # a divisor, whole or not
+            expected_batch_size=self._expected_batch(dataset),  # type: ignore[arg-type]  # a divisor, whole or not
         )
 
-    def _engine(self, network: Any, some_views: Callable[[int], ViewsLike], bytes_per_view: int, checkpoints: Path) -> Any:
+    def _engine(self, timed: Callable[[], EngineName], checkpoints: Path) -> EngineName:
         """The configured engine; `auto` is timed once and remembered, so that a resumed run sums in the same order."""
-        path = checkpoints / "engine.json"
-        device = next(network.parameters()).device
-        views = views_that_fit(bytes_per_view, self._pass_gibibytes(device))
-        bfloat16 = self.precision.is_bfloat16(device)
-        if path.exists():
-            chosen = EngineName(json.loads(path.read_text())["engine"])
-        else:
-            auto = self.gradient_engine is EngineName.auto
-            timed = choose(network, some_views, self.augmult, views, bfloat16) if auto else self.gradient_engine
-            chosen = ranks.agreed(timed)
-            write_json(path, {"engine": chosen.value})
-        return ENGINES[chosen](network, views, self.augmult, bfloat16)
+        if self.gradient_engine is not EngineName.auto:
+            return self.gradient_engine
+        return EngineName(ranks.decided_once(checkpoints / "engine.json", lambda: timed().value))

@@ -6,7 +6,6 @@ and clipping fractions on private data are private, and are computed nowhere.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from tracking import ranks
 if TYPE_CHECKING:
     from dp_finetune.optimizer import PrivateOptimizer
 
-CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SECONDS = 30.0  # the only clock here: when a checkpoint is written changes nothing in what is trained or spent
+NOBODY = -1  # the row number of the black images that fill up a pass
 
 
 @dataclass
@@ -45,12 +45,9 @@ class Trainer:
     device: torch.device
     model_labels: np.ndarray  # int64 [classes]: what the network is told for each class; one number where it is told none
     step: int = 0  # steps taken
-    seconds: float = 0.0  # that they took, those before a kill included
-    stopped: bool = False  # out of time before the last step
 
-    def train(self, private: PrivateDataset, steps: int, max_seconds: float = math.inf) -> Iterator[int]:
-        """Take steps until `steps` are taken or the time is over, from a saved checkpoint where there is one; yields their
-        number so far.
+    def train(self, private: PrivateDataset, steps: int) -> Iterator[int]:
+        """Take steps until `steps` are taken, from a saved checkpoint where there is one; yields their number so far.
 
         Every step is spent for and drawn from streams of its own number, so a step that is taken again after a kill is the
         same step, with the same batch and the same noise.
@@ -60,30 +57,45 @@ class Trainer:
             private.spend(f"dp_sgd/step={step}", self.mechanism)
         if self.step:
             yield self.step
-        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        saved = time.monotonic()
         self.unet.eval()  # dropout would make another step of one that is taken again after a kill
-        while self.step < steps and not self.stopped:
-            purpose = f"dp_sgd/step={self.step + 1}"
+        while self.step < steps:
+            step = self.step + 1
+            purpose = f"dp_sgd/step={step}"
             samples = private.spend(purpose, self.mechanism)
             labels = self.model_labels[samples.labels if len(self.model_labels) > 1 else np.zeros_like(samples.labels)]
             batch = poisson_batch(len(samples), self.mechanism.sample_rate, self.noise, purpose)
             mine = batch[ranks.share() :: ranks.world()]
-            for rows in np.array_split(mine, range(self.engine.examples_per_pass, len(mine), self.engine.examples_per_pass)):
-                if len(rows):
-                    x = to_network(samples.images[rows], self.device)
-                    self.engine(self.objective.views(x, torch.from_numpy(labels[rows]), rows.tolist(), self.step + 1))
-                    self.optimizer.signal_skip_step(True)
-                    self.optimizer.step()
-                    self.optimizer.zero_grad(set_to_none=True)
-            self._finish_step(purpose)
-            self.seconds = time.monotonic() - started
-            self.stopped = max_seconds < math.inf and ranks.agreed(self.seconds > max_seconds) and self.step < steps
-            if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps or self.stopped:
+            for start in range(0, len(mine), self.engine.examples_per_pass):
+                rows = mine[start : start + self.engine.examples_per_pass]
+                self.add(samples.images[rows], labels[rows], rows, step)
+            self.finish_step(purpose)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps:
                 self.save()
                 saved = time.monotonic()
             yield self.step
 
-    def _finish_step(self, purpose: str) -> None:
+    def add(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, step: int) -> None:
+        """Add the clipped gradients of these examples to the sum: uint8 [n, H, W, C], int64 [n]; `n` is at most a pass's size.
+
+        Every pass has the same size: the last one of a batch is filled up, and what fills it is left out of the sum. Kernels
+        round by the shape of a pass, so otherwise an example's gradient would depend on how many others were drawn (by 1e-6 of
+        it). On a processor it then depends, to the last bit, neither on the images beside it nor on its place among them; a
+        GPU's kernels do not promise that.
+        """
+        count, size = len(rows), self.engine.examples_per_pass
+        full = np.zeros((size, *images.shape[1:]), np.uint8)
+        told, numbers = np.full(size, self.model_labels[0]), np.full(size, NOBODY)
+        full[:count], told[:count], numbers[:count] = images, labels, rows
+        x = to_network(full, self.device)
+        self.engine(self.objective.views(x, torch.from_numpy(told), numbers.tolist(), step))
+        for p in self.engine.parameters:
+            p.grad_sample = p.grad_sample[:count]  # type: ignore[attr-defined]
+        self.optimizer.signal_skip_step(True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def finish_step(self, purpose: str) -> None:
         """Noise, scale and apply the sum; an empty batch is a step like any other."""
         for p in self.optimizer.params:
             p.grad_sample = p.new_zeros(0, *p.shape)
@@ -96,8 +108,6 @@ class Trainer:
     def save(self) -> None:
         state = {
             "step": self.step,
-            "seconds": self.seconds,
-            "stopped": self.stopped,
             "parameters": trainable(self.unet),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -109,7 +119,7 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.step, self.seconds, self.stopped = state["step"], state["seconds"], state["stopped"]
+        self.step = state["step"]
         with torch.no_grad():
             for name, p in trainable(self.unet).items():
                 p.copy_(state["parameters"][name])
@@ -119,4 +129,4 @@ class Trainer:
 
 def poisson_batch(size: int, sample_rate: float, noise: NoiseSource, purpose: str) -> np.ndarray:
     """Row numbers, each in with probability `sample_rate`, from the run's secret streams: int64, possibly empty."""
-    return np.flatnonzero(noise.stream(f"{purpose}/batch").uniform(size) < sample_rate)
+    return np.flatnonzero(noise.stream(f"{purpose}/batch").bernoulli(sample_rate, size))

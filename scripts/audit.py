@@ -6,6 +6,7 @@
     python -m scripts.audit method=… dataset=… model=… privacy.epsilon=… method.steps=… out=…
 
 The bound holds with the stated `confidence`. Above the claim it refutes it, and the exit status is 1; below, it proves nothing.
+For DP training, the longest gradient that clipping lets through is measured too, which refutes the claim above the clipping norm.
 The last column tells how far the audit can see: its bound, had every guess been right. Settings that make audits quick are in
 conf/auditing; any key=value changes them. `seed` fixes what is public, as in every run; coins and noise are secret, unless
 `privacy.noise_seed` repeats them.
@@ -26,6 +27,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from audit.clipping import largest_contribution
 from audit.planted import Planted, patterns
 from audit.statistics import Finding, game, one_run
 from audit.training import train_with_canaries
@@ -96,6 +98,7 @@ def main(overrides: list[str]) -> None:
     # Run
     audit = _one_run if isinstance(settings.method, DPDiffusion) else _game
     finding, ledger, size = audit(settings, noise, folder)
+    largest = _largest_contribution(settings)
 
     # Report
     claimed = ledger.epsilon  # takes seconds
@@ -105,7 +108,8 @@ def main(overrides: list[str]) -> None:
         "claimed_epsilon": claimed,
         "delta": ledger.delta,
         "lower_bound": finding.lower_bound,
-        "refuted": finding.lower_bound > claimed,
+        "largest_contribution": largest,
+        "refuted": finding.lower_bound > claimed or (largest or 0.0) > 1,
         "confidence": settings.confidence,
         **size,
         "guesses": finding.guesses,
@@ -120,8 +124,17 @@ def main(overrides: list[str]) -> None:
     write_json(folder.internal / "audit.json", report)
     folder.close()
     _print(report, folder)
-    if report["refuted"]:
+    if finding.lower_bound > claimed:
         raise SystemExit(f"the claim is refuted: epsilon is at least {finding.lower_bound:.3g}, not {claimed:.3g}")
+    if report["refuted"]:
+        raise SystemExit(f"the claim is refuted: one example can add {largest:.6f} times the clipping norm to a sum")
+
+
+def _largest_contribution(settings: Auditing) -> float | None:
+    """Of the clipping norm; None where nothing is clipped."""
+    if not isinstance(settings.method, DPDiffusion):
+        return None
+    return largest_contribution(settings.method, settings.dataset, torch_device(settings.device))
 
 
 def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:
@@ -181,6 +194,7 @@ def _print(report: dict[str, Any], folder: RunDir) -> None:
         "correct": str(report["correct"]),
         "time": f"{report['seconds']:.0f} s",
         "could show": f"{report['largest_bound_possible']:.3g}",
+        **({} if (share := report["largest_contribution"]) is None else {"longest": f"{share:.4f}"}),
     }
     table = Table(title=title)
     for name in columns:

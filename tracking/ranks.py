@@ -6,11 +6,16 @@ rank 0 writes the run directory. The others write what they would have written u
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from disk import write_json
 
 
 def start(device: torch.device) -> torch.device:
@@ -50,6 +55,18 @@ def agreed(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def decided_once(path: Path, decide: Callable[[], Any]) -> Any:
+    """What rank 0 decides by a clock or by the memory there is, plain JSON: kept at `path`, where a resumed run finds it.
+
+    A kill may have come between the processes' files, so rank 0's alone says whether it is decided.
+    """
+    known = agreed(json.loads(path.read_text()) if path.exists() else None)
+    if known is None:
+        known = agreed(decide())
+        write_json(path, known)
+    return known
 
 
 def sum_over_ranks(tensors: list[torch.Tensor]) -> None:

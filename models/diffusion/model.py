@@ -149,18 +149,15 @@ class DiffusionModel:
         """Images of one pass: on a GPU the most that fit, found once for a run, so that it rounds alike after a kill."""
         if self.device.type != "cuda":
             return PASS_ROWS
-        stored = None if self.kept is None else self.kept / "pass_rows.json"
-        if stored is not None and stored.exists():
-            return int(json.loads(stored.read_text()))
 
         def attempt(rows: int) -> None:
             x = torch.zeros(rows, *self.shape, device=self.device)
             self.predict_noise(x, 0, torch.zeros(rows, dtype=torch.int64, device=self.device))
 
-        rows = ranks.agreed(rows_that_fit(attempt, PASS_ROWS))
-        if stored is not None:
-            write_json(stored, rows)
-        return rows
+        def most() -> int:
+            return rows_that_fit(attempt, PASS_ROWS)
+
+        return ranks.agreed(most()) if self.kept is None else ranks.decided_once(self.kept / "pass_rows.json", most)
 
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:

@@ -77,6 +77,26 @@ def test_engines_equal_a_float64_loop(engine, views_per_pass, shift, channels_la
     assert relative(by_engine(engine(unet, views_per_pass, AUGMULT), views), expected) < 1e-12
 
 
+@pytest.mark.parametrize("examples", [3, 4, 7])
+def test_in_passes_of_one_size_no_bit_of_a_gradient_depends_on_the_other_examples_or_on_its_place(examples):
+    """On a processor; whatever stands beside it."""
+    unet, rng = tiny_unet(), torch.Generator().manual_seed(2)
+    rows = (examples + 1) * AUGMULT
+    x, noise = (torch.randn(rows, 1, 8, 8, generator=rng) for _ in range(2))
+    t, labels = torch.randint(0, 1000, (rows,), generator=rng), torch.zeros(rows, dtype=torch.int64)
+
+    def gradients(order: list[int]) -> torch.Tensor:
+        chosen = torch.cat([torch.arange(i * AUGMULT, (i + 1) * AUGMULT) for i in order])
+        views = Views(x[chosen], t[chosen], labels[chosen], noise[chosen], len(order))
+        return by_engine(BatchedEngine(unet, len(order) * AUGMULT, AUGMULT), views)
+
+    first, last = list(range(examples)), examples
+    expected = gradients(first)
+    beside = gradients([*first[:-1], last])
+    assert torch.equal(beside[:-1], expected[:-1])
+    assert torch.equal(gradients(first[::-1]), expected.flip(0))
+
+
 @pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
 def test_engines_are_close_in_float32(engine):
     expected = by_loop(tiny_unet().double(), some_views())

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from dp_finetune import dpsgd, pace
+from dp_finetune.engines import BatchedEngine
 from dp_finetune.objective import Objective
-from dp_finetune.training import poisson_batch
+from dp_finetune.optimizer import PrivateOptimizer
+from dp_finetune.training import Trainer, poisson_batch
+from errors import InputError
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
@@ -113,15 +120,105 @@ def test_a_lost_ledger_is_written_again_from_the_checkpoint(trained, tmp_path):
     assert ledger(tmp_path / "run") == ledger(trained / "run")
 
 
-def test_a_run_out_of_time_releases_at_what_it_has_spent(here):
-    result = call(*SEEDED, "method.max_minutes=1e-9")
+def a_second_each(work: Callable[[], None], times: int, device: torch.device) -> float:
+    work()
+    return 1.0
+
+
+def test_a_time_is_a_number_of_steps_decided_before_the_first_and_spent_for(here, monkeypatch):
+    """Batches of 8 in passes of 4, a second each, and one for noise and update: 3 seconds a step."""
+    monkeypatch.setattr(pace, "_seconds", a_second_each)
+    result = call(*SEEDED, "method.max_minutes=0.1")
     assert result.code == 0, result.err
-    release = published(here / "run")
-    document = json.loads((release / "privacy.json").read_text())
-    assert document["mechanisms"][0]["count"] == 1
-    assert document["epsilon"] == compose_epsilon([Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 1)], document["delta"])
-    state = torch.load(here / "run" / "internal" / "checkpoints" / "training.pt", weights_only=True)
-    assert (state["step"], state["stopped"]) == (1, True)
+    assert result.err.count("method.max_minutes=0.1: 2 of 4 steps") == 1
+    assert ledger(here / "run") == ["dp_sgd/step=1", "dp_sgd/step=2"]
+    document = json.loads((published(here / "run") / "privacy.json").read_text())
+    assert document["epsilon"] == compose_epsilon([Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 2)], document["delta"])
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [("1e-9", 1), ("1e9", STEPS)])
+def test_a_short_time_is_one_step_and_a_long_one_all_of_them(here, minutes, steps):
+    assert call(*SEEDED, f"method.max_minutes={minutes}").code == 0
+    assert len(ledger(here / "run")) == steps
+
+
+def test_no_clock_is_read_once_a_step_is_spent_for(here, monkeypatch):
+    ticks = itertools.count(step=1e6)
+    monkeypatch.setattr("dp_finetune.training.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr(pace, "_seconds", a_second_each)
+    assert call(*SEEDED, "method.max_minutes=0.15").code == 0
+    assert len(ledger(here / "run")) == 3
+
+
+def test_a_timing_changes_nothing_in_what_is_trained(trained, here):
+    result = call(*SEEDED, "method.max_minutes=1e9")
+    assert result.code == 0, result.err
+    assert (published(here / "run") / WEIGHTS).read_bytes() == (published(trained / "run") / WEIGHTS).read_bytes()
+
+
+def test_the_number_of_steps_is_decided_before_anything_is_spent(here, monkeypatch):
+    def steps_that_fit(*args: Any) -> int:
+        assert not ledger(here / "run")
+        return pace.steps_that_fit(*args)
+
+    monkeypatch.setattr(dpsgd, "steps_that_fit", steps_that_fit)
+    assert call(*SEEDED, "method.max_minutes=1e9").code == 0
+
+
+def test_a_resumed_run_takes_the_number_that_was_decided_whatever_the_clock_says_now(here, monkeypatch):
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pace, "_seconds", a_second_each)
+        patch.setattr(Trainer, "finish_step", killed)
+        patch.setattr(Trainer, "add", lambda *args, **kwargs: None)
+        patch.setattr(dpsgd, "steps_that_fit", lambda *args: 2)
+        with pytest.raises(KeyboardInterrupt):
+            call(*SEEDED, "method.max_minutes=0.1")
+    assert json.loads((here / "run" / "internal" / "checkpoints" / "steps.json").read_text()) == 2
+    monkeypatch.setattr(dpsgd, "steps_that_fit", lambda *args: pytest.fail("timed again"))
+    result = call(*SEEDED, "method.max_minutes=0.1")
+    assert result.code == 0, result.err
+    assert ledger(here / "run") == ["dp_sgd/step=1", "dp_sgd/step=2"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method.max_grad_norm=1e-44"], "method.max_grad_norm=1e-44: 1e-30 to 1e30"),
+        (["method.max_grad_norm=1e31"], r"method.max_grad_norm=1e\+31: 1e-30 to 1e30"),
+        (["method.learning_rate=1e-44"], "method.learning_rate=1e-44: 1e-30 to 1e30"),
+        (["method.batch_size=null", "method.sample_rate=1e-300"], "method.sample_rate=1e-300: 1 / 1437 private images, to 1"),
+        (["method.max_minutes=inf"], "method.max_minutes=inf: a finite number above 0"),
+        (["method.max_minutes=0"], "method.max_minutes=0.0: a finite number above 0"),
+    ],
+)
+def test_what_float32_cannot_hold_and_rates_that_draw_nothing_are_refused(overrides, message):
+    with pytest.raises(InputError, match=message):
+        typed(*TRAIN, *overrides)
+
+
+def test_every_pass_has_the_same_size_and_what_fills_it_is_in_no_sum(here, monkeypatch):
+    passes, clipped = set(), []
+    call_engine, clip = BatchedEngine.__call__, PrivateOptimizer.clip_and_accumulate
+
+    def engine(self, views):
+        passes.add((views.examples, len(views.t)))
+        call_engine(self, views)
+
+    def counted(self):
+        clipped.append({len(p.grad_sample) for p in self.params})
+        clip(self)
+
+    monkeypatch.setattr(BatchedEngine, "__call__", engine)
+    monkeypatch.setattr(PrivateOptimizer, "clip_and_accumulate", counted)
+    assert call(*SEEDED).code == 0
+    assert passes == {(4, 8)}
+    noise = NoiseSource.for_run(here / "run" / "internal" / "noise.key", 1)
+    batches = [poisson_batch(1437, 8 / 1437, noise, f"dp_sgd/step={step}") for step in range(1, STEPS + 1)]
+    assert any(len(batch) % 4 for batch in batches)
+    assert sum(max(sizes) for sizes in clipped) == sum(len(batch) for batch in batches)
 
 
 def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from audit.clipping import largest_contribution
 from audit.statistics import game
 from audit.training import Beacons
 from audit.votes import Remembered, play
 from conf.help import run_script
-from dp_finetune.engines import ENGINES
+from dp_finetune.engines import ENGINES, EngineName
+from dp_finetune.method import DPDiffusion
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from errors import InputError
@@ -43,7 +45,8 @@ def audited(*overrides: str) -> dict[str, Any]:
     except SystemExit as end:
         refuted = "the claim is refuted" in str(end.code)
     report = json.loads(Path("audited", "internal", "audit.json").read_text())
-    assert report["refuted"] == refuted == (report["lower_bound"] > report["claimed_epsilon"])
+    too_long = (report["largest_contribution"] or 0) > 1
+    assert report["refuted"] == refuted == (report["lower_bound"] > report["claimed_epsilon"] or too_long)
     return report
 
 
@@ -52,7 +55,7 @@ def audited(*overrides: str) -> dict[str, Any]:
 
 def no_noise(self: PrivateOptimizer) -> None:
     for p in self.params:
-        p.grad = p.summed_grad
+        p.grad = p.summed_grad.to(p.dtype)
 
 
 def no_clipping(self: PrivateOptimizer) -> None:
@@ -76,6 +79,7 @@ BROKEN = [("add_noise", no_noise), ("clip_and_accumulate", no_clipping), ("add_n
 def test_intact_training_is_not_refuted_and_its_claim_is_what_the_ledger_composes(method):
     report = audited(f"method={method}", *TRAIN)
     assert not report["refuted"]
+    assert 1 - 1e-6 < report["largest_contribution"] <= 1
     assert report["largest_bound_possible"] > report["claimed_epsilon"]  # it could have been
     lines = Path("audited", "internal", "checkpoints", "ledger.jsonl").read_text().splitlines()
     sigma = json.loads(lines[0])["noise_multiplier"]
@@ -93,6 +97,32 @@ def test_broken_training_is_refuted(monkeypatch, what, broken):
     report = audited("method=dp_diffusion", *TRAIN)
     assert report["refuted"]
     assert report["correct"] / report["guesses"] > 0.9
+
+
+def one_percent_too_long(self: PrivateOptimizer) -> None:
+    kept = self.max_grad_norm
+    if max(p.numel() for p in self.params) > 1e7:
+        self.max_grad_norm *= 1.01
+    clip_and_accumulate(self)
+    self.max_grad_norm = kept
+
+
+clip_and_accumulate = PrivateOptimizer.clip_and_accumulate
+
+
+@pytest.mark.usefixtures("here")
+def test_a_clip_that_is_one_percent_too_long_in_a_large_tensor_is_refuted_though_no_canary_shows_it(monkeypatch):
+    monkeypatch.setattr(PrivateOptimizer, "clip_and_accumulate", one_percent_too_long)
+    report = audited("method=dp_diffusion", *TRAIN)
+    assert report["lower_bound"] < report["claimed_epsilon"]
+    assert report["largest_contribution"] == pytest.approx(1.01)
+    assert report["refuted"]
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, EngineName.auto])
+def test_clipping_as_it_is_adds_the_clipping_norm_and_no_more(engine):
+    method = DPDiffusion(gradient_engine=engine, augmult=2, batch_size=2, max_grad_norm=0.3)
+    assert 1 - 1e-6 < largest_contribution(method, CLOUD, torch.device("cpu"), side=512) <= 1
 
 
 @pytest.mark.usefixtures("here")
@@ -165,7 +195,7 @@ def found(folder: Path, sigma: float, delta: float, runs: int, **settings: Any) 
 
 @pytest.mark.usefixtures("no_disk")
 def test_intact_votes_are_not_refuted_and_much_of_their_epsilon_is_found(tmp_path):
-    bound, claimed = found(tmp_path, sigma=0.7, delta=1e-2, runs=200, **TWICE)
+    bound, claimed = found(tmp_path, sigma=0.7, delta=1e-2, runs=400, **TWICE)
     assert 1 < bound < claimed
 
 
@@ -201,7 +231,7 @@ def test_a_remembered_answer_is_the_api_s_own_and_is_asked_for_once():
 @pytest.mark.usefixtures("here")
 def test_the_command_plays_the_game_on_the_real_model():
     report = audited("method=pe", "repetitions=8", "privacy.accountant=rdp", "device=cpu", "model.respacing='4'")
-    assert (report["runs"], report["guesses"], report["refuted"]) == (8, 4, False)
+    assert (report["runs"], report["guesses"], report["refuted"], report["largest_contribution"]) == (8, 4, False, None)
     assert [entry["count"] for entry in report["mechanisms"]] == [2]
     assert not list(Path("audited", "internal", "checkpoints").iterdir())
 

@@ -51,14 +51,14 @@ def test_the_certificate_is_the_composition_of_the_ledger(trained):
 def test_a_training_that_was_cut_off_goes_on_to_the_same_classifier(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(dp_finetune.training, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        original = dp_finetune.training.Trainer._finish_step
+        original = dp_finetune.training.Trainer.finish_step
 
         def dies(self, purpose):
             if purpose.endswith("=3"):
                 raise KeyboardInterrupt
             original(self, purpose)
 
-        patch.setattr(dp_finetune.training.Trainer, "_finish_step", dies)
+        patch.setattr(dp_finetune.training.Trainer, "finish_step", dies)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run")
     train(tmp_path / "run")
