@@ -22,7 +22,7 @@ class NeighbourBackend(Enum):
 def nearest(queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend = NeighbourBackend.torch) -> np.ndarray:
     """The index of the nearest point (float32 [N, D], N >= 1) of each query (float32 [M, D]): int64 [M]; ties to the lowest.
 
-    A vector that is not finite, or too long to be squared, is nearest to nothing, and nothing to it: -1 where a query has no point.
+    A vector that is not finite, or too long to be squared, is nearest to nothing, and nothing to it: -1 for a query without one.
     """
     able, there = _measurable(queries), _measurable(points)
     if able.all() and there.all():
