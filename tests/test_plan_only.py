@@ -116,6 +116,43 @@ def test_a_plan_lists_every_event_and_its_epsilon_is_their_composition(here):
     assert math.isfinite(privacy["noise_multiplier"])
 
 
+SAMPLED, VOTES, LAPLACE = ["method=dp_diffusion"], ["method=pe"], ["dataset.class_counts=laplace"]
+EXTREME = {
+    "a tiny delta": [*SAMPLED, "privacy.delta=1e-12"],
+    "hardly a delta": [*SAMPLED, "privacy.delta=1e-300"],
+    "little noise": [*SAMPLED, *STRONG_NOISE[:1], "privacy.noise_multiplier=1e-6"],
+    "much noise": [*SAMPLED, *STRONG_NOISE[:1], "privacy.noise_multiplier=999999"],
+    "a large epsilon": [*SAMPLED, "privacy.epsilon=999999"],
+    "little noise on votes": [*VOTES, *STRONG_NOISE[:1], "privacy.noise_multiplier=1e-6"],
+    "much noise on votes": [*VOTES, *STRONG_NOISE[:1], "privacy.noise_multiplier=999999"],
+    "a large epsilon of votes": [*VOTES, "privacy.epsilon=999999"],
+    "a large share of counts": [
+        *VOTES,
+        "privacy.epsilon=1000",
+        "dataset.class_counts=laplace",
+        "privacy.class_counts_epsilon=710",
+    ],
+    "shares above the budget": [*VOTES, "dataset.class_counts=laplace", "privacy.class_counts_epsilon=999999"],
+    "a large share of selection": [
+        *VOTES,
+        "privacy.epsilon=1000",
+        "privacy.selection_epsilon=710",
+        "eval.downstream.choose_from=[0.1,0.03]",
+    ],
+}
+
+
+@pytest.mark.parametrize("accountant", ["pld", "rdp", "prv"])
+@pytest.mark.parametrize("overrides", EXTREME.values(), ids=EXTREME)
+def test_extreme_budgets_have_a_plan_or_one_line(here, overrides, accountant):
+    result = call("plan_only=true", f"privacy.accountant={accountant}", "eval.frechet.enabled=false", *overrides)
+    if result.code == 0:
+        assert json.loads(result.out)["privacy"]["epsilon"] >= 0
+    else:
+        assert (result.code, result.err.count("\n")) == (2, 1), result.err
+        assert "Traceback" not in result.err
+
+
 def test_a_plan_leaves_the_folders_that_the_user_made(here):
     (here / "mine").mkdir()
     assert call("plan_only=true", "hydra.run.dir=mine/run", "method=public_only").code == 0

@@ -55,3 +55,21 @@ def test_a_smaller_dataset_changes_delta_and_sample_rate():
     (spend,) = two.method.spends(1.0, two.dataset, two.privacy)
     assert spend.mechanism.sample_rate == 0.25  # type: ignore[attr-defined]
     assert two.method.work(two.dataset, two.model)["backward_calls"] == round(100 * 0.25 * 14 * 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "delta"),
+    [
+        *((f"+experiment=digits/{name}", 3.4e-4) for name in ("dp_diffusion", "dp_loda", "floor_and_ceiling", "pe", "views")),
+        ("+experiment=digits/adapters", 3.4e-4),
+        ("+experiment=digits/fractions", 3.4e-4),
+        ("+experiment=digits/fractions dataset.fraction=0.1", 3.4e-3),
+        ("+experiment=digits/fractions dataset.fraction=0.01", 3.5e-2),
+        ("+experiment=pe/mnist", 8.3e-6),
+        ("+experiment=dp_diffusion/mnist_printed", 8.3e-6),
+    ],
+)
+def test_experiments_with_stored_numbers_name_the_delta_that_these_were_measured_at(overrides, delta):
+    from tests.command import composed
+
+    assert composed(*overrides.split()).privacy.delta == delta
