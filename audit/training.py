@@ -6,6 +6,7 @@ the ledger. What cannot be seen from a canary's own weight is noise that is miss
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from dp_finetune.method import DPDiffusion
 from models.public.settings import PublicModel
 from pipeline.plan import Plan
 from privacy.config import Privacy
-from privacy.ledger import Ledger
+from privacy.inherited import Inherited, PublicInput, carry_certificate
+from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
 
 
@@ -62,16 +64,19 @@ def train_with_canaries(
     noise: NoiseSource,
     folder: Path,
     seed: int,
+    inherited: Inherited | None = None,
 ) -> tuple[np.ndarray, Ledger]:
     """Scores float [m], high for canaries that seem to be in: the sum over steps of a canary's coordinate of the noisy gradient.
 
-    Sampling images afterwards would cost time and no privacy: it is left out.
+    They are divided by the noise's variance, so that those of two trainings may be added. `inherited` is what the model has spent
+    before. The model is trained in place. Sampling images afterwards would cost time and no privacy: it is left out.
     """
     generator, first = model.generator, model.generator.num_labels + 1  # beyond the labels in use and the null label
     labels = first + np.arange(len(included))
     canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
     planted = Planted.of(dataset, canaries, included)
-    start = open_session(planted, privacy, Plan.make(method, planted, privacy), noise, folder, seed)
+    plan = Plan.make(method, planted, privacy, inherited)
+    start = open_session(planted, privacy, plan, noise, folder, seed)
     method.prepare(generator.unet, seed)
     generator.unet = beacons = Beacons(generator.unet, first, len(included)).to(generator.device)
     scores = np.zeros(len(included))
@@ -86,4 +91,28 @@ def train_with_canaries(
         method.fit(start.private, model, start.run)
     finally:
         watching.remove()
-    return scores, start.ledger
+        generator.unet = beacons.unet
+    assert plan.noise_multiplier is not None
+    return scores / plan.noise_multiplier**2, start.ledger
+
+
+def train_base(
+    method: DPDiffusion,
+    dataset: Dataset,
+    model: PublicModel,
+    privacy: Privacy,
+    included: np.ndarray,
+    noise: NoiseSource,
+    folder: Path,
+    seed: int,
+) -> tuple[np.ndarray, Inherited]:
+    """The model as an earlier run would release it, trained on the same images: its scores, and what whoever starts from that
+    release inherits, read from the certificate that is released with it."""
+    scores, ledger = train_with_canaries(method, dataset, model, privacy, included, noise, folder, seed)
+    origin = {"dataset": dataset.name}
+    document = certificate(
+        ledger, identity=noise.identity(), size=dataset.num_private, noise_seed=None, assumptions=[], provenance=origin
+    )
+    with tempfile.TemporaryDirectory() as elsewhere:
+        carry_certificate(document, Path(elsewhere))
+        return scores, Inherited.of([PublicInput("model.pretrained", Path(elsewhere))])

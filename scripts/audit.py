@@ -2,6 +2,7 @@
 
     python -m scripts.audit method=dp_diffusion                 # one training with 1,000 canaries
     python -m scripts.audit method=dp_loda canaries=2000
+    python -m scripts.audit method=dp_diffusion base_noise_multiplier=0.5    # trained in two goes, the first with that noise
     python -m scripts.audit method=pe repetitions=4000          # a game of many tiny runs
     python -m scripts.audit method=… dataset=… model=… privacy.epsilon=… method.steps=… out=…
 
@@ -17,7 +18,7 @@ Nothing of it is a release: it writes `out`/internal/audit.json, last, once all 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from rich.table import Table
 from audit.clipping import largest_contribution
 from audit.planted import Planted, patterns
 from audit.statistics import Finding, game, one_run
-from audit.training import train_with_canaries
+from audit.training import train_base, train_with_canaries
 from audit.votes import play
 from conf.compose import compose_script
 from conf.help import run_script
@@ -44,6 +45,7 @@ from models.public.settings import Model
 from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.config import Privacy
+from privacy.inherited import Inherited
 from privacy.ledger import Ledger
 from privacy.mechanisms import NEIGHBOURING, UNIT
 from privacy.noise import NoiseSource
@@ -59,6 +61,7 @@ class Auditing:
     privacy: Privacy = MISSING
     canaries: int = 1000  # dp_diffusion, dp_loda: of one training
     repetitions: int = 1000  # pe: runs, half of them with the planted image
+    base_noise_multiplier: float | None = None  # dp_diffusion: train a base first, on the same images, whose spends count too
     confidence: float = 0.95
     out: str | None = None
     seed: int = 0  # everything but coins and privacy noise
@@ -71,6 +74,9 @@ class Auditing:
         require(self.canaries >= 32, "canaries", self.canaries, "32 or more")
         whole = self.repetitions >= 8 and self.repetitions % 4 == 0
         require(whole, "repetitions", self.repetitions, "a multiple of 4, at least 8")
+        base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
+        allowed = "a finite number above 0 for method=dp_diffusion, or null"
+        require(base is None or (plain and 0 < base < 1e6), "base_noise_multiplier", base, allowed)
         allowed = "one that adds noise: dp_diffusion, dp_loda, pe"
         require(isinstance(self.method, DPDiffusion | PrivateEvolution), "method", self.method.name, allowed)
         self.privacy.check()
@@ -141,10 +147,16 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
     assert isinstance(settings.method, DPDiffusion)
     included = noise.stream("audit/coins").uniform(settings.canaries) < 0.5
     model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
-    world = settings.dataset, model, settings.privacy
-    scores, ledger = train_with_canaries(settings.method, *world, included, noise, folder.checkpoints, settings.seed)
-    finding = one_run(scores, included, ledger.delta, settings.confidence)
-    return finding, ledger, {"canaries": settings.canaries, "runs": 1}
+    before, inherited = np.zeros(settings.canaries), Inherited()
+    if (sigma := settings.base_noise_multiplier) is not None:
+        known = replace(settings.privacy, epsilon=None, noise_multiplier=sigma)
+        key, place = NoiseSource(noise.stream("audit/base").bytes(32)), folder.checkpoints / "base"
+        place.mkdir()
+        before, inherited = train_base(settings.method, settings.dataset, model, known, included, key, place, settings.seed)
+    world, place = (settings.dataset, model, settings.privacy, included, noise), folder.checkpoints
+    scores, ledger = train_with_canaries(settings.method, *world, place, settings.seed, inherited)
+    finding = one_run(before + scores, included, ledger.delta, settings.confidence)
+    return finding, ledger, {"canaries": settings.canaries, "runs": 1 if settings.base_noise_multiplier is None else 2}
 
 
 def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:

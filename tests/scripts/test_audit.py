@@ -28,6 +28,7 @@ from pe.histogram import VoteNoise
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.config import Privacy
 from privacy.gaussian import gaussian_epsilon
+from privacy.inherited import Inherited
 from privacy.mechanisms import Gaussian, SampledGaussian, Spend
 from privacy.noise import NoiseSource
 from scripts import audit
@@ -123,6 +124,28 @@ def test_a_clip_that_is_one_percent_too_long_in_a_large_tensor_is_refuted_though
 def test_clipping_as_it_is_adds_the_clipping_norm_and_no_more(engine):
     method = DPDiffusion(gradient_engine=engine, augmult=2, batch_size=2, max_grad_norm=0.3)
     assert 1 - 1e-6 < largest_contribution(method, CLOUD, torch.device("cpu"), side=512) <= 1
+
+
+TWO_GOES = ["method=dp_diffusion", *TRAIN, "privacy.epsilon=null", "privacy.noise_multiplier=5", "base_noise_multiplier=0.05"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_model_that_is_trained_in_two_goes_is_not_refuted_as_its_claim_holds_both():
+    report = audited(*TWO_GOES)
+    first, second = report["mechanisms"]
+    assert first["purpose"].startswith("base:")
+    assert (first["noise_multiplier"], second["noise_multiplier"]) == (0.05, 5)
+    assert report["lower_bound"] > 2
+    assert not report["refuted"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_base_that_has_spent_and_passes_for_public_is_refuted(monkeypatch):
+    monkeypatch.setattr(Inherited, "of", lambda inputs, other_data=False: Inherited())
+    report = audited(*TWO_GOES)
+    assert [mechanism["purpose"] for mechanism in report["mechanisms"]] == ["dp_sgd"]
+    assert report["claimed_epsilon"] < 2
+    assert report["refuted"]
 
 
 @pytest.mark.usefixtures("here")
