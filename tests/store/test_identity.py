@@ -15,9 +15,17 @@ from pipeline.config import Config
 from store.identity import difference, digest, plain, settings
 from tests.command import typed
 
-PINNED: dict[
-    str, str
-] = {  # a digest that moves orphans every stored run of its experiment: raise a component's version where that is meant
+# A digest that moves orphans every stored run of its experiment: raise a component's version where that is meant.
+PINNED = {
+    "+experiment=pe/cifar10": "392d8007a9a19f63-7c176b72",
+    "+experiment=pe/camelyon17": "5410321ad234eec2-7c176b72",
+    "+experiment=dp_diffusion/mnist": "cd5a67121731f9f0-6bed2585",
+    "+experiment=dp_diffusion/cifar10": "28fb38948b8a87d2-6bed2585",
+    "+experiment=dp_loda/mnist": "a6c79aba599d283f-6bed2585",
+    "+experiment=dp_loda/cifar10": "1f281abe00aa0dca-6bed2585",
+    "+experiment=digits/pe": "20f761003e1b2f31-44136fa3",
+    "+experiment=digits/dp_diffusion privacy.epsilon=1 seed=4": "2773d0eb251c0ce7-44136fa3",
+    "+experiment=digits/dp_loda": "83c2b7e2bef472fc-44136fa3",
 }
 
 
