@@ -44,8 +44,8 @@ test-slow: setup ## the tests that take minutes
 test-browser: setup ## the dashboard in a real browser; needs chromium (Debian: apt-get install chromium)
 	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/dashboard
 
-lint: setup      ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: setup      ## ruff, import-linter (which folder may import which) and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache --no-logo && $(BIN)/mypy
 
 reference: setup ## measure the floor and the ceiling that every report shows (about 17 minutes)
 	@$(BIN)/python -m scripts.reference
