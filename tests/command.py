@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import io
 import json
 import multiprocessing
@@ -24,8 +26,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import run
-from conf.compose import compose, compose_config
+from conf.compose import compose_config, to_typed
 from dp_finetune import training
+from models.public.settings import Model
 from pipeline.config import Config
 from store.run_dir import RunDir
 from tracking.meter import PART
@@ -49,13 +52,24 @@ class Result:
     err: str
 
 
-def composed(*overrides: str) -> DictConfig:
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
     return compose_config(overrides)
+
+
+def composed(*overrides: str) -> DictConfig:
+    """A configuration of its own, composed once for all tests that ask for it."""
+    return copy.deepcopy(_composed(overrides))
+
+
+def composed_model(*overrides: str) -> Model:
+    """Its settings alone, which need not fit the dataset."""
+    return to_typed(composed(*overrides)).model
 
 
 def typed(*overrides: str) -> Config:
     """Checked."""
-    config = compose(overrides)
+    config = to_typed(composed(*overrides))
     config.check()
     return config
 
