@@ -5,7 +5,7 @@ SCALE ?= smoke
 PAPER ?= pe
 N ?= 1
 
-.PHONY: help setup demo table figure all-tables dashboard test test-slow test-browser lint reference pretrain bench studies lock clean
+.PHONY: help setup demo table figure all-tables dashboard test test-quick test-slow test-browser lint reference pretrain bench studies lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,14 +38,17 @@ dashboard: setup ## one page of all runs, into runs/dashboard.html
 test: setup lint ## what must pass before a change: linting, types, tests
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2
 
+test-quick: setup ## the tests of the parts, without those that start the command: about two minutes on two cores
+	@$(BIN)/python -m pytest -q -m "not slow and not end_to_end" -n 2 --ignore=tests/scripts --ignore=tests/conf
+
 test-slow: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
 
 test-browser: setup ## the dashboard in a real browser; needs chromium (Debian: apt-get install chromium)
 	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/dashboard
 
-lint: setup      ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: setup      ## ruff, import-linter (which folder may import which) and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache --no-logo && $(BIN)/mypy
 
 reference: setup ## measure the floor and the ceiling that every report shows (about 17 minutes)
 	@$(BIN)/python -m scripts.reference

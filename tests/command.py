@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import io
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import run
-from conf.compose import compose, compose_config
+from conf.compose import compose_config, to_typed
 from dp_finetune import training
+from models.public.settings import Model
 from pipeline.config import Config
 from store.run_dir import RunDir
 from tracking.meter import PART
 
+HANGS = 600  # seconds: nothing takes so long; a test that waits for longer fails rather than hangs
 ROOT = Path(run.__file__).parent
 SMOKE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.batch_size=8", "device=cpu"]
 STRONG_NOISE = [
@@ -45,20 +52,31 @@ class Result:
     err: str
 
 
-def composed(*overrides: str) -> DictConfig:
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
     return compose_config(overrides)
+
+
+def composed(*overrides: str) -> DictConfig:
+    """A configuration of its own, composed once for all tests that ask for it."""
+    return copy.deepcopy(_composed(overrides))
+
+
+def composed_model(*overrides: str) -> Model:
+    """Its settings alone, which need not fit the dataset."""
+    return to_typed(composed(*overrides)).model
 
 
 def typed(*overrides: str) -> Config:
     """Checked."""
-    config = compose(overrides)
+    config = to_typed(composed(*overrides))
     config.check()
     return config
 
 
-def python_run(*overrides: str, folder: Path = ROOT) -> Result:
+def python_run(*overrides: str, folder: Path = ROOT, **environment: str) -> Result:
     """`python run.py` in a new process, in `folder`: slow to start, so only where that is the point."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *overrides], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -93,22 +111,33 @@ def in_processes(count: int, *command: str) -> Result:
 
 @dataclass
 class Forked:
-    """The command in a process of its own, forked where everything is imported already."""
+    """The command in a process of its own, forked where everything is imported already.
+
+    Before it opens or renames a file of its folder it asks, and waits for the answer: it can be killed at such a moment,
+    however fast or slow either process is.
+    """
 
     process: BaseProcess
     folder: Path
+    asks: Connection
 
-    def kill_when(self, reached: Callable[[], bool], seconds: float = 60) -> None:
-        """kill -9 at the first moment at which `reached()`."""
-        end = time.monotonic() + seconds
-        while not reached():
-            assert self.process.is_alive(), f"ended too early: {self.result().err}"
-            assert time.monotonic() < end, "never reached"
-            time.sleep(0.002)
+    def kill_when(self, reached: Callable[[], bool]) -> None:
+        """kill -9 at the first file that it would open or rename once `reached()`."""
+        try:
+            while True:
+                assert self.asks.poll(HANGS), "never reached"
+                self.asks.recv()
+                if reached():
+                    break
+                self.asks.send(None)
+        except EOFError:
+            pytest.fail(f"ended too early: {self.result().err}")
         self.process.kill()
         self.process.join()
 
     def result(self) -> Result:
+        """Of the command, which asks no longer."""
+        self.asks.close()
         self.process.join()
         assert self.process.exitcode is not None
         return Result(self.process.exitcode, *((self.folder / name).read_text() for name in ("out", "err")))
@@ -121,9 +150,11 @@ def fork(folder: Path, *overrides: str, patch: Callable[[], None] | None = None)
     context.set_forkserver_preload(["run"])
     with contextlib.chdir(ROOT):  # where the server finds `run`
         forkserver.ensure_running()
-    process = context.Process(target=_child, args=(folder, [f"hydra.run.dir={folder}/run", *overrides], patch))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(folder, [f"hydra.run.dir={folder}/run", *overrides], patch, theirs))
     process.start()
-    return Forked(process, folder)
+    theirs.close()
+    return Forked(process, folder, ours)
 
 
 def fork_run(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Result:
@@ -163,7 +194,7 @@ def ledger(folder: Path) -> list[str]:
     return [json.loads(line)["purpose"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None) -> None:
+def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None, parent: Connection) -> None:
     for descriptor, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.chdir(folder)
@@ -171,4 +202,25 @@ def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None)
     sys.argv = ["run.py", *overrides]
     if patch:
         patch()
+    _ask_before_files(folder, parent)
     sys.exit(run.cli())
+
+
+def _ask_before_files(folder: Path, parent: Connection) -> None:
+    """Until the other end is closed. Files that C++ opens, such as PyTorch's, are not among them; their renaming is."""
+    lock, process, asking = threading.RLock(), os.getpid(), True
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal asking
+        if not asking or event not in ("open", "os.rename") or os.getpid() != process:
+            return
+        if not any(isinstance(arg, str | Path) and os.path.abspath(arg).startswith(str(folder)) for arg in args):
+            return
+        with lock:
+            try:
+                parent.send(None)
+                parent.recv()
+            except (EOFError, OSError):
+                asking = False
+
+    sys.addaudithook(hook)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import numpy as np
 import pytest
@@ -9,6 +11,39 @@ import torch
 from data.samples import SampleSet
 
 torch.set_num_threads(1)  # toy sizes gain nothing from more, and two processes that share cores stall each other
+
+STARTERS = {"call", "fork", "fork_run", "in_processes", "python_run"}  # of tests.command: they start the command
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start the command, themselves or by what they use: nobody has to remember to."""
+    known: dict[object, bool] = {}
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        fixtures = [made.func for name in item.fixturenames for made in item._fixtureinfo.name2fixturedefs.get(name, ())]
+        if any(_starts_the_command(function, known) for function in (item.function, *fixtures)):
+            item.add_marker("end_to_end")
+
+
+def _starts_the_command(function: object, known: dict[object, bool]) -> bool:
+    """By the names in its code, and in that of the functions of tests that it names."""
+    if not isinstance(function, FunctionType) or not function.__module__.startswith(("tests", "conftest")):
+        return False
+    if function not in known:
+        known[function] = False  # where functions name each other
+        if function.__module__ == "tests.command":
+            known[function] = function.__name__ in STARTERS
+        else:
+            named = [function.__globals__.get(name) for name in _names(function.__code__)]
+            known[function] = any(_starts_the_command(one, known) for one in named)
+    return known[function]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 @pytest.fixture

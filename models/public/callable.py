@@ -138,6 +138,7 @@ class RequestedAPI:
     pause: float  # seconds from one request to the next
     kept: Path | None = None  # a folder where a run keeps the answers
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
     _last: float = -float("inf")
 
     def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
@@ -182,8 +183,8 @@ class RequestedAPI:
     def _asked(self, ask: Callable[[slice, str], np.ndarray], rows: slice, name: str) -> np.ndarray:
         attempt = 0
         while True:
-            self.sleep(max(0.0, self._last + self.pause - time.monotonic()))
-            self._last = time.monotonic()
+            self.sleep(max(0.0, self._last + self.pause - self.clock()))
+            self._last = self.clock()
             try:
                 return self._fitting(np.asarray(ask(rows, name)), rows, name)
             except MISTAKES as error:

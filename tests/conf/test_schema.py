@@ -17,9 +17,9 @@ from conf.compose import CONFIG_DIR
 from conf.schema import COMPONENTS
 from pipeline.config import Config
 from pipeline.plan import Plan
-from scripts.paper.sheet import every, load
 from tests.command import composed, typed
 from tests.data.test_folder import class_folders
+from tests.sheets import SHEETS
 
 CONF = Path(CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
@@ -30,7 +30,7 @@ CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/"
 
 choices = pytest.mark.parametrize(("group", "option"), CHOICES)
 # Planned by tests/scripts/paper/test_experiments.py.
-ROWS = {name for kind, paper, number in every() for name in load(kind, paper, number, "paper").experiments}
+ROWS = {name for sheet in SHEETS for name in sheet.experiments}
 experiments = pytest.mark.parametrize("name", EXPERIMENTS)
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from data.decoding import PICTURES, OnBad, decode
 from data.files import list_images
 from errors import InputError
+from tests.command import HANGS
 from tests.data.test_folder import LABELS, class_folders, folder, members, picture, png, with_json, zipped
 
 IMAGES = np.stack([picture() for _ in range(4)])
@@ -126,16 +127,19 @@ def test_damaged_pixels_are_told_of_the_array(tmp_path):
 
 def test_no_more_pixels_are_decoded_at_a_time_than_the_largest_picture_may_have(tmp_path, monkeypatch):
     class_folders(tmp_path, 40)
-    lock, decoding, most = threading.Lock(), 0, 0
+    lock, decoding, most, arrivals = threading.Lock(), 0, 0, 0
+    two = threading.Barrier(2, timeout=HANGS)  # at which the first two pictures wait for each other
     upright = ImageOps.exif_transpose
 
     def counted(image: Image.Image, in_place: bool) -> None:
-        nonlocal decoding, most
+        nonlocal decoding, most, arrivals
         with lock:
-            decoding += 1
-            most = max(most, decoding)
+            decoding, arrivals = decoding + 1, arrivals + 1
+            most, meets = max(most, decoding), arrivals <= 2
         upright(image, in_place=True)
-        threading.Event().wait(0.001)
+        if meets:
+            two.wait()
+        threading.Event().wait(0.001)  # in which a third would come, if it may
         with lock:
             decoding -= 1
 

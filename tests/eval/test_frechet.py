@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -97,23 +96,34 @@ def test_one_image_has_no_covariance():
 
 
 MEASURE = """
-import json, resource, time
+import resource
 import numpy as np
 from eval.frechet import frechet_distance
 
 rng = np.random.default_rng(0)
 a, b = (rng.standard_normal((50_000, 2048), np.float32) for _ in range(2))
-before = time.process_time()
 frechet_distance(a, b)
-seconds = time.process_time() - before
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 
 @pytest.mark.slow
-def test_fifty_thousand_images_in_inceptions_space_take_a_minute_of_one_core_and_two_gib_at_most():
+def test_fifty_thousand_images_in_inceptions_space_take_two_gib_at_most():
     command, one_thread = [sys.executable, "-c", MEASURE], {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, check=True)
-    cpu_seconds, gib = json.loads(done.stdout)
-    assert cpu_seconds < 60
-    assert gib < 2
+    assert float(done.stdout) < 2
+
+
+def test_a_distance_decomposes_two_symmetric_matrices_of_the_features_size_and_nothing_else(monkeypatch):
+    """Each takes D³ operations, however many images there are; a general matrix square root takes tens of times as many."""
+    decomposed = []
+    for name in ("cholesky", "eig", "eigh", "eigvals", "eigvalsh", "inv", "qr", "svd"):
+        original = getattr(np.linalg, name)
+
+        def counted(matrix, *rest, name=name, original=original, **settings):
+            decomposed.append((name, matrix.shape))
+            return original(matrix, *rest, **settings)
+
+        monkeypatch.setattr(np.linalg, name, counted)
+    frechet_distance(A, B)
+    assert decomposed == [("eigh", (6, 6)), ("eigvalsh", (6, 6))]

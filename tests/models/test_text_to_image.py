@@ -26,9 +26,13 @@ from tests.data.test_folder import class_folders
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory) -> Path:
+    return made_pipeline(tmp_path_factory.mktemp("stable_diffusion"))
+
+
+def made_pipeline(folder: Path) -> Path:
+    """Stable Diffusion as diffusers saves it, tiny, in a new folder in `folder`."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    folder = tmp_path_factory.mktemp("stable_diffusion")
     letters = [chr(code) for code in range(97, 123)]
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))

@@ -37,7 +37,7 @@ def browser() -> Iterator[Any]:
 def opened(browser) -> Iterator[Any]:
     """Opens a page from its file, offline; whatever its console says, or it asks the network for, fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(120_000)  # milliseconds: that nothing hangs
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -50,6 +50,12 @@ def opened(browser) -> Iterator[Any]:
     yield open_page
     context.close()
     assert complaints == []
+
+
+AT_LOAD = """addEventListener("load", () => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  window.atLoad = { rows: all("#table tbody tr").length, images: all("img").length, plotly: "Plotly" in window };
+});"""
 
 
 def column(page: Any, name: str) -> list[str]:
@@ -202,14 +208,14 @@ def test_the_page_is_not_wider_than_the_screen(study, opened, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_five_hundred_runs_load_in_two_seconds(here, opened):
+def test_five_hundred_runs_are_a_table_when_the_page_has_loaded_and_what_is_slow_waits_until_it_is_seen(here, opened):
     many(here / "runs", 500)
     made()
     assert Path("runs/dashboard.html").stat().st_size < 20e6
-    seconds = []
-    for _ in range(3):  # others may use this machine
-        page = opened(Path("runs/dashboard.html"))
-        page.wait_for_function("performance.getEntriesByType('navigation')[0].loadEventEnd > 0")
-        assert page.locator("#table tbody tr").count() == 500
-        seconds.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000)
-    assert min(seconds) < 2, seconds
+    page = opened(Path("runs/dashboard.html"))
+    page.add_init_script(AT_LOAD)
+    page.reload(wait_until="load")
+    loaded = page.evaluate("atLoad")
+    assert loaded["rows"] == 500
+    assert loaded["images"] <= 12  # one for each method and dataset
+    assert not loaded["plotly"]

@@ -11,11 +11,9 @@ from conf.compose import to_typed
 from pipeline.config import Config
 from pipeline.plan import Plan
 from scripts.paper.runs import jobs
-from scripts.paper.sheet import every, load
 from tests.command import composed
 from tests.data.test_folder import class_folders
-
-SHEETS = [load(kind, paper, number, "paper") for kind, paper, number in every()]
+from tests.sheets import SHEETS
 
 EXPERIMENTS = sorted({(scale, name) for sheet in SHEETS for scale in sheet.scales for name in sheet.experiments})
 

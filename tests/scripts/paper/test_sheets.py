@@ -10,8 +10,6 @@ import pytest
 from scripts.paper import sheet as sheet_module
 from scripts.paper.sheet import Kind, Sheet, every, known_as, load
 
-SHEETS = [load(kind, paper, number, "paper") for kind, paper, number in every()]
-
 
 def test_there_is_a_sheet_for_what_the_readme_promises():
     named = {(kind.value, paper, number) for kind, paper, number in every()}
