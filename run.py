@@ -99,12 +99,12 @@ def cli() -> int:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print_help(CONFIG_DIR)
         return 0
-    register()
     Report.status, Report.sweep = 0, None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and become one line
     places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))  # for processes of a launcher
     try:
+        register()
         main()
     except Exception as error:
         line, sweep = one_line(error) or launch_failure(error), Report.sweep

@@ -56,6 +56,7 @@ def to_typed(cfg: DictConfig) -> Config:
 
 def from_stored(values: dict[str, Any]) -> Config:
     """The settings of a config.yaml, perhaps of an earlier version: a key that it lacks has its default."""
+    register()
     cfg: Any = OmegaConf.structured(Config)
     for key, value in values.items():
         if key in COMPONENTS:

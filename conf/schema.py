@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -16,6 +18,7 @@ from data.datasets.imagenet import ImageNet
 from data.datasets.published import Published
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
+from errors import InputError
 from eval.config import Evaluation
 from models.public.callable import CallableModel
 from models.public.improved import ImprovedDiffusion
@@ -27,6 +30,8 @@ from pe.evolution import PrivateEvolution
 from pipeline.config import Config
 from privacy.config import Privacy
 from tracking.tracker import TrackerConfig
+
+EXTENSIONS = "DP_SYNTHESIS_EXTENSIONS"  # in the environment: modules that call `add`, with commas between them
 
 COMPONENTS: dict[str, dict[str, Any]] = {
     "dataset": {
@@ -59,7 +64,14 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 
 
 def register() -> None:
-    """Let Hydra's configuration files name them as `/schema/<group>/<option>`."""
+    """Let Hydra's configuration files name them as `/schema/<group>/<option>`. InputError for an extension that is not there."""
+    for name in filter(None, os.environ.get(EXTENSIONS, "").split(",")):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise InputError(f"{EXTENSIONS}={name}: no such module beside run.py or on PYTHONPATH") from error
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in COMPONENTS.items():
@@ -67,11 +79,23 @@ def register() -> None:
             store.store(group=f"schema/{group}", name=name, node=cls)
 
 
+def add(group: str, option: str, component: type[Any]) -> None:
+    """One more component: `<group>=<option>` then stands for its defaults, on the command line and for `compose`, as long as
+    `conf/<group>/` has no file of that name. Call it before anything is composed. See docs/extending.md."""
+    if group not in COMPONENTS:
+        raise ValueError(f"group={group}: one of {', '.join(COMPONENTS)}")
+    known = COMPONENTS[group].get(option, component)
+    if (known.__module__, known.__name__) != (component.__module__, component.__name__):  # a notebook may define it anew
+        raise ValueError(f"{group}={option}: is {known.__module__}.{known.__name__} already; give another name")
+    COMPONENTS[group][option] = component
+    ConfigStore.instance().store(group=group, name=option, node=component)
+
+
 def component_of(group: str, values: dict[str, Any]) -> Any:
     """The component whose stored settings these are; keys that it has and they lack keep their defaults.
 
-    It is the registered one that knows all keys and has a value for every other one; of several, the one with the fewest others.
-    ValueError where there is none.
+    It is a registered one that knows all keys and has a value for every other one: the one of this `name`, or else, but for
+    methods, the one with the fewest other keys. ValueError where there is none.
     """
 
     def others(cls: Any) -> list[Any]:
@@ -81,7 +105,8 @@ def component_of(group: str, values: dict[str, Any]) -> Any:
         return values.keys() - {f.name for f in fields(cls)}
 
     fitting = [cls for cls in COMPONENTS[group].values() if not unknown(cls) and not others(cls)]
-    named = [cls for cls in fitting if cls().name == values.get("name")] if group == "method" else fitting
-    if not named:
+    named = [cls for cls in fitting if "name" in values and getattr(cls, "name", None) == values["name"]]
+    chosen = named or ([] if group == "method" else fitting)
+    if not chosen:
         raise ValueError(f"{group}: no component has the settings {', '.join(values)}")
-    return min(named, key=lambda cls: len(fields(cls)))
+    return min(chosen, key=lambda cls: len(fields(cls)))

@@ -1,0 +1,134 @@
+"""The examples of docs/extending.md run as they stand there."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hydra.core.config_store import ConfigStore
+
+from conf import compose
+from conf.compose import from_stored
+from conf.schema import COMPONENTS, add
+from data.samples import SampleSet
+from errors import InputError
+from pipeline import run
+from pipeline.plan import Plan
+from pipeline.plan_document import plan_document
+from store.identity import digest, plain
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+BLOCKS = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
+SMALL = {
+    "class_means": ["method.num_samples=20"],
+    "bars": ["+experiment=smoke", "method.variation_degrees=[6,4]", "eval.downstream.enabled=false"],
+    "scans": ["method=class_means", "eval=none"],
+    "contrast": ["+experiment=smoke", "eval.frechet.enabled=false"],
+}
+
+
+@pytest.fixture(autouse=True)
+def registered(here: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every example is a module, which composing registers; afterwards none is."""
+    store = ConfigStore.instance()
+    components, repository = {group: dict(options) for group, options in COMPONENTS.items()}, copy.copy(store.repo)
+    for group in COMPONENTS:
+        store.repo[group] = dict(store.repo.get(group, {}))
+    monkeypatch.syspath_prepend(here)
+    for name, code in BLOCKS.items():
+        Path(f"{name}.py").write_text(code)
+    monkeypatch.setenv("DP_SYNTHESIS_EXTENSIONS", ",".join(BLOCKS))
+    yield
+    store.repo = repository
+    COMPONENTS.update(components)
+    for name in BLOCKS:
+        sys.modules.pop(name, None)
+
+
+def said(name: str) -> list[str]:
+    """The overrides of the last command that the page gives for a file."""
+    return shlex.split(re.findall(rf"    DP_SYNTHESIS_EXTENSIONS={name} python run\.py (.*)", PAGE)[-1])
+
+
+def two_classes(count: int, bright: float) -> SampleSet:
+    labels = np.arange(count) % 2
+    images = np.where(labels[:, None, None, None] == 1, bright, 0) + np.random.default_rng(0).integers(0, 50, (count, 8, 8, 1))
+    return SampleSet(images.astype(np.uint8), labels.astype(np.int64), 2)
+
+
+def scans(folder: Path) -> Path:
+    folder.mkdir()
+    two_classes(400, bright=200).save(folder / "train.npz")
+    two_classes(100, bright=200).save(folder / "test.npz")
+    return folder
+
+
+def test_there_is_an_example_of_each_kind():
+    assert set(BLOCKS) == set(SMALL)
+    method = next(code for name, code in BLOCKS.items() if name == "class_means")
+    assert len(method.split('add("method"')[0].strip().splitlines()) < 40
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_example_runs_by_the_command_that_stands_below_it(name: str, here: Path):
+    scans(here / "my_scans")
+    result = run(compose([*said(name), *SMALL[name]]), here / "out")
+    assert result is not None
+    assert result.certificate["private"]
+    assert 0 < result.certificate["epsilon"] <= 10
+    assert len(result.samples) > 0
+    assert (result.path / "release" / "privacy.json").is_file()
+
+
+def test_the_methods_release_is_near_the_means_of_the_private_classes(here: Path):
+    overrides = ["dataset=scans", f"dataset.path={scans(here / 'few')}", "method=class_means", "eval=none", "method.clip_norm=8"]
+    result = run(compose([*overrides, "privacy.epsilon=100", "method.num_samples=200"]), here / "out")
+    assert result is not None
+    means = [result.samples.images[result.samples.labels == label].mean() for label in (0, 1)]
+    assert means[1] - means[0] > 100
+    assert [spend["purpose"] for spend in result.certificate["mechanisms"]] == ["class_means.sums"]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_command_as_it_stands_has_a_plan(name: str, here: Path):
+    config = compose(said(name))
+    config.check()
+    assert plan_document(Plan.of(config), config)["privacy"]["epsilon"] <= 10
+
+
+def test_the_evaluators_numbers_are_internal(here: Path):
+    result = run(compose([*said("contrast"), *SMALL["contrast"]]), here / "out")
+    assert result is not None
+    assert result.metrics.keys() > {"contrast/train", "contrast/samples"}
+    assert "contrast/train" not in str(result.certificate)
+
+
+def test_a_yaml_file_names_values_of_a_component():
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert yaml.safe_load(text) == {"defaults": ["/schema/method/class_means@_here_", "_self_"], "clip_norm": 2.0}
+
+
+def test_an_option_that_is_there_is_not_replaced():
+    with pytest.raises(ValueError, match="method=pe"):
+        add("method", "pe", COMPONENTS["method"]["dp_loda"])
+    with pytest.raises(ValueError, match="group=methods"):
+        add("methods", "mine", COMPONENTS["method"]["pe"])
+
+
+def test_an_extension_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DP_SYNTHESIS_EXTENSIONS", "no_such_module")
+    with pytest.raises(InputError, match="DP_SYNTHESIS_EXTENSIONS=no_such_module"):
+        compose()
+
+
+def test_a_stored_run_of_an_extension_is_read_back_as_itself(here: Path):
+    config = compose([*said("scans"), "method=class_means"])
+    again = from_stored(plain(config))
+    assert (type(again.dataset), type(again.method)) == (type(config.dataset), type(config.method))
+    assert digest(again) == digest(config)
