@@ -73,6 +73,7 @@ def test_the_release_is_the_adapter_alone_and_makes_what_was_released(trained):
     assert sorted(path.name for path in folder.iterdir()) == [
         "adapter.json",
         "adapter.safetensors",
+        "privacy.json",
         "sampling.json",
         "scheduler",
     ]
