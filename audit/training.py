@@ -65,15 +65,15 @@ def train_with_canaries(
 ) -> tuple[np.ndarray, Ledger]:
     """Scores float [m], high for canaries that seem to be in: the sum over steps of a canary's coordinate of the noisy gradient.
 
-    Sampling images afterwards would cost time and no privacy: it is left out.
+    Sampling images afterwards would cost time and no privacy: it is left out. `model` is trained in place.
     """
-    generator, first = model.generator, model.generator.num_labels + 1  # beyond the labels in use and the null label
+    denoiser, first = model.denoiser, model.denoiser.num_labels + 1  # beyond the labels in use and the null label
     labels = first + np.arange(len(included))
     canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
     planted = Planted.of(dataset, canaries, included)
     start = open_session(planted, privacy, Plan.make(method, planted, privacy), noise, folder, seed)
-    method.prepare(generator.unet, seed)
-    generator.unet = beacons = Beacons(generator.unet, first, len(included)).to(generator.device)
+    method.prepare(denoiser.network, seed)
+    denoiser.network = beacons = Beacons(denoiser.network, first, len(included)).to(denoiser.device)
     scores = np.zeros(len(included))
 
     def read(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:

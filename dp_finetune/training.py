@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from data.images import to_network
 from data.private import PrivateDataset
 from disk import whole_file
 from dp_finetune.engines import Engine
@@ -70,7 +69,7 @@ class Trainer:
             mine = batch[ranks.share() :: ranks.world()]
             for rows in np.array_split(mine, range(self.engine.examples_per_pass, len(mine), self.engine.examples_per_pass)):
                 if len(rows):
-                    x = to_network(samples.images[rows], self.device)
+                    x = self.objective.encode(samples.images[rows])
                     self.engine(self.objective.views(x, torch.from_numpy(labels[rows]), rows.tolist(), self.step + 1))
                     self.optimizer.signal_skip_step(True)
                     self.optimizer.step()

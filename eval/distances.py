@@ -14,7 +14,7 @@ from eval.frechet import Gaussian, fit_gaussian, gaussian_distance
 from eval.inception_score import inception_score
 from eval.kernel import kernel_distance
 from eval.manifold import coverage_of_balls
-from models.features.extractors import Classifies
+from models.api import Classifies
 from models.public.settings import EmbeddingName, Model
 from models.seeds import numpy_rng
 

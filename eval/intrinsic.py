@@ -61,15 +61,15 @@ class IntrinsicDimension(InEmbedding):
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         assert subject.settings is not None
         embedding, shape = subject.model.embeddings[self.embedding], subject.dataset.shape
-        generator = subject.settings.build(subject.dataset, subject.device, subject.seed).generator
-        image, label = self._start(subject, generator.num_labels)
+        api = subject.settings.build(subject.dataset, subject.device, subject.seed).api
+        image, label = self._start(subject, api.num_labels)
         image = conform(image, subject.settings.makes)
         dim = embedding.embed(conform(image, shape)).shape[1]
         count, degrees = self._variations(dim), self._degrees(subject.settings)
         spectra = {}
         with progress("intrinsic dimension: variations", len(degrees) * count) as advance:
             for degree in degrees:
-                made = generator.variation(
+                made = api.variation(
                     np.repeat(image, count, 0),
                     np.repeat(label, count),
                     degree,

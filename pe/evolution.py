@@ -20,8 +20,7 @@ from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import require
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
-from models.api import ImageAPI
-from models.features.extractors import Embedding
+from models.api import Embedding, ImageAPI
 from models.neighbours import NeighbourBackend
 from models.public.settings import EmbeddingName, Model, PublicModel
 from models.seeds import numpy_rng
@@ -105,7 +104,7 @@ class PrivateEvolution(Method):
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
-        embedding, api = model.embeddings[self.embedding], model.generator
+        embedding, api = model.embeddings[self.embedding], model.api
         for t, population in self.evolve(private, api, embedding, labels, run):
             save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")

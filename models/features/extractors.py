@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,26 +13,6 @@ from data.images import to_network
 from models.passes import embed_in_passes
 
 PASS_ROWS = 512
-
-
-class Embedding(Protocol):
-    """Anything that turns uint8 images [N, H, W, C] into float32 vectors [N, D]."""
-
-    @property
-    def identity(self) -> str:
-        """Differs where the vectors may: what is kept of them is kept under this name."""
-        ...
-
-    def embed(self, images: np.ndarray) -> np.ndarray: ...
-
-
-@runtime_checkable
-class Classifies(Embedding, Protocol):
-    """An embedding whose vectors a last layer turns into classes."""
-
-    def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 [N, D], as `embed` gives them, to float32 [N, classes]."""
-        ...
 
 
 def weights_digest(network: nn.Module) -> str:

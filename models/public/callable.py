@@ -91,7 +91,7 @@ class CallableModel(Model):
         _ = self._api
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        api: Any = RequestedAPI(
+        api = RequestedAPI(
             api=self._api,
             name=f"model.factory={self.factory}",
             makes=self.makes,

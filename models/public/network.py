@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 
 from data.dataset import Dataset
 from errors import naming, require
-from models.diffusion.model import PASS_ROWS, DiffusionModel, activation_bytes
+from models.api import Denoiser, Embedding
+from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import num_respaced, respaced_timesteps
 from models.diffusion.stored import has_unet, load_unet, on_meta, stored_files
 from models.features.extractors import PASS_ROWS as FEATURE_ROWS
-from models.features.extractors import Embedding, PublicFeatures
+from models.features.extractors import PublicFeatures
 from models.flops import network_flops, pass_cost
 from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
 from privacy.inherited import PublicInput
@@ -131,20 +132,25 @@ class Network(Model):
         features = _features_on_meta(shape[2])
         return 4 * sum(p.numel() for p in features.parameters()) + pass_cost(features, shape, FEATURE_ROWS)[1]
 
-    def skeleton(self) -> Any:
-        return on_meta(self.architecture())
+    def skeleton(self) -> Denoiser:
+        return self._denoiser(on_meta(self.architecture()), torch.device("meta"), seed=0)
 
     def memory(self) -> int:
-        network = self.skeleton()
-        return 4 * sum(p.numel() for p in network.parameters()) + PASS_ROWS * activation_bytes(network)
+        denoiser = self.skeleton()
+        return 4 * sum(p.numel() for p in denoiser.network.parameters()) + PASS_ROWS * denoiser.activation_bytes()
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)
         return steps * (2 if (self.guidance if guidance is None else guidance) else 1)
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        generator = DiffusionModel(
-            self.load_unet(seed).to(device),
+        api = self._denoiser(self.load_unet(seed).to(device), device, seed)
+        name = None if self.pretrained is None else embedded_or(self.pretrained).name
+        return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)), name)
+
+    def _denoiser(self, unet: Any, device: torch.device, seed: int) -> DiffusionModel:
+        return DiffusionModel(
+            unet,
             self.alpha_bar(),
             self.labels,
             self.respacing,
@@ -155,8 +161,6 @@ class Network(Model):
             compiled=self.compile,
             **self.sampling(),
         )
-        name = None if self.pretrained is None else embedded_or(self.pretrained).name
-        return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), name)
 
 
 def _features_on_meta(channels: int) -> PublicFeatures:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +67,7 @@ class PrintedDigits(Model):
         self.prepare_embeddings(embeddings)
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        api: Any = Renderer(self.image_size, seed)
+        api = Renderer(self.image_size, seed)
         return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
 
 
@@ -80,7 +78,6 @@ class Renderer:
     size: int
     seed: int
     num_labels: int = 10
-    kept: Path | None = None  # nothing of a run has to be kept for it
 
     def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
         def make(rows: np.ndarray) -> np.ndarray:

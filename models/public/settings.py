@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from data.dataset import Dataset
-from models.diffusion.model import DiffusionModel, flops
+from errors import InputError
+from models.api import Denoiser, Embedding, ImageAPI
 from models.features.embeddings import (
     CLIP_BYTES,
     CLIP_COST,
@@ -25,7 +25,7 @@ from models.features.embeddings import (
     require_clip,
     require_inception,
 )
-from models.features.extractors import Embedding, Pixels
+from models.features.extractors import Pixels
 from privacy.inherited import PublicInput
 
 
@@ -50,12 +50,19 @@ class Embeddings(dict[EmbeddingName, Embedding]):
 
 @dataclass
 class PublicModel:
-    """A generator and embeddings that have seen public data alone."""
+    """An API and embeddings that have seen public data alone."""
 
     name: str
-    generator: DiffusionModel
+    api: ImageAPI
     embeddings: Mapping[EmbeddingName, Embedding]
     weights: str | None = None  # the name of the folder that they are from
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The API, for methods that train it."""
+        if not isinstance(self.api, Denoiser):
+            raise InputError(f"model={self.name}: has no denoiser to train")
+        return self.api
 
 
 @dataclass(kw_only=True)
@@ -139,14 +146,15 @@ class Model:
         """Bytes of its network and of a pass of images of `shape`."""
         return {EmbeddingName.inception: INCEPTION_BYTES, EmbeddingName.clip: CLIP_BYTES}.get(name, 0)
 
-    def skeleton(self) -> Any:
-        """The network on the meta device: shapes without weights."""
-        raise NotImplementedError
+    def skeleton(self) -> Denoiser:
+        """The denoiser on the meta device: shapes without weights. InputError where the model has none."""
+        raise InputError(f"model={self.name}: has no denoiser to train")
 
     def facts(self) -> dict[str, int | None]:
         """`parameters`, and `flops` of one forward pass of one image; None where nobody knows."""
-        network = self.skeleton().requires_grad_(False)
-        return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
+        denoiser = self.skeleton()
+        parameters = sum(p.numel() for p in denoiser.network.requires_grad_(False).parameters())
+        return {"parameters": parameters, "flops": denoiser.flops()["forward"]}
 
     @property
     def untrained_labels(self) -> bool:

@@ -125,7 +125,7 @@ class StableDiffusion(Model):
         change: Any = StableDiffusionImg2ImgPipeline(**create.components, requires_safety_checker=False)
         for pipeline in (create, change):
             pipeline.set_progress_bar_config(disable=True)
-        api: Any = TextToImage(create, change, self.prompts, self.image_size, self.steps, self.guidance, seed)
+        api = TextToImage(create, change, self.prompts, self.image_size, self.steps, self.guidance, seed)
         return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
 
 
@@ -140,7 +140,6 @@ class TextToImage:
     steps: int
     guidance: float
     seed: int
-    kept: Path | None = None  # nothing of a run has to be kept for it
 
     @property
     def num_labels(self) -> int:
