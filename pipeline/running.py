@@ -83,7 +83,8 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     forget_peak()
     plan, load, first = Plan.of(config), functools.cache(config.dataset.private), ranks.rank() == 0
     config.dataset.prepare()
-    config.model.prepare(config.method.embeddings() | config.eval.embeddings())
+    config.model.prepare(config.method.embeddings())
+    config.spaces.prepare(config.eval.embeddings())
     if first:
         config.eval.prepare(config.dataset)
         keep_apart(config.dataset, config.public_inputs, load, opens=bool(plan.spends))  # bad images are told before a wait

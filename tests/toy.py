@@ -18,7 +18,8 @@ from data.samples import SampleSet
 from method import Method, Run
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
-from models.public.settings import EmbeddingName, PublicModel
+from models.features.spaces import EmbeddingName
+from models.public.settings import PublicModel
 from models.seeds import numpy_rng
 from pipeline.plan import Plan
 from pipeline.session import Session

@@ -19,7 +19,7 @@ from disk import write_json
 from errors import InputError, reason, require
 from models.diffusion.improved_diffusion import to_unet
 from models.diffusion.stored import has_unet
-from models.public.settings import EmbeddingName
+from models.features.spaces import EmbeddingName
 from models.public.unet import Schedule, UNet
 from privacy.inherited import PublicInput
 from tracking import ranks
@@ -48,7 +48,7 @@ class ImprovedDiffusion(UNet):
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         there = self._file.is_file() or has_unet(self.weights_folder())
         require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
-        self.prepare_embeddings(embeddings)
+        self.spaces.prepare(embeddings)
 
     def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
         """The official file; where only what was converted from it is here, that."""

@@ -11,7 +11,7 @@ import torch
 from data.dataset import ClassCounts
 from data.datasets.digits import Digits
 from errors import InputError
-from models.public.settings import EmbeddingName
+from models.features.spaces import EmbeddingName
 from models.public.unet import LABELS, UNet
 from tests.facts import FACTS
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from data.datasets.digits import Digits, printed
 from data.samples import SampleSet
 from errors import InputError
+from models.features.spaces import EmbeddingName
 from models.public import pretraining
-from models.public.settings import EmbeddingName
 from scripts import pretrain_public
 from tests.command import ROOT, in_processes, typed
 
