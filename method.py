@@ -14,7 +14,8 @@ from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from errors import require
-from models.public.settings import EmbeddingName, Model, PublicModel
+from models.features.spaces import EmbeddingName
+from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteLaplace, Mechanism, Spend
 from privacy.noise import NoiseSource

@@ -71,14 +71,14 @@ def train_with_canaries(
     They are divided by the noise's variance, so that those of two trainings may be added. `inherited` is what the model has spent
     before. The model is trained in place. Sampling images afterwards would cost time and no privacy: it is left out.
     """
-    generator, first = model.generator, model.generator.num_labels + 1  # beyond the labels in use and the null label
+    denoiser, first = model.denoiser, model.denoiser.num_labels + 1  # beyond the labels in use and the null label
     labels = first + np.arange(len(included))
     canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
     planted = Planted.of(dataset, canaries, included)
     plan = Plan.make(method, planted, privacy, inherited)
     start = open_session(planted, privacy, plan, noise, folder, seed)
-    method.prepare(generator.unet, seed)
-    generator.unet = beacons = Beacons(generator.unet, first, len(included)).to(generator.device)
+    method.prepare(denoiser.network, seed)
+    denoiser.network = beacons = Beacons(denoiser.network, first, len(included)).to(denoiser.device)
     scores = np.zeros(len(included))
 
     def read(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -91,7 +91,7 @@ def train_with_canaries(
         method.fit(start.private, model, start.run)
     finally:
         watching.remove()
-        generator.unet = beacons.unet
+        denoiser.network = beacons.unet
     assert plan.noise_multiplier is not None
     return scores / plan.noise_multiplier**2, start.ledger
 

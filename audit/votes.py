@@ -14,6 +14,7 @@ from audit.planted import Planted, open_session, patterns
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleSet
+from models.api import ImageAPI
 from models.public.settings import PublicModel
 from pe.evolution import PrivateEvolution
 from pe.histogram import count_votes
@@ -44,7 +45,7 @@ class WatchedEvolution(PrivateEvolution):
 class Remembered:
     """An image API that keeps its answers, as far as `room` bytes go: what is public is mostly the same in every repetition."""
 
-    def __init__(self, api: Any, room: int = 1 << 28):
+    def __init__(self, api: ImageAPI, room: int = 1 << 28):
         self.num_labels, self._api, self._room = api.num_labels, api, room
         self._known: dict[tuple, np.ndarray] = {}
 
@@ -85,7 +86,7 @@ def play(
     embedding, private = model.embeddings[method.embedding], dataset.private()
     canary = SampleSet(patterns(1, private.images.shape[1:], seed), np.zeros(1, np.int64), private.num_classes)
     plan = Plan.make(method, Planted.of(dataset, canary, np.ones(1, bool)), privacy)
-    api = Remembered(model.generator)
+    api = Remembered(model.api)
 
     def voters(samples: SampleSet) -> tuple[np.ndarray, np.ndarray]:
         there = embedding.embed(conform(samples.images, makes))

@@ -39,10 +39,10 @@ class PublicOnly(Method):
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
-        everything = numpy_rng(run.seed, "public_only/labels").integers(model.generator.num_labels, size=len(labels))
+        everything = numpy_rng(run.seed, "public_only/labels").integers(model.api.num_labels, size=len(labels))
         public_labels = self.model_labels(run.dataset)[labels] if self.conditional else everything
         with run.meter.part("sampling"), run.progress("public model: images", len(labels)) as advance:
-            images = model.generator.random(public_labels, stream="public_only", advance=advance)
+            images = model.api.random(public_labels, stream="public_only", advance=advance)
         return SampleSet(images, labels, len(sizes), public_labels)
 
 

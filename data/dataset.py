@@ -59,6 +59,11 @@ class Dataset:
         raise NotImplementedError
 
     @property
+    def features(self) -> str | None:
+        """The feature extractor, under models/weights, in whose space samples of this dataset are judged; None: the model's."""
+        return None
+
+    @property
     def classes(self) -> list[str]:
         return self.all_classes if self.keep_classes is None else list(self.keep_classes)
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from disk import write_json
 from errors import InputError, require
+from models.api import Denoiser
 from models.diffusion.model import DiffusionModel
 from models.diffusion.stored import has_unet
 from models.ema import trainable
@@ -97,11 +98,11 @@ class Adapter:
         wanted = [name for name, layer in unet.named_modules() if kind(layer) in self.layers]
         return [name for name in wanted if re.search(self.pattern or "", name)]
 
-    def save(self, model: DiffusionModel, base: dict[str, str], folder: Path) -> None:
+    def save(self, model: Denoiser, base: dict[str, str], folder: Path) -> None:
         """What is trained alone: `adapter.safetensors`, and `adapter.json` with the settings and the base that they fit."""
         model.save_sampling(folder)
         save_file(
-            {name: p.detach().cpu().contiguous() for name, p in trainable(model.unet).items()}, folder / "adapter.safetensors"
+            {name: p.detach().cpu().contiguous() for name, p in trainable(model.network).items()}, folder / "adapter.safetensors"
         )
         write_json(folder / "adapter.json", {"base": base, "adapter": _plain(self)})
 
@@ -118,13 +119,13 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
     if not has_unet(where):
         raise InputError(f"base={where}: has no unet/ of diffusers; give the folder of the public model {base_name}")
     model = DiffusionModel.load(folder, seed, device, unet_folder=where)
-    if weights_digest(model.unet) != expected:
+    if weights_digest(model.network) != expected:
         raise InputError(f"base={where}: has other weights than {base_name}, which this adapter was trained on")
-    adapter.apply(model.unet)
-    missing = weights.keys() ^ trainable(model.unet).keys()
+    adapter.apply(model.network)
+    missing = weights.keys() ^ trainable(model.network).keys()
     if missing:
         raise InputError(f"model={folder}: does not fit its own settings at {min(missing)}")
-    model.unet.load_state_dict(weights, strict=False)
+    model.network.load_state_dict(weights, strict=False)
     return model
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from data.augmentations import Augmentation, augmented
 from data.dataset import Dataset
+from data.images import to_network
 from data.private import PrivateDataset
 from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import view_seed
@@ -56,6 +57,10 @@ class Classification:
     augmult: int
     augmentations: Sequence[Augmentation]
     noise: NoiseSource
+    device: torch.device
+
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        return to_network(images, self.device)
 
     def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> LabelledViews:
         rng = torch.Generator(x.device)
@@ -101,6 +106,6 @@ class DPClassifier(DPSGD):
             x = torch.randn(rows, shape[2], shape[0], shape[1], device=device)
             return LabelledViews(x, torch.zeros(rows, dtype=torch.int64, device=device), examples)
 
-        objective = Classification(self.augmult, self.augmentations, run.noise)
+        objective = Classification(self.augmult, self.augmentations, run.noise, device)
         self.fit_network(network, objective, some_views, self.bytes_per_view(run.dataset), private, run, np.arange(classes))
         return network.eval()

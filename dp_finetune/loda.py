@@ -31,7 +31,7 @@ class DPLoDA(DPDiffusion):
         super().check(dataset, model, privacy)
         require_public_weights(self, model)
         self._adapter.check("method")
-        self.prepare(model.skeleton(), seed=0)
+        self.prepare(model.skeleton().network, seed=0)
 
     @property
     def _adapter(self) -> Adapter:
@@ -43,5 +43,5 @@ class DPLoDA(DPDiffusion):
     def saver(self, model: PublicModel) -> Callable[[Path], None]:
         if self.adapter is AdapterName.full:
             return super().saver(model)
-        base = {"name": model.weights or model.name, "sha256": weights_digest(model.generator.unet)}
-        return lambda folder: self._adapter.save(model.generator, base, folder)
+        base = {"name": model.weights or model.name, "sha256": weights_digest(model.denoiser.network)}
+        return lambda folder: self._adapter.save(model.denoiser, base, folder)

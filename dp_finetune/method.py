@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.dpsgd import DPSGD
-from dp_finetune.objective import Objective, views_of_nothing
+from dp_finetune.objective import Objective, dummy_views
 from errors import require
 from method import Run, require_matching_labels, require_matching_shape
-from models.diffusion.model import activation_bytes, flops
+from models.api import Denoiser
 from models.diffusion.timesteps import Interval, check_mixture
 from models.ema import trainable
 from models.public.network import Network
@@ -55,29 +54,34 @@ class DPDiffusion(DPSGD):
         return {"steps": self.steps, "network_calls": trained + sampled, "backward_calls": trained}
 
     def memory(self, dataset: Dataset, model: Model) -> int:
-        unet = model.skeleton()
-        self.prepare(unet, seed=0)
-        return super().memory(dataset, model) + self.training_memory(unet, activation_bytes(unet), dataset)
+        denoiser = self._skeleton(model)
+        training = self.training_memory(denoiser.network, denoiser.activation_bytes(), dataset)
+        return super().memory(dataset, model) + training
 
     def training_facts(self, model: Model) -> dict[str, int]:
-        unet = model.skeleton()
-        self.prepare(unet, seed=0)
-        parameters = sum(p.numel() for p in trainable(unet).values())
-        return {"trainable_parameters": parameters, "backward_flops": flops(unet)["backward"]}
+        denoiser = self._skeleton(model)
+        parameters = sum(p.numel() for p in trainable(denoiser.network).values())
+        return {"trainable_parameters": parameters, "backward_flops": denoiser.flops()["backward"]}
+
+    def _skeleton(self, model: Model) -> Denoiser:
+        """With what is trained of it, as shapes without weights."""
+        denoiser = model.skeleton()
+        self.prepare(denoiser.network, seed=0)
+        return denoiser
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
-        model.generator.classes = self.model_labels(run.dataset).tolist()
+        """Trains `model.denoiser` in place, and gives it the classes and the guidance that it is released with."""
+        denoiser = model.denoiser
+        denoiser.classes = self.model_labels(run.dataset).tolist()
         run.save_model = self.saver(model)
-        self.prepare(model.generator.unet, run.seed)
+        self.prepare(denoiser.network, run.seed)
         self.fit(private, model, run)
         if self.guidance is not None:
-            model.generator.guidance = self.guidance
+            denoiser.guidance = self.guidance
         sizes = self.class_sizes(private, run)
         labels = np.repeat(np.arange(len(sizes)), sizes)
         with run.meter.part("sampling"), run.progress("sampling", len(labels)) as advance:
-            images = model.generator.random(
-                self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance
-            )
+            images = denoiser.random(self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance)
         return SampleSet(images, labels, len(sizes))
 
     def prepare(self, unet: Any, seed: int) -> None:
@@ -86,26 +90,24 @@ class DPDiffusion(DPSGD):
 
     def saver(self, model: PublicModel) -> Callable[[Path], None]:
         """What writes release/model once `model`, untrained yet, is trained: here the whole of it."""
-        return model.generator.save
+        return model.denoiser.save
 
     def fit(self, private: PrivateDataset, model: PublicModel, run: Run) -> None:
         """Train in place; the network ends with its averaged weights."""
-        generator = model.generator
+        denoiser = model.denoiser
         objective = Objective(
+            denoiser=denoiser,
             mixture=self.timestep_mixture,
             augmult=self.augmult,
             augmentations=self.augmentations,
-            alpha_bar=torch.from_numpy(generator.alpha_bar).float().to(generator.device),
-            null_label=generator.null_label,
             label_dropout=self.label_dropout,
             noise=run.noise,
-            timestep_scale=generator.timestep_scale,
         )
         self.fit_network(
-            generator.unet,
+            denoiser.network,
             objective,
-            lambda examples: views_of_nothing(generator.unet, examples, self.augmult),
-            activation_bytes(generator.unet),
+            lambda examples: dummy_views(denoiser, examples, self.augmult),
+            denoiser.activation_bytes(),
             private,
             run,
             self.model_labels(run.dataset),

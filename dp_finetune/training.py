@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from data.images import to_network
 from data.private import PrivateDataset
 from disk import whole_file
 from dp_finetune.engines import Engine
@@ -87,7 +86,7 @@ class Trainer:
         full = np.zeros((size, *images.shape[1:]), np.uint8)
         told, numbers = np.full(size, self.model_labels[0]), np.full(size, NOBODY)
         full[:count], told[:count], numbers[:count] = images, labels, rows
-        x = to_network(full, self.device)
+        x = self.objective.encode(full)
         self.engine(self.objective.views(x, torch.from_numpy(told), numbers.tolist(), step))
         for p in self.engine.parameters:
             p.grad_sample = p.grad_sample[:count]  # type: ignore[attr-defined]

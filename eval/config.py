@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from data.dataset import Dataset
@@ -15,7 +15,8 @@ from eval.evaluator import Evaluator
 from eval.intrinsic import IntrinsicDimension
 from eval.membership import Membership
 from eval.pictures import Pictures
-from models.public.settings import EmbeddingName, Model
+from models.features.spaces import EmbeddingName, Spaces
+from models.public.settings import Model
 
 
 @dataclass(kw_only=True)
@@ -29,6 +30,7 @@ class Evaluation:
     membership: Membership = field(default_factory=Membership)
     intrinsic_dimension: IntrinsicDimension = field(default_factory=IntrinsicDimension)
     pictures: Pictures = field(default_factory=Pictures)
+    features: str | None = None  # a name under models/weights, or a folder; null: the dataset's, or else the model's
     private_figures: bool = False  # pictures that show private images, under internal/ and watermarked
     cache: str | None = "runs/internal/reference_statistics"  # of real images, between runs; null: nothing is kept
 
@@ -39,6 +41,12 @@ class Evaluation:
 
     def embeddings(self) -> set[EmbeddingName]:
         return {name for evaluator in self.evaluators.values() for name in evaluator.embeddings()}
+
+    def spaces(self, dataset: Dataset, model: Model) -> Spaces:
+        """Where samples are judged, whichever model made them."""
+        if self.features is not None:
+            return replace(model.spaces, features=self.features, key="eval.features")
+        return model.spaces if dataset.features is None else replace(model.spaces, features=dataset.features)
 
     @property
     def cache_folder(self) -> Path | None:
@@ -53,7 +61,8 @@ class Evaluation:
         parts = Path(os.path.normpath(self.cache)).parts if self.cache is not None else ("internal",)
         allowed = "null, or a folder under one that is named internal, not under release: it is of private images"
         require("internal" in parts and "release" not in parts, "eval.cache", self.cache, allowed)
+        spaces = self.spaces(dataset, model)
         for name, evaluator in self.evaluators.items():
-            evaluator.check(f"eval.{name}", dataset, model)
+            evaluator.check(f"eval.{name}", dataset, model, spaces)
             there = dataset.num_test > 0 or not evaluator.needs_test
             require(there, f"eval.{name}.enabled", "true", f"false, as dataset={dataset.name} has no test images")

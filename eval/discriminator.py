@@ -18,6 +18,7 @@ from eval.downstream import split
 from eval.evaluator import Cost, Evaluator, Subject
 from models.classifiers.networks import ClassifierName
 from models.classifiers.training import Recipe, accuracy, logits, train
+from models.features.spaces import Spaces
 from models.public.settings import Model
 from models.seeds import numpy_rng
 from tracking.progress import progress
@@ -33,7 +34,7 @@ class Discriminator(Recipe, Evaluator):
     classifier: ClassifierName = ClassifierName.resnet18
     holdout: float = 0.2  # share of the real images that the classifier itself is tested on
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         self.check_recipe(key)
         require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
         require(dataset.num_public > 0, f"{key}.enabled", "true", f"false, as dataset={dataset.name} has no public images")
@@ -41,7 +42,7 @@ class Discriminator(Recipe, Evaluator):
     def prepare(self, dataset: Dataset) -> None:
         dataset.some_public()
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         flops, kept = self.step_cost(dataset.shape, 2)
         each, images = flops / (3 * self.batch_size * self.augmult), 2 * min(dataset.num_train, dataset.num_public)
         return Cost(

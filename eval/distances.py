@@ -14,8 +14,9 @@ from eval.frechet import Gaussian, fit_gaussian, gaussian_distance
 from eval.inception_score import inception_score
 from eval.kernel import kernel_distance
 from eval.manifold import coverage_of_balls
-from models.features.extractors import Classifies
-from models.public.settings import EmbeddingName, Model
+from models.api import Classifies
+from models.features.spaces import EmbeddingName, Spaces
+from models.public.settings import Model
 from models.seeds import numpy_rng
 
 DOUBLE = 2  # what an operation in float64 takes, in those that a plan counts
@@ -35,12 +36,12 @@ class Frechet(InFeatureSpace):
     floor: bool = True
     per_class: bool = False
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
-        super().check(key, dataset, model)
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        super().check(key, dataset, model, spaces)
         require(not self.per_class or len(dataset.classes) > 1, f"{key}.per_class", "true", "false, as there is one class")
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        cost, (_, dim) = self.feature_cost(dataset, spaces, num_samples), spaces.cost(self.embedding, dataset.shape)
         distances = 1 + self.floor + (len(dataset.classes) if self.per_class else 0)
         covariances = (1 + self.per_class) * num_samples + (1 + self.floor + self.per_class) * self.num_real(dataset)
         flops = DOUBLE * float(dim) ** 2 * covariances + 30 * float(dim) ** 3 * distances
@@ -82,8 +83,8 @@ class Kernel(InFeatureSpace):
     subset_size: int = 1000
     floor: bool = True
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
-        super().check(key, dataset, model)
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        super().check(key, dataset, model, spaces)
         require(self.subsets >= 2, f"{key}.subsets", self.subsets, "2 or more")
         require(self.subset_size >= 2, f"{key}.subset_size", self.subset_size, "2 or more")
 
@@ -94,8 +95,8 @@ class Kernel(InFeatureSpace):
         allowed = f"false, as it needs 4 samples and 4 real images (in each half), and there are {fewest}"
         require(fewest >= 4, f"{key}.enabled", "true", allowed)
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        cost, (_, dim) = self.feature_cost(dataset, spaces, num_samples), spaces.cost(self.embedding, dataset.shape)
         size = min(self.subset_size, num_samples // 2, self.num_real(dataset) // 2)
         kernels = 3 * (1 + self.floor) * self.subsets
         return Cost(cost.flops + DOUBLE * 2.0 * dim * size**2 * kernels, cost.bytes + 8 * (4 * size * dim + 3 * size**2))
@@ -127,8 +128,8 @@ class Manifold(InFeatureSpace):
     k: int = 5  # of Naeem et al.; Kynkäänniemi et al. take 3
     ceiling: bool = True
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
-        super().check(key, dataset, model)
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        super().check(key, dataset, model, spaces)
         require(self.k >= 1, f"{key}.k", self.k, "1 or more")
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
@@ -138,8 +139,8 @@ class Manifold(InFeatureSpace):
         allowed = f"below {fewest}, the least number of samples and real images (in each half)"
         require(self.k < fewest, f"{key}.k", self.k, allowed)
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        cost, (_, dim) = self.feature_cost(dataset, model, num_samples), model.embedding_cost(self.embedding, dataset.shape)
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        cost, (_, dim) = self.feature_cost(dataset, spaces, num_samples), spaces.cost(self.embedding, dataset.shape)
         n, m = float(num_samples), float(self.num_real(dataset))
         pairs = n * n + m * m + n * m + self.ceiling * 3 * (m / 2) ** 2
         return Cost(cost.flops + DOUBLE * 2 * dim * pairs, cost.bytes + 2**28)
@@ -167,11 +168,11 @@ class InceptionScore(InFeatureSpace):
     enabled: bool = False
     splits: int = 10
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         allowed = "inception or public_features, which have classes"
         classes = (EmbeddingName.inception, EmbeddingName.public_features)
         require(self.embedding in classes, f"{key}.embedding", self.embedding, allowed)
-        super().check(key, dataset, model)
+        super().check(key, dataset, model, spaces)
         require(self.splits >= 1, f"{key}.splits", self.splits, "1 or more")
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
@@ -180,12 +181,12 @@ class InceptionScore(InFeatureSpace):
     def _check_fewest(self, key: str, fewest: int) -> None:
         require(self.splits <= fewest, f"{key}.splits", self.splits, f"to {fewest}, one image each")
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        return self.feature_cost(dataset, model, num_samples)
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        return self.feature_cost(dataset, spaces, num_samples)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         group = "inception_score" if self.embedding is EmbeddingName.inception else "class_score"
-        network = subject.model.embeddings[self.embedding]
+        network = subject.embeddings[self.embedding]
         assert isinstance(network, Classifies)
         scores = {}
         for split in (None, self.reference):

@@ -19,6 +19,7 @@ from errors import require
 from eval.evaluator import Cost, Evaluator, Subject
 from models.classifiers.networks import Classifier
 from models.classifiers.training import Recipe, accuracy, logits, right, train
+from models.features.spaces import Spaces
 from models.passes import embed_in_passes
 from models.public.settings import Model
 from privacy.noise import NoiseStream
@@ -52,7 +53,7 @@ class Downstream(Recipe, Evaluator):
     def needs_test(self) -> bool:
         return True
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         self.check_recipe(key)
         require(self.seeds >= 1, f"{key}.seeds", self.seeds, "1 or more")
         require(self.ensemble >= 1, f"{key}.ensemble", self.ensemble, "1 (off) or more")
@@ -75,7 +76,7 @@ class Downstream(Recipe, Evaluator):
         if self.pretrain_steps:
             dataset.some_public()
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         flops, kept = self.step_cost(dataset.shape, max(2, len(dataset.classes)))
         public = 2 * dataset.num_public * math.prod(dataset.shape) if self.pretrain_steps else 0
         return Cost(flops * self._steps(longest=True), kept + public)

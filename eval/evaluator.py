@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -16,7 +16,9 @@ from data.samples import SampleSet
 from errors import require
 from eval.cache import content_key, kept_gaussian
 from eval.frechet import Gaussian, fit_gaussian
-from models.public.settings import EmbeddingName, Model, PublicModel
+from models.api import Embedding
+from models.features.spaces import EmbeddingName, Spaces
+from models.public.settings import Model
 from models.seeds import numpy_rng
 
 
@@ -34,13 +36,14 @@ class Subject:
 
     samples: SampleSet
     dataset: Dataset
-    model: PublicModel
+    embeddings: Mapping[EmbeddingName, Embedding]
     device: torch.device
     seed: int
     figures: Path  # under internal/
     private_figures: bool = False  # whether pictures of private images may be drawn
     checkpoints: Path | None = None  # of the run, where it is known
-    settings: Model | None = None  # of `model`, to build it anew where its generator may have been trained since
+    model: Model | None = None  # settings of the public model, to build one that was not trained since
+    spaces: Spaces | None = None  # what `embeddings` are
     cache: Path | None = None  # under internal/: where statistics of real images are kept between runs
     _features: dict[tuple[EmbeddingName, Reference | None], np.ndarray] = field(default_factory=dict)
 
@@ -73,13 +76,13 @@ class Subject:
         key = embedding, split
         if key not in self._features:
             images = self.samples.images if split is None else self.real(split).images
-            self._features[key] = self.model.embeddings[embedding].embed(images)
+            self._features[key] = self.embeddings[embedding].embed(images)
         return self._features[key]
 
     def gaussian(self, embedding: EmbeddingName, split: Reference, rows: np.ndarray | None = None) -> Gaussian:
         """Of the features of a split's real images, or of these rows of them. Kept: a second run needs no features."""
         images = self.real(split).images
-        key = content_key(images if rows is None else images[rows], embedding.value, self.model.embeddings[embedding].identity)
+        key = content_key(images if rows is None else images[rows], embedding.value, self.embeddings[embedding].identity)
         return kept_gaussian(self.cache, key, lambda: fit_gaussian(self.features(embedding, split), rows))
 
     def halves(self, split: Reference) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +104,7 @@ class Cost:
 class Evaluator:
     enabled: bool = True
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.frechet."""
 
     @property
@@ -119,7 +122,7 @@ class Evaluator:
         """The embeddings that `evaluate` asks for."""
         return set()
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         raise NotImplementedError
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
@@ -132,12 +135,10 @@ class InEmbedding(Evaluator):
 
     embedding: EmbeddingName = EmbeddingName.public_features
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
-        allowed = f"model={model.name} has none; use pixels, or {key}.enabled=false"
-        require(self.embedding in model.embeddings(), f"{key}.embedding", self.embedding, allowed)
-        same = self.embedding is not EmbeddingName.public_features or model.makes[2] == dataset.shape[2]
-        allowed = f"pixels, inception or clip, as the features of model={model.name} take {model.makes[2]} channels"
-        require(same, f"{key}.embedding", self.embedding, allowed)
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        allowed = f"model={model.name} has none; use pixels, set eval.features, or {key}.enabled=false"
+        require(self.embedding in spaces.names, f"{key}.embedding", self.embedding, allowed)
+        spaces.require_channels(f"{key}.embedding", self.embedding, dataset.shape[2])
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}
@@ -153,9 +154,9 @@ class InFeatureSpace(InEmbedding):
     def needs_test(self) -> bool:
         return self.reference is Reference.test
 
-    def feature_cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+    def feature_cost(self, dataset: Dataset, spaces: Spaces, num_samples: int) -> Cost:
         """Of the features of samples and real images, which evaluators in the same space share."""
-        flops, dim = model.embedding_cost(self.embedding, dataset.shape)
+        flops, dim = spaces.cost(self.embedding, dataset.shape)
         images = num_samples + self.num_real(dataset)
         return Cost(images * flops, 4 * images * dim)
 

@@ -14,6 +14,7 @@ from data.images import conform
 from errors import require
 from eval.curves import MEASURED, panels
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
+from models.features.spaces import Spaces
 from models.public.settings import Model
 from models.seeds import numpy_rng
 from tracking.progress import progress
@@ -36,8 +37,8 @@ class IntrinsicDimension(InEmbedding):
     variations: int | None = None  # null: 1.5 for each dimension of the embedding (the paper's 3,000 for 2,048)
     explained: float = 0.8
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
-        super().check(key, dataset, model)
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        super().check(key, dataset, model, spaces)
         off = f"or {key}.enabled=false"
         require(model.pretrained is not None, "model.pretrained", model.pretrained, f"public weights to vary images with, {off}")
         told = f"give some, as model={model.name} does not tell which it has, {off}"
@@ -49,8 +50,8 @@ class IntrinsicDimension(InEmbedding):
         require(self.variations is None or self.variations >= 2, f"{key}.variations", self.variations, "2 or more, or null")
         require(0 < self.explained <= 1, f"{key}.explained", self.explained, "above 0, to 1")
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        flops, dim = model.embedding_cost(self.embedding, dataset.shape)
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        flops, dim = spaces.cost(self.embedding, dataset.shape)
         count, degrees = self._variations(dim), self._degrees(model)
         calls = sum(model.calls(degree) for degree in degrees)
         each = count * flops + 4.0 * count * dim * min(count, dim)
@@ -59,17 +60,17 @@ class IntrinsicDimension(InEmbedding):
         return Cost(network + len(degrees) * each, 3 * 8 * count * dim)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        assert subject.settings is not None
-        embedding, shape = subject.model.embeddings[self.embedding], subject.dataset.shape
-        generator = subject.settings.build(subject.dataset, subject.device, subject.seed).generator
-        image, label = self._start(subject, generator.num_labels)
-        image = conform(image, subject.settings.makes)
+        assert subject.model is not None
+        embedding, shape = subject.embeddings[self.embedding], subject.dataset.shape
+        api = subject.model.build(subject.dataset, subject.device, subject.seed).api
+        image, label = self._start(subject, api.num_labels)
+        image = conform(image, subject.model.makes)
         dim = embedding.embed(conform(image, shape)).shape[1]
-        count, degrees = self._variations(dim), self._degrees(subject.settings)
+        count, degrees = self._variations(dim), self._degrees(subject.model)
         spectra = {}
         with progress("intrinsic dimension: variations", len(degrees) * count) as advance:
             for degree in degrees:
-                made = generator.variation(
+                made = api.variation(
                     np.repeat(image, count, 0),
                     np.repeat(label, count),
                     degree,

@@ -30,7 +30,7 @@ def judge(
     digest = subject.samples.digest()
     for name, evaluator in evaluators.items():
         settings: Any = OmegaConf.to_container(OmegaConf.structured(evaluator), enum_to_str=True)
-        around = {"dataset": _said(subject.dataset), "model": _said(subject.settings)}
+        around = {"dataset": _said(subject.dataset), "model": _said(subject.model), "spaces": _said(subject.spaces)}
         asked = {
             "settings": settings,
             "samples": digest,

@@ -10,6 +10,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
+from models.features.spaces import Spaces
 from models.neighbours import k_nearest
 from models.public.settings import Model
 from models.seeds import numpy_rng
@@ -34,8 +35,8 @@ class Membership(InEmbedding):
     def needs_test(self) -> bool:
         return True
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
-        flops, dim = model.embedding_cost(self.embedding, dataset.shape)
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        flops, dim = spaces.cost(self.embedding, dataset.shape)
         images = 2 * min(dataset.num_private, dataset.num_test)
         return Cost((num_samples + images) * flops + 2.0 * num_samples * images * dim, 4 * (num_samples + images) * dim)
 

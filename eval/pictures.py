@@ -19,8 +19,9 @@ from eval.curves import MEASURED, POINTS, cumulative, panels, shades
 from eval.evaluator import Cost, InEmbedding, Reference, Subject
 from eval.membership import equally_many, nearest_distances
 from eval.watermark import save_private
+from models.features.spaces import EmbeddingName, Spaces
 from models.neighbours import k_nearest
-from models.public.settings import EmbeddingName, Model
+from models.public.settings import Model
 from tracking.progress import console, progress
 
 WIDEST = 1400  # pixels that blocks of rounds try to stay below
@@ -36,20 +37,20 @@ class Pictures(InEmbedding):
     rows: int = 20  # samples whose nearest private images are shown, shared among the classes
     neighbours: int = 5
 
-    def check(self, key: str, dataset: Dataset, model: Model) -> None:
-        super().check(key, dataset, model)
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        super().check(key, dataset, model, spaces)
         require(self.rows >= 1, f"{key}.rows", self.rows, "1 or more")
         require(1 <= self.neighbours <= dataset.num_private, f"{key}.neighbours", self.neighbours, f"1 to {dataset.num_private}")
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding, EmbeddingName.pixels}
 
-    def cost(self, dataset: Dataset, model: Model, num_samples: int) -> Cost:
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         """At most: there are no rounds but Private Evolution's."""
         real, in_round = dataset.num_private + dataset.num_test, sample_size(num_samples, dataset.shape)
         cost = Cost(0.0, MOST_ROUNDS * in_round * math.prod(dataset.shape))
         for embedding in self.embeddings():
-            flops, dim = model.embedding_cost(embedding, dataset.shape)
+            flops, dim = spaces.cost(embedding, dataset.shape)
             images = num_samples + real
             cost.flops += images * flops + 2 * 2.0 * num_samples * real * dim
             cost.bytes += 4 * images * dim
@@ -127,7 +128,7 @@ class Pictures(InEmbedding):
                 count = sum(map(len, samples)) + len(samples) * len(private)
                 with progress(f"pictures: distances by round, {embedding.value}", count) as advance:
                     for (one, _), images, shade in zip(kept, samples, shades(len(kept)), strict=True):
-                        points = subject.model.embeddings[embedding].embed(images)
+                        points = subject.embeddings[embedding].embed(images)
                         look: dict[str, Any] = {"label": round_name(one), "color": shade}
                         cumulative(left, nearest_distances(points, private, advance), **look)
                         cumulative(right, nearest_distances(private, points, advance), **look)

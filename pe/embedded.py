@@ -8,7 +8,8 @@ import numpy as np
 
 from data.images import conform
 from data.samples import SampleSet
-from models.features.extractors import Embedding, Pixels
+from models.api import Embedding
+from models.features.extractors import Pixels
 
 BLOCK = 4096  # images; a multiple of what embeddings take in one pass
 

@@ -20,10 +20,10 @@ from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import require
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
-from models.api import ImageAPI
-from models.features.extractors import Embedding
+from models.api import Embedding, ImageAPI
+from models.features.spaces import EmbeddingName
 from models.neighbours import NeighbourBackend
-from models.public.settings import EmbeddingName, Model, PublicModel
+from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
 from pe.embedded import BLOCK, PrivateEmbeddings
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
@@ -61,8 +61,9 @@ class PrivateEvolution(Method):
         if self.initial_labels is InitialLabels.matching:
             require_matching_labels(self, dataset, model)
         require(
-            self.embedding in model.embeddings(), "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
+            self.embedding in model.spaces.names, "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
         )
+        model.spaces.require_channels("method.embedding", self.embedding, model.makes[2])
         require(self.iterations >= 1, "method.iterations", self.iterations, "1 or more")
         require(self.lookahead >= 0, "method.lookahead", self.lookahead, "0 (off) or more")
         require(0 <= self.threshold < float("inf"), "method.threshold", self.threshold, "0 or more")
@@ -94,8 +95,8 @@ class PrivateEvolution(Method):
 
     def memory(self, dataset: Dataset, model: Model) -> int:
         """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
-        _, dim = model.embedding_cost(self.embedding, model.makes)
-        networks = model.memory() + model.embedding_memory(self.embedding, model.makes)
+        _, dim = model.spaces.cost(self.embedding, model.makes)
+        networks = model.memory() + model.spaces.memory(self.embedding, model.makes)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
         images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.makes)
         return networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
@@ -105,7 +106,7 @@ class PrivateEvolution(Method):
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
-        embedding, api = model.embeddings[self.embedding], model.generator
+        embedding, api = model.embeddings[self.embedding], model.api
         for t, population in self.evolve(private, api, embedding, labels, run):
             save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")

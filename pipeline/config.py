@@ -12,6 +12,7 @@ from data.dataset import Dataset
 from errors import InputError, require
 from eval.config import Evaluation
 from method import Method
+from models.features.spaces import Spaces
 from models.public.settings import Model
 from privacy.config import Privacy
 from privacy.inherited import Inherited, PublicInput
@@ -63,6 +64,11 @@ class Config:
     def inherited(self) -> Inherited:
         """What those have spent on private images already. InputError where one was made from private images without noise."""
         return Inherited.of(self.public_inputs, self.model.base_is_other_data)
+
+    @functools.cached_property
+    def spaces(self) -> Spaces:
+        """Where samples are judged."""
+        return self.eval.spaces(self.dataset, self.model)
 
     @property
     def delta(self) -> float:

@@ -30,16 +30,18 @@ class EvaluationError(RuntimeError):
 
 def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> Subject:
     """What evaluators are given."""
+    same = config.spaces == config.model.spaces  # then the model's own, which the method may have in memory
     return Subject(
         samples,
         config.dataset,
-        model,
+        model.embeddings if same else config.spaces.on(device),
         device,
         config.seed,
         figures=folder.figures,
         private_figures=config.eval.private_figures,
         checkpoints=folder.checkpoints,
-        settings=config.model,
+        model=config.model,
+        spaces=config.spaces,
         cache=config.eval.cache_folder,
     )
 

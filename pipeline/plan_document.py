@@ -18,7 +18,7 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     """Seconds are right to a factor of about two, on this machine."""
     document = plan.describe(config.method, config.dataset, config.model, config.privacy)
     samples = config.method.released(config.dataset)
-    costs = {name: one.cost(config.dataset, config.model, samples) for name, one in config.eval.evaluators.items()}
+    costs = {name: one.cost(config.dataset, config.model, config.spaces, samples) for name, one in config.eval.evaluators.items()}
     rate = flops_per_second(config.torch_device)
     document["evaluation"] = {
         name: {"seconds": _seconds(cost.flops, rate), "memory_gib": _rounded(cost.bytes / 2**30)} for name, cost in costs.items()
@@ -38,7 +38,7 @@ def _peak_memory(config: Config, costs: dict[str, Cost], parameters: int) -> flo
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
     judged = 4 * parameters + sum(cost.bytes for cost in costs.values())
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
-    judged += sum(config.model.embedding_memory(name, config.dataset.shape) for name in config.eval.embeddings())
+    judged += sum(config.spaces.memory(name, config.dataset.shape) for name in config.eval.embeddings())
     working = max(config.method.memory(config.dataset, config.model), judged)
     largest = max(1.1 * working, config.dataset.decoding_bytes)
     return round((program + 2 * config.dataset.bytes + largest) / 2**30, 2)

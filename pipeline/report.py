@@ -22,7 +22,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     rows = {config.method.name: metrics}
     stored = load_references(config)
     if stored:
-        rows = {"public_only": stored["public_only"], **rows, "real_data": stored["real_data"]}
+        floor = {"public_only": stored["public_only"]} if stored["model"] == config.model.name else {}  # of that model's images
+        rows = {**floor, **rows, "real_data": stored["real_data"]}
     table = Table(title=f"{config.method.name} on {config.dataset.name}, δ = {certificate['delta']:g}")
     classifier = config.eval.downstream.classifier
     for column in ("", "ε spent", "Fréchet distance ↓", f"{classifier.title} accuracy ↑"):
@@ -41,7 +42,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     console = Console()
     console.print(table)
     if stored:
-        console.print(f"Floor and ceiling: stored runs of the same evaluator ({stored['command']}).")
+        told = "Floor and ceiling" if "public_only" in rows else "Ceiling"
+        console.print(f"{told}: stored runs of the same evaluator ({stored['command']}).")
     if "frechet/public_features_train" in metrics:
         console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
     if "frechet/public_features_train_floor" in metrics:
@@ -74,7 +76,7 @@ def evaluator_settings(config: Config) -> dict[str, Any]:
         "frechet": [frechet.embedding.value, frechet.reference.value],
         "downstream": [downstream.steps, downstream.batch_size, *_other_training(downstream)],
         "n_private": config.dataset.num_private,
-        "model": config.model.name,
+        "features": config.spaces.features,
     }
 
 

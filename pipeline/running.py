@@ -13,6 +13,7 @@ import torch
 
 from data.samples import SampleSet
 from data.shards import open_release
+from models.api import KeepsState
 from models.public.settings import PublicModel
 from pipeline.config import Config
 from pipeline.evaluate import context, evaluate
@@ -82,7 +83,8 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     forget_peak()
     plan, load, first = Plan.of(config), functools.cache(config.dataset.private), ranks.rank() == 0
     config.dataset.prepare()
-    config.model.prepare(config.method.embeddings() | config.eval.embeddings())
+    config.model.prepare(config.method.embeddings())
+    config.spaces.prepare(config.eval.embeddings())
     if first:
         config.eval.prepare(config.dataset)
         keep_apart(config.dataset, config.public_inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
@@ -118,7 +120,8 @@ def _make(
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
     session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, model, key=folder.noise_key)
-    model.generator.kept = own.checkpoints
+    if isinstance(model.api, KeepsState):
+        model.api.kept = own.checkpoints
     samples = config.method.run(session.private, model, session.run)
     if own is folder:
         judged = functools.partial(context, config, model=model, device=device, folder=folder)

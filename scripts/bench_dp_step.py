@@ -132,7 +132,7 @@ def some_views(config: UNet, examples: int, augmult: int, device: torch.device) 
     shape = (rows, config.image_channels, config.image_size, config.image_size)
     labels = torch.randint(0, config.labels, (examples,)).repeat_interleave(augmult)
     x, noise, t = torch.randn(shape), torch.randn(shape), torch.randint(0, config.num_steps, (rows,))
-    return Views(x.to(device), t.to(device), labels.to(device), noise.to(device), examples)
+    return Views(x.to(device), t.to(device), labels.to(device), noise.to(device), examples, config.skeleton())
 
 
 def count(unet: Any) -> int:

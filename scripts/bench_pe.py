@@ -124,7 +124,7 @@ def parts_of_a_round(model_name: str, images: int) -> None:
     config = to_typed(compose_config([*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
     plan = Plan.of(config)
     model, clock = config.model.build(config.dataset, config.torch_device, 0), Clock()
-    generator: Any = model.generator
+    generator: Any = model.api
     generator.random = clock.timed("random", generator.random)
     generator.variation = clock.timed("variation", generator.variation)
     embedding: Any = model.embeddings[config.method.embedding]  # type: ignore[attr-defined]
@@ -146,7 +146,7 @@ def parts_of_a_round(model_name: str, images: int) -> None:
 def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
     """Ratios of images a second, ours over the plain loop's."""
     config = to_typed(compose_config([f"model={model_name}", "method=public_only"]))
-    generator = config.model.build(config.dataset, config.torch_device, 0).generator
+    generator = config.model.build(config.dataset, config.torch_device, 0).denoiser
     steps, labels = config.model.calls(), np.arange(images) % generator.num_labels
     betas = 1 - generator.alpha_bar / np.concatenate([[1.0], generator.alpha_bar[:-1]])
     scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist(), clip_sample=True)
@@ -154,9 +154,10 @@ def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
 
     @torch.inference_mode()
     def plain() -> None:
-        x, y = torch.randn(images, *generator.shape, device=generator.device), torch.from_numpy(labels).to(generator.device)
+        x, _, _ = generator.dummy_inputs(images)
+        x, y = torch.randn_like(x), torch.from_numpy(labels).to(generator.device)
         for t in scheduler.timesteps:
-            x = scheduler.step(generator.unet(x, t, y).sample, t, x).prev_sample
+            x = scheduler.step(generator.network(x, t, y).sample, t, x).prev_sample
 
     ours, ratios = [], []
     for _ in range(repetitions):

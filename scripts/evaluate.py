@@ -50,24 +50,26 @@ def main(overrides: list[str]) -> None:
     samples = open_release(release, settings.dataset)
     settings.dataset.prepare()
     settings.eval.prepare(settings.dataset)
-    settings.model.prepare(settings.eval.embeddings())
+    spaces = settings.eval.spaces(settings.dataset, settings.model)
+    spaces.prepare(settings.eval.embeddings())
+    settings.model.prepare()
     device = torch_device(settings.device)
     beside = f"{release.name}_judged" if is_sharded(release) else "judged"
     out = Path(settings.out) if settings.out else run_of(release).internal / beside
     require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    model = settings.model.build(settings.dataset, device, settings.seed)
     subject = Subject(
         samples,
         settings.dataset,
-        model,
+        spaces.on(device),
         device,
         settings.seed,
         figures=figures,
         private_figures=settings.eval.private_figures,
         checkpoints=run_of(release).checkpoints,
-        settings=settings.model,
+        model=settings.model,
+        spaces=spaces,
         cache=settings.eval.cache_folder,
     )
 

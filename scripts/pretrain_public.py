@@ -77,7 +77,7 @@ def main(overrides: list[str]) -> None:
     inputs = [*model.public_inputs(), *dataset.public_inputs()]
     inherited = Inherited.of(inputs)
     device = ranks.start(torch_device(settings.device))
-    generator = model.build(dataset, device, settings.seed).generator
+    generator = model.build(dataset, device, settings.seed).denoiser
     work = out / "unfinished"
     if first := ranks.rank() == 0:
         _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
@@ -90,7 +90,7 @@ def main(overrides: list[str]) -> None:
         save_file(network.state_dict(), work / "features.safetensors")
     with progress("U-Net on public images", recipe.steps) as advance:
         done = 0
-        where, bfloat16 = (generator.unet, generator.alpha_bar), settings.precision.is_bfloat16(device)
+        where, bfloat16 = (generator.network, generator.alpha_bar), settings.precision.is_bfloat16(device)
         for step in pretrain(*where, samples, generator.null_label, recipe, settings.seed, work / "training.pt", bfloat16):
             advance(step - done)
             done = step
@@ -99,8 +99,8 @@ def main(overrides: list[str]) -> None:
     ranks.stop()
     if not first:
         return
-    generator.unet.to(memory_format=torch.contiguous_format)  # safetensors knows no other
-    unet: Any = generator.unet.half() if settings.half else generator.unet
+    generator.network.to(memory_format=torch.contiguous_format)  # safetensors knows no other
+    unet: Any = generator.network.half() if settings.half else generator.network
     unet.save_pretrained(work / "unet")
     save_schedule(generator.alpha_bar, work / "scheduler")
     if inherited.spends:

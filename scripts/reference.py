@@ -27,6 +27,7 @@ def main() -> None:
     result = {
         "command": "make reference",
         "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "model": config.model.name,
         "evaluators": evaluator_settings(config),
     }
 

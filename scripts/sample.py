@@ -26,7 +26,7 @@ from dp_finetune import adapters
 from errors import InputError, require
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import respaced_timesteps
-from models.public.network import embedded_or
+from models.embedded import embedded_or
 from pipeline.config import check_device, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput
 from tracking.progress import progress

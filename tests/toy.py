@@ -16,7 +16,10 @@ from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from method import Method, Run
-from models.public.settings import EmbeddingName, PublicModel
+from models.diffusion.model import DiffusionModel
+from models.diffusion.schedules import linear_alpha_bar
+from models.features.spaces import EmbeddingName
+from models.public.settings import PublicModel
 from models.seeds import numpy_rng
 from pipeline.plan import Plan
 from pipeline.session import Session
@@ -45,6 +48,12 @@ def tiny_unet(**changes: Any) -> Any:
         for p in unet.parameters():
             p.data.add_(0.05 * torch.randn_like(p))  # zero-initialised layers would hide mistakes
     return unet
+
+
+def denoiser(unet: Any = None, **settings: Any) -> DiffusionModel:
+    """Around `tiny_unet` where no other is given: 10 labels and a null label."""
+    usual: dict[str, Any] = {"alpha_bar": linear_alpha_bar(), "num_labels": 10, "respacing": "4"}
+    return DiffusionModel(tiny_unet() if unet is None else unet, **{**usual, **settings})
 
 
 class Cloud:

@@ -52,6 +52,10 @@ class Digits(Dataset):
         return (SIZE, SIZE, 1)
 
     @property
+    def features(self) -> str:
+        return "digits"
+
+    @property
     def all_classes(self) -> list[str]:
         return [str(digit) for digit in range(10)]
 

@@ -40,7 +40,7 @@ class DiffusionModel:
     `respacing` is improved-diffusion's: "N" or "ddimN" of the schedule's steps.
     """
 
-    unet: Any  # a diffusers UNet2DModel
+    network: Any  # a diffusers UNet2DModel
     alpha_bar: np.ndarray  # float64 [T]
     num_labels: int
     respacing: str
@@ -56,14 +56,14 @@ class DiffusionModel:
 
     def __post_init__(self) -> None:
         if self.num_heads is not None:
-            set_heads(self.unet, self.num_heads)
+            set_heads(self.network, self.num_heads)
         if self.device.type == "cuda":
-            self.unet.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)
 
     @property
     def null_label(self) -> int | None:
         """The label of classifier-free guidance, where the U-Net has one."""
-        return self.num_labels if (self.unet.config.num_class_embeds or 0) > self.num_labels else None
+        return self.num_labels if (self.network.config.num_class_embeds or 0) > self.num_labels else None
 
     @classmethod
     def load(cls, folder: Path, seed: int, device: torch.device, unet_folder: Path | None = None) -> DiffusionModel:
@@ -81,8 +81,8 @@ class DiffusionModel:
     def save(self, folder: Path) -> None:
         """`unet/` and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
         self.save_sampling(folder)
-        self.unet.to(memory_format=torch.contiguous_format)  # safetensors knows no other
-        self.unet.save_pretrained(folder / "unet")
+        self.network.to(memory_format=torch.contiguous_format)  # safetensors knows no other
+        self.network.save_pretrained(folder / "unet")
         config = folder / "unet" / "config.json"  # where the weights came from is a path of this machine
         write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
 
@@ -97,7 +97,7 @@ class DiffusionModel:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return (self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size)
+        return (self.network.config.in_channels, self.network.config.sample_size, self.network.config.sample_size)
 
     def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
         """Images from noise for int64 labels [N]: uint8 [N, H, W, C]. `stream` names the randomness: same name, same images."""
@@ -122,27 +122,63 @@ class DiffusionModel:
         timesteps = respaced_timesteps(len(self.alpha_bar), respacing or self.respacing)
 
         def generate(rows: np.ndarray, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
-            return sdedit(predict, to_network(images[rows], self.device), noise, int(degree), timesteps, self.alpha_bar)
+            return sdedit(predict, self.encode(images[rows]), noise, int(degree), timesteps, self.alpha_bar)
 
         return self._in_batches(labels, stream, generate, advance)
 
-    def predict_noise(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        return to_network(images, self.device)
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        return to_uint8(x)
+
+    def predict_noise(self, x: torch.Tensor, t: int | torch.Tensor, labels: torch.Tensor, network: Any = None) -> torch.Tensor:
+        """A learned variance, where there is one, is left aside: DDIM does not use it."""
+        if isinstance(t, int):
+            t = torch.tensor(t * self.timestep_scale, device=x.device)  # a tensor: diffusers would cut a float to an integer
+        elif self.timestep_scale != 1:
+            t = t * self.timestep_scale
+        known = labels if self.network.config.num_class_embeds else None
+        asked = self.network if network is None else network
+        return asked(x, t, known).sample[:, : x.shape[1]].float()
+
+    def guided_noise(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
         """eps = (1 + w) eps(x, y) - w eps(x, null) (Ho & Salimans 2022, eq. 6); w = 0 makes one call, not two."""
-        eps = self._network(x, t, labels)
-        if self.guidance:
-            null = torch.full_like(labels, self.num_labels)
-            eps = (1 + self.guidance) * eps - self.guidance * self._network(x, t, null)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            eps = self.predict_noise(x, t, labels, self._sampler)
+            if self.guidance:
+                without = self.predict_noise(x, t, torch.full_like(labels, self.num_labels), self._sampler)
+                eps = (1 + self.guidance) * eps - self.guidance * without
         return eps
 
-    def _network(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
-        time = torch.tensor(t * self.timestep_scale, device=x.device)  # a tensor: diffusers would cut a float to an integer
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            out = self._sampler(x, time, labels if self.unet.config.num_class_embeds else None).sample
-        return out[:, : x.shape[1]].float()  # a learned variance, where there is one, is not used by DDIM
+    def dummy_inputs(self, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        device = next(self.network.parameters()).device
+        zeros = torch.zeros(rows, dtype=torch.int64, device=device)
+        return torch.zeros(rows, *self.shape, device=device), zeros, zeros
+
+    def activation_bytes(self) -> int:
+        kept = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel() * tensor.element_size() if not isinstance(tensor, nn.Parameter) else 0
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            self.predict_noise(*self.dummy_inputs(1))
+        return kept
+
+    def flops(self) -> dict[str, int]:
+        with FlopCounterMode(display=False) as counter:
+            eps = self.predict_noise(*self.dummy_inputs(1))
+            forward = counter.get_total_flops()
+            if eps.requires_grad:
+                eps.sum().backward()
+        return {"forward": forward, "backward": counter.get_total_flops() - forward}
 
     @cached_property
     def _sampler(self) -> Any:
-        return torch.compile(self.unet) if self.compiled else self.unet
+        return torch.compile(self.network) if self.compiled else self.network
 
     @cached_property
     def pass_rows(self) -> int:
@@ -152,7 +188,7 @@ class DiffusionModel:
 
         def attempt(rows: int) -> None:
             x = torch.zeros(rows, *self.shape, device=self.device)
-            self.predict_noise(x, 0, torch.zeros(rows, dtype=torch.int64, device=self.device))
+            self.guided_noise(x, 0, torch.zeros(rows, dtype=torch.int64, device=self.device))
 
         def most() -> int:
             return rows_that_fit(attempt, PASS_ROWS)
@@ -162,12 +198,12 @@ class DiffusionModel:
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:
         channels, height, width = self.shape
-        self.unet.eval()
+        self.network.eval()
 
         def make(rows: np.ndarray) -> np.ndarray:
             y = torch.from_numpy(labels[rows]).to(self.device)
             noise = sample_noise(self.seed, stream, rows, self.shape).to(self.device)
-            return to_uint8(generate(rows, partial(self.predict_noise, labels=y), noise))
+            return self.decode(generate(rows, partial(self.guided_noise, labels=y), noise))
 
         return in_passes(len(labels), self.pass_rows, (height, width, channels), make, advance)
 
@@ -177,34 +213,3 @@ def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:
     betas = 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
     scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist())
     scheduler.save_pretrained(folder)
-
-
-def activation_bytes(unet: Any) -> int:
-    """What the backward pass of one image would need, which is more than a forward pass alone holds at a time."""
-    config, device = unet.config, next(unet.parameters()).device
-    kept = 0
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size() if not isinstance(tensor, nn.Parameter) else 0
-        return tensor
-
-    x = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, device=device)
-    t = torch.zeros(1, dtype=torch.int64, device=device)
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        unet(x, t, t if config.num_class_embeds else None)
-    return kept
-
-
-def flops(unet: Any) -> dict[str, int]:
-    """`forward` and `backward` FLOPs of one image through a U-Net on the meta device; backward for its trainable parameters."""
-    config = unet.config
-    with torch.device("meta"):
-        x, t = torch.empty(1, config.in_channels, config.sample_size, config.sample_size), torch.zeros(1)
-        y = torch.zeros(1, dtype=torch.int64) if config.num_class_embeds else None
-    with FlopCounterMode(display=False) as counter:
-        out = unet(x, t, y).sample
-        forward = counter.get_total_flops()
-        if out.requires_grad:
-            out.sum().backward()
-    return {"forward": forward, "backward": counter.get_total_flops() - forward}

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Protocol, runtime_checkable
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from data.images import to_network
+from errors import InputError, reason
 from models.passes import embed_in_passes
 
 PASS_ROWS = 512
-
-
-class Embedding(Protocol):
-    """Anything that turns uint8 images [N, H, W, C] into float32 vectors [N, D]."""
-
-    @property
-    def identity(self) -> str:
-        """Differs where the vectors may: what is kept of them is kept under this name."""
-        ...
-
-    def embed(self, images: np.ndarray) -> np.ndarray: ...
-
-
-@runtime_checkable
-class Classifies(Embedding, Protocol):
-    """An embedding whose vectors a last layer turns into classes."""
-
-    def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 [N, D], as `embed` gives them, to float32 [N, classes]."""
-        ...
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -50,7 +33,7 @@ class PublicFeatures(nn.Module):
 
     def __init__(self, channels: int = 1, num_classes: int = 10, width: int = 32, dim: int = 64):
         super().__init__()
-        self.dim = dim
+        self.channels, self.dim = channels, dim
         self.body = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
@@ -78,6 +61,28 @@ class PublicFeatures(nn.Module):
         device = next(self.parameters()).device
         self.eval()
         return embed_in_passes(images, PASS_ROWS, self.dim, lambda batch: self.body(to_network(batch, device)))
+
+
+def stored_features(file: Path, key: str) -> PublicFeatures:
+    """The extractor in a safetensors file, as shapes without weights. InputError that names `key` where there is none."""
+    try:
+        with safe_open(file, "pt") as stored:
+            width, channels = stored.get_slice("body.0.weight").get_shape()[:2]
+            num_classes, dim = stored.get_slice("head.1.weight").get_shape()
+        with torch.device("meta"):
+            return PublicFeatures(channels, num_classes, width, dim)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{key}={file.parent}: {file.name} is no feature extractor ({reason(error)})") from error
+
+
+def load_features(file: Path, key: str) -> PublicFeatures:
+    """The same with its weights, on the CPU."""
+    features = stored_features(file, key)
+    try:
+        features.load_state_dict(load_file(file), assign=True)
+    except RuntimeError as error:
+        raise InputError(f"{key}={file.parent}: {file.name} is no feature extractor ({reason(error)})") from error
+    return features.float()
 
 
 class Pixels:

@@ -26,7 +26,8 @@ from omegaconf import MISSING
 from data.dataset import Dataset
 from disk import whole_file
 from errors import InputError, reason, require
-from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
+from models.features.spaces import EmbeddingName
+from models.public.settings import Model, PublicModel
 from tracking import ranks
 from tracking.progress import Advance, console
 
@@ -91,7 +92,7 @@ class CallableModel(Model):
         _ = self._api
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        api: Any = RequestedAPI(
+        api = RequestedAPI(
             api=self._api,
             name=f"model.factory={self.factory}",
             makes=self.makes,
@@ -101,7 +102,7 @@ class CallableModel(Model):
             retry_seconds=self.retry_seconds,
             pause=60 / self.requests_per_minute if self.requests_per_minute else 0.0,
         )
-        return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
+        return PublicModel(self.name, api, self.spaces.on(device))
 
     @functools.cached_property
     def _api(self) -> Any:

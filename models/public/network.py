@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from data.dataset import Dataset
 from errors import naming, require
-from models.diffusion.model import PASS_ROWS, DiffusionModel, activation_bytes
+from models.api import Denoiser
+from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import num_respaced, respaced_timesteps
 from models.diffusion.stored import has_unet, load_unet, on_meta, stored_files
-from models.features.extractors import PASS_ROWS as FEATURE_ROWS
-from models.features.extractors import Embedding, PublicFeatures
-from models.flops import network_flops, pass_cost
-from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
+from models.embedded import embedded_or
+from models.features.spaces import EmbeddingName, Spaces
+from models.public.settings import Model, PublicModel
 from privacy.inherited import PublicInput
-
-EMBEDDED = Path(__file__).parents[1] / "weights"  # what ships with the code, one folder a name
 
 
 class Precision(Enum):
@@ -76,8 +73,7 @@ class Network(Model):
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
-        there = self.features is None or (embedded_or(self.features) / "features.safetensors").exists()
-        require(there, "model.features", self.features, "a folder with features.safetensors, or null")
+        self.spaces.prepare_features()
         there = self.pretrained is None or has_unet(self.weights_folder())
         require(there, "model.pretrained", self.pretrained, "a folder with diffusers' unet/, or null for random weights")
 
@@ -85,9 +81,6 @@ class Network(Model):
         found = super().public_inputs(embeddings)
         if self.pretrained is not None:
             found.insert(0, PublicInput("model.pretrained", self.weights_folder(), stored_files(self.weights_folder())))
-        if EmbeddingName.public_features in embeddings and self.features is not None:
-            folder = embedded_or(self.features)
-            found.append(PublicInput("model.features", folder, [folder / "features.safetensors"]))
         return found
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
@@ -107,44 +100,29 @@ class Network(Model):
     def highest_degree(self) -> float:
         return num_respaced(self.respacing)
 
-    def embeddings(self) -> set[EmbeddingName]:
-        return super().embeddings() | ({EmbeddingName.public_features} if self.features else set())
+    @property
+    def spaces(self) -> Spaces:
+        return replace(super().spaces, features=self.features)
 
-    def embedding(self, name: EmbeddingName, device: torch.device) -> Embedding:
-        if name is not EmbeddingName.public_features:
-            return super().embedding(name, device)
-        assert self.features is not None
-        state = load_file(embedded_or(self.features) / "features.safetensors")
-        features = PublicFeatures(self.makes[2], num_classes=len(state["head.1.weight"]))
-        features.load_state_dict(state)
-        return features.to(device)
-
-    def embedding_cost(self, name: EmbeddingName, shape: tuple[int, int, int]) -> tuple[float, int]:
-        if name is not EmbeddingName.public_features:
-            return super().embedding_cost(name, shape)
-        features = _features_on_meta(shape[2])
-        return float(network_flops(features, shape)), features.dim
-
-    def embedding_memory(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
-        if name is not EmbeddingName.public_features:
-            return super().embedding_memory(name, shape)
-        features = _features_on_meta(shape[2])
-        return 4 * sum(p.numel() for p in features.parameters()) + pass_cost(features, shape, FEATURE_ROWS)[1]
-
-    def skeleton(self) -> Any:
-        return on_meta(self.architecture())
+    def skeleton(self) -> Denoiser:
+        return self._denoiser(on_meta(self.architecture()), torch.device("meta"), seed=0)
 
     def memory(self) -> int:
-        network = self.skeleton()
-        return 4 * sum(p.numel() for p in network.parameters()) + PASS_ROWS * activation_bytes(network)
+        denoiser = self.skeleton()
+        return 4 * sum(p.numel() for p in denoiser.network.parameters()) + PASS_ROWS * denoiser.activation_bytes()
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)
         return steps * (2 if (self.guidance if guidance is None else guidance) else 1)
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        generator = DiffusionModel(
-            self.load_unet(seed).to(device),
+        api = self._denoiser(self.load_unet(seed).to(device), device, seed)
+        name = None if self.pretrained is None else embedded_or(self.pretrained).name
+        return PublicModel(self.name, api, self.spaces.on(device), name)
+
+    def _denoiser(self, unet: Any, device: torch.device, seed: int) -> DiffusionModel:
+        return DiffusionModel(
+            unet,
             self.alpha_bar(),
             self.labels,
             self.respacing,
@@ -155,15 +133,3 @@ class Network(Model):
             compiled=self.compile,
             **self.sampling(),
         )
-        name = None if self.pretrained is None else embedded_or(self.pretrained).name
-        return PublicModel(self.name, generator, Embeddings(lambda name: self.embedding(name, device)), name)
-
-
-def _features_on_meta(channels: int) -> PublicFeatures:
-    with torch.device("meta"):
-        return PublicFeatures(channels)
-
-
-def embedded_or(name: str) -> Path:
-    """The folder of weights that ships under this name, or the folder of this path."""
-    return EMBEDDED / name if (EMBEDDED / name).is_dir() else Path(name)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,9 @@ from scipy.special import ndtr
 from data.dataset import Dataset
 from data.datasets.printed import num_fonts, render, warp
 from errors import require
+from models.features.spaces import EmbeddingName
 from models.passes import in_passes
-from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
+from models.public.settings import Model, PublicModel
 from models.seeds import sample_noise
 from tracking.progress import Advance
 
@@ -66,11 +65,11 @@ class PrintedDigits(Model):
         return 1
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
-        self.prepare_embeddings(embeddings)
+        self.spaces.prepare(embeddings)
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        api: Any = Renderer(self.image_size, seed)
-        return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
+        api = Renderer(self.image_size, seed)
+        return PublicModel(self.name, api, self.spaces.on(device))
 
 
 @dataclass
@@ -80,7 +79,6 @@ class Renderer:
     size: int
     seed: int
     num_labels: int = 10
-    kept: Path | None = None  # nothing of a run has to be kept for it
 
     def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
         def make(rows: np.ndarray) -> np.ndarray:

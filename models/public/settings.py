@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from data.dataset import Dataset
-from models.diffusion.model import DiffusionModel, flops
-from models.features.embeddings import (
-    CLIP_BYTES,
-    CLIP_COST,
-    INCEPTION_BYTES,
-    INCEPTION_COST,
-    Clip,
-    Inception,
-    clip_files,
-    inception_weights,
-    require_clip,
-    require_inception,
-)
-from models.features.extractors import Embedding, Pixels
+from errors import InputError
+from models.api import Denoiser, Embedding, ImageAPI
+from models.features.spaces import EmbeddingName, Spaces
 from privacy.inherited import PublicInput
-
-
-class EmbeddingName(Enum):
-    public_features = "public_features"  # of the extractor that comes with a model
-    pixels = "pixels"
-    inception = "inception"  # FID's network
-    clip = "clip"
-
-
-class Embeddings(dict[EmbeddingName, Embedding]):
-    """Built where they are first asked for."""
-
-    def __init__(self, make: Callable[[EmbeddingName], Embedding]):
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, name: EmbeddingName) -> Embedding:
-        self[name] = self._make(name)
-        return self[name]
 
 
 @dataclass
 class PublicModel:
-    """A generator and embeddings that have seen public data alone."""
+    """An API and embeddings that have seen public data alone."""
 
     name: str
-    generator: DiffusionModel
+    api: ImageAPI
     embeddings: Mapping[EmbeddingName, Embedding]
     weights: str | None = None  # the name of the folder that they are from
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The API, for methods that train it."""
+        if not isinstance(self.api, Denoiser):
+            raise InputError(f"model={self.name}: has no denoiser to train")
+        return self.api
 
 
 @dataclass(kw_only=True)
@@ -88,23 +61,11 @@ class Model:
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         """Before a run opens anything: public weights, and those of the embeddings in use, are there; InputError otherwise."""
-        self.prepare_embeddings(embeddings)
-
-    def prepare_embeddings(self, embeddings: Set[EmbeddingName]) -> None:
-        if EmbeddingName.inception in embeddings:
-            require_inception(self.inception)
-        if EmbeddingName.clip in embeddings:
-            require_clip(self.clip)
+        self.spaces.prepare(embeddings)
 
     def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
         """The weights that `build` reads, those of the embeddings in use among them."""
-        found = []
-        if EmbeddingName.inception in embeddings:
-            weights = inception_weights(self.inception)
-            found.append(PublicInput("model.inception", weights, [weights]))
-        if EmbeddingName.clip in embeddings and self.clip is not None:
-            found.append(PublicInput("model.clip", Path(self.clip), clip_files(Path(self.clip))))
-        return found
+        return self.spaces.public_inputs(embeddings)
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
         """Raise InputError for a respacing that the schedule does not have; null is the model's own."""
@@ -119,34 +80,20 @@ class Model:
         """Of variation: a whole number of steps, or a strength up to 1; None where nobody knows."""
         return None
 
-    def embeddings(self) -> set[EmbeddingName]:
-        """The embeddings that `build` will offer."""
-        return {EmbeddingName.pixels, EmbeddingName.inception, EmbeddingName.clip}
+    @property
+    def spaces(self) -> Spaces:
+        """The embeddings that `build` offers."""
+        return Spaces(inception=self.inception, clip=self.clip)
 
-    def embedding(self, name: EmbeddingName, device: torch.device) -> Embedding:
-        if name is EmbeddingName.inception:
-            return Inception(inception_weights(self.inception), device)
-        if name is EmbeddingName.clip:
-            assert self.clip is not None
-            return Clip(Path(self.clip), device)
-        return Pixels()
-
-    def embedding_cost(self, name: EmbeddingName, shape: tuple[int, int, int]) -> tuple[float, int]:
-        """FLOPs for one image of `shape`, and the length of its vector."""
-        return {EmbeddingName.inception: INCEPTION_COST, EmbeddingName.clip: CLIP_COST}.get(name, (0.0, math.prod(shape)))
-
-    def embedding_memory(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
-        """Bytes of its network and of a pass of images of `shape`."""
-        return {EmbeddingName.inception: INCEPTION_BYTES, EmbeddingName.clip: CLIP_BYTES}.get(name, 0)
-
-    def skeleton(self) -> Any:
-        """The network on the meta device: shapes without weights."""
-        raise NotImplementedError
+    def skeleton(self) -> Denoiser:
+        """The denoiser on the meta device: shapes without weights. InputError where the model has none."""
+        raise InputError(f"model={self.name}: has no denoiser to train")
 
     def facts(self) -> dict[str, int | None]:
         """`parameters`, and `flops` of one forward pass of one image; None where nobody knows."""
-        network = self.skeleton().requires_grad_(False)
-        return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network)["forward"]}
+        denoiser = self.skeleton()
+        parameters = sum(p.numel() for p in denoiser.network.requires_grad_(False).parameters())
+        return {"parameters": parameters, "flops": denoiser.flops()["forward"]}
 
     @property
     def untrained_labels(self) -> bool:

@@ -16,9 +16,10 @@ import torch
 
 from data.dataset import Dataset
 from errors import InputError, naming, reason, require
+from models.features.spaces import EmbeddingName
 from models.passes import in_passes
 from models.public.latent import INDEX, Latent
-from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
+from models.public.settings import Model, PublicModel
 from models.seeds import derive
 from privacy.inherited import CERTIFICATE, PublicInput
 from tracking.progress import Advance
@@ -125,8 +126,8 @@ class StableDiffusion(Model):
         change: Any = StableDiffusionImg2ImgPipeline(**create.components, requires_safety_checker=False)
         for pipeline in (create, change):
             pipeline.set_progress_bar_config(disable=True)
-        api: Any = TextToImage(create, change, self.prompts, self.image_size, self.steps, self.guidance, seed)
-        return PublicModel(self.name, api, Embeddings(lambda name: self.embedding(name, device)))
+        api = TextToImage(create, change, self.prompts, self.image_size, self.steps, self.guidance, seed)
+        return PublicModel(self.name, api, self.spaces.on(device))
 
 
 @dataclass
@@ -140,7 +141,6 @@ class TextToImage:
     steps: int
     guidance: float
     seed: int
-    kept: Path | None = None  # nothing of a run has to be kept for it
 
     @property
     def num_labels(self) -> int:

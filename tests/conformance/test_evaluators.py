@@ -23,7 +23,7 @@ from eval.intrinsic import IntrinsicDimension
 from eval.membership import Membership
 from eval.pictures import Pictures
 from models.classifiers.networks import ClassifierName
-from models.public.settings import EmbeddingName, PublicModel
+from models.features.spaces import EmbeddingName, Embeddings, Spaces
 from tests.conformance.worlds import Grey, grey, model_settings
 
 CPU = torch.device("cpu")
@@ -65,15 +65,22 @@ def world(**changes: Any) -> Grey:
     return Grey(**{**dict(count=36, held_out=24, published=30), **changes})
 
 
-@functools.cache
-def model() -> PublicModel:
-    return model_settings().build(world(), CPU, 0)
-
-
 def subject(figures: Path, seed: int = 0, samples: SampleSet | None = None, **changes: Any) -> Subject:
     figures.mkdir(exist_ok=True)
     judged = samples if samples is not None else grey(30, first=3000)
-    return Subject(judged, world(**changes), model(), CPU, seed, figures, settings=model_settings())
+    settings = model_settings()
+    spaces = spaces_of(settings)
+    return Subject(judged, world(**changes), embeddings(), CPU, seed, figures, model=settings, spaces=spaces)
+
+
+def spaces_of(settings: Any) -> Spaces:
+    """Where samples of the model are judged."""
+    return Evaluation().spaces(world(), settings)
+
+
+@functools.cache
+def embeddings() -> Embeddings:
+    return spaces_of(model_settings()).on(CPU)
 
 
 def test_every_evaluator_that_users_can_choose_is_in_the_list():
@@ -86,14 +93,15 @@ def test_every_evaluator_that_users_can_choose_is_in_the_list():
 def test_checks_and_costs_open_no_private_image(case, monkeypatch):
     dataset, settings = world(closed=True), model_settings()
     monkeypatch.setattr(Grey, "test", lambda self: pytest.fail("test images were opened"))
-    case.evaluator.check(f"eval.{case.name}", dataset, settings)
+    spaces = spaces_of(settings)
+    case.evaluator.check(f"eval.{case.name}", dataset, settings, spaces)
     case.evaluator.check_sizes(f"eval.{case.name}", dataset, 30)
     case.evaluator.prepare(dataset)
-    cost = case.evaluator.cost(dataset, settings, 30)
+    cost = case.evaluator.cost(dataset, settings, spaces, 30)
     assert cost.flops >= 0
     assert math.isfinite(cost.flops)
     assert cost.bytes >= 0
-    assert case.evaluator.embeddings() <= settings.embeddings()
+    assert case.evaluator.embeddings() <= spaces.names
 
 
 @refusals
@@ -101,8 +109,9 @@ def test_settings_that_cannot_be_used_are_refused_by_their_key(case, key, value)
     settings: Any = model_settings()
     if (key, value) == ("embedding", EmbeddingName.public_features):
         settings = dataclasses.replace(settings, features=None)
+    changed = dataclasses.replace(case.evaluator, **{key: value})
     with pytest.raises(InputError, match=rf"^eval\.{case.name}\.{key}="):
-        dataclasses.replace(case.evaluator, **{key: value}).check(f"eval.{case.name}", world(closed=True), settings)
+        changed.check(f"eval.{case.name}", world(closed=True), settings, spaces_of(settings))
 
 
 @every_evaluator
@@ -135,7 +144,7 @@ def test_samples_and_the_model_are_as_they_were(case, tmp_path):
 
 
 def model_state() -> dict[str, torch.Tensor]:
-    features = model().embeddings[EmbeddingName.public_features]
+    features = embeddings()[EmbeddingName.public_features]
     assert isinstance(features, torch.nn.Module)
     return features.state_dict()
 

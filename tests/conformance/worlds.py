@@ -13,7 +13,8 @@ from data.samples import SampleSet
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import SCHEDULES
 from models.features.extractors import Pixels
-from models.public.settings import EmbeddingName, Embeddings, Model, PublicModel
+from models.features.spaces import EmbeddingName, Embeddings
+from models.public.settings import Model, PublicModel
 from tests.command import composed_model
 from tests.toy import tiny_unet
 
@@ -22,7 +23,7 @@ SIDE, CLASSES = 8, 3
 
 def api_of(model: PublicModel) -> Any:
     """What generates its images."""
-    return model.generator
+    return model.api
 
 
 @functools.cache

@@ -8,10 +8,9 @@ from torch import nn
 
 import dp_finetune.per_example as per_example
 from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
-from dp_finetune.objective import Views, views_of_nothing
+from dp_finetune.objective import Views, dummy_views
 from errors import InputError
-from models.diffusion.model import activation_bytes
-from tests.toy import tiny_unet
+from tests.toy import denoiser, tiny_unet
 
 EXAMPLES, AUGMULT = 4, 3
 
@@ -20,7 +19,7 @@ def some_views(dtype: torch.dtype = torch.float64) -> Views:
     rng, rows = torch.Generator().manual_seed(1), EXAMPLES * AUGMULT
     x, noise = (torch.randn(rows, 1, 8, 8, generator=rng, dtype=torch.float64).to(dtype) for _ in range(2))
     labels = torch.randint(0, 10, (EXAMPLES,), generator=rng).repeat_interleave(AUGMULT)
-    return Views(x, torch.randint(0, 1000, (rows,), generator=rng), labels, noise, EXAMPLES)
+    return Views(x, torch.randint(0, 1000, (rows,), generator=rng), labels, noise, EXAMPLES, denoiser())
 
 
 def one(views: Views, i: int) -> Views:
@@ -87,7 +86,7 @@ def test_in_passes_of_one_size_no_bit_of_a_gradient_depends_on_the_other_example
 
     def gradients(order: list[int]) -> torch.Tensor:
         chosen = torch.cat([torch.arange(i * AUGMULT, (i + 1) * AUGMULT) for i in order])
-        views = Views(x[chosen], t[chosen], labels[chosen], noise[chosen], len(order))
+        views = Views(x[chosen], t[chosen], labels[chosen], noise[chosen], len(order), denoiser())
         return by_engine(BatchedEngine(unet, len(order) * AUGMULT, AUGMULT), views)
 
     first, last = list(range(examples)), examples
@@ -168,15 +167,15 @@ def test_a_layer_without_a_rule_is_refused_by_the_batched_engine_and_left_to_vie
     unet.extra = nn.ConvTranspose2d(1, 1, 3)
     with pytest.raises(InputError, match="extra"):
         BatchedEngine(unet, 1000, AUGMULT)
-    assert choose(unet, lambda examples: views_of_nothing(unet, examples, AUGMULT), AUGMULT, 1000) is EngineName.views
+    assert choose(unet, lambda examples: dummy_views(denoiser(unet), examples, AUGMULT), AUGMULT, 1000) is EngineName.views
 
 
 def test_auto_chooses_and_leaves_no_gradient_behind():
     unet = tiny_unet()
-    assert choose(unet, lambda examples: views_of_nothing(unet, examples, 2), 2, 8) in (EngineName.views, EngineName.batched)
+    assert choose(unet, lambda examples: dummy_views(denoiser(unet), examples, 2), 2, 8) in (EngineName.views, EngineName.batched)
     assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in unet.parameters())
 
 
 def test_more_memory_holds_more_views():
-    unet = tiny_unet()
-    assert 1 <= views_that_fit(activation_bytes(unet), 0.01) < views_that_fit(activation_bytes(unet), 0.1)
+    needed = denoiser().activation_bytes()
+    assert 1 <= views_that_fit(needed, 0.01) < views_that_fit(needed, 0.1)

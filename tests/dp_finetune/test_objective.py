@@ -8,9 +8,11 @@ import torch
 from data.augmentations import Augmentation
 from dp_finetune.objective import Objective
 from errors import InputError
-from models.diffusion.schedules import linear_alpha_bar
 from models.diffusion.timesteps import Interval, check_mixture
 from privacy.noise import NoiseSource
+from tests.toy import denoiser
+
+DENOISER = denoiser()
 
 CIFAR = [
     Interval(weight=0.015, low=0, high=30),
@@ -21,11 +23,10 @@ CIFAR = [
 
 def objective(**changes: Any) -> Objective:
     settings: dict[str, Any] = dict(
+        denoiser=DENOISER,
         mixture=CIFAR,
         augmult=4,
         augmentations=[],
-        alpha_bar=torch.from_numpy(linear_alpha_bar()).float(),
-        null_label=10,
         label_dropout=0.0,
         noise=NoiseSource(bytes(32)),
     )

@@ -95,10 +95,10 @@ def test_the_released_model_is_a_diffusers_model_that_makes_what_was_released(tr
     release = published(trained / "run")
     config = typed(*SEEDED, f"model.pretrained={release}/model")
     model = config.model.build(config.dataset, torch.device("cpu"), config.seed)
-    assert isinstance(model.generator.unet, UNet2DModel)
+    assert isinstance(model.denoiser.network, UNet2DModel)
     with np.load(release / "samples.npz") as arrays:  # type: ignore[operator]
         images, labels = arrays["images"], arrays["labels"]
-    again = model.generator.random(labels, stream="dp_diffusion/samples")
+    again = model.api.random(labels, stream="dp_diffusion/samples")
     assert np.array_equal(images, again)
 
 

@@ -57,12 +57,12 @@ def test_it_is_off_unless_asked_for_and_refused_without_public_images():
     dataset = Mock(num_public=0)
     dataset.name = "svhn"
     with pytest.raises(InputError, match=r"eval.discriminator.enabled=true: false, as dataset=svhn has no public images"):
-        Discriminator(enabled=True).check("eval.discriminator", dataset, Mock())
+        Discriminator(enabled=True).check("eval.discriminator", dataset, Mock(), Mock())
 
 
 def test_its_cost_is_of_training_and_of_judging_the_samples():
     dataset: Any = Mock(shape=(8, 8, 1), num_train=50, num_public=500)
     judge = Discriminator(classifier=ClassifierName.cnn, holdout=0.5)
-    few, many = (judge.cost(dataset, Mock(), count).flops for count in (100, 300))
+    few, many = (judge.cost(dataset, Mock(), Mock(), count).flops for count in (100, 300))
     assert many - few == pytest.approx(200 * judge.step_cost((8, 8, 1), 2)[0] / 3 / 128)
     assert few > judge.steps * judge.step_cost((8, 8, 1), 2)[0]

@@ -15,7 +15,7 @@ from errors import InputError
 from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.evaluator import Evaluator, Reference, Subject
 from eval.frechet import frechet_distance
-from models.public.settings import EmbeddingName, PublicModel
+from models.features.spaces import EmbeddingName
 from tests.command import call, typed
 from tests.toy import Plane, Toy
 
@@ -58,8 +58,8 @@ VECTORS = {name: Plane().embed(split.images) for name, split in (("train", DATAS
 
 def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[Subject, Counting]:
     embedding: Any = Counting()
-    model = PublicModel("plane", None, dict.fromkeys(EmbeddingName, embedding))  # type: ignore[arg-type]
-    return Subject(samples, DATASET, model, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
+    every = dict.fromkeys(EmbeddingName, embedding)
+    return Subject(samples, DATASET, every, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
 
 
 def numbers(evaluator: Evaluator, samples: SampleSet, **settings: Any) -> dict[str, float]:
@@ -171,7 +171,8 @@ def test_too_few_images_are_refused_in_one_line(evaluator, count, message):
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(key, value):
-    others = ["method=public_only", "model.features=null", "eval.frechet.embedding=pixels"] if value == "public_features" else []
+    none = ["method=dp_diffusion", "dataset=mnist", "model=mnist_unet", "model.features=null"]
+    others = none if value == "public_features" else []
     with pytest.raises(InputError, match=rf"^eval\.{key}={value}"):
         typed("eval=full", *others, f"eval.{key}={value}")
 
@@ -180,7 +181,7 @@ def test_the_full_evaluation_says_what_each_part_will_take_and_grows_with_the_sa
     config = typed("eval=full")
     assert {"frechet", "kernel", "manifold", "inception_score"} <= config.eval.evaluators.keys()
     for evaluator in config.eval.evaluators.values():
-        few, many = (evaluator.cost(config.dataset, config.model, count) for count in (100, 100_000))
+        few, many = (evaluator.cost(config.dataset, config.model, config.spaces, count) for count in (100, 100_000))
         assert few.flops > 0
         assert few.bytes > 0
         assert many.flops >= few.flops

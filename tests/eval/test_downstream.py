@@ -162,9 +162,9 @@ def test_samples_without_classes_train_nothing(monkeypatch):
 
 def test_cost_is_that_of_all_trainings():
     dataset: Any = Mock(shape=(8, 8, 1), classes=list("abcd"), num_public=500)
-    one = Downstream(steps=10).cost(dataset, Mock(), 100).flops
+    one = Downstream(steps=10).cost(dataset, Mock(), Mock(), 100).flops
     many = Downstream(steps=10, seeds=2, ensemble=5, sizes=[10], pretrain_steps=30, choose_from=[0.1, 0.2])
-    assert many.cost(dataset, Mock(), 100).flops == pytest.approx(one * (3 + 2 + 5 * 2))
+    assert many.cost(dataset, Mock(), Mock(), 100).flops == pytest.approx(one * (3 + 2 + 5 * 2))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_settings_that_cannot_be_used_are_refused(settings, message):
     dataset = Mock(num_public=0)
     dataset.name = "svhn"
     with pytest.raises(InputError, match=message):
-        Downstream(**settings).check("x", dataset, Mock())
+        Downstream(**settings).check("x", dataset, Mock(), Mock())
 
 
 def test_a_split_is_two_parts_with_classes_in_their_shares():

@@ -79,7 +79,7 @@ class Directed(Model):
 
 
 def varied(tmp_path, model: Directed, samples: SampleSet | None = None, **settings: Any) -> dict[str, float]:
-    judged = subject(tmp_path, samples or flat(SAMPLE, 4), flat(PRIVATE, 6), flat(TEST, 4), settings=model)
+    judged = subject(tmp_path, samples or flat(SAMPLE, 4), flat(PRIVATE, 6), flat(TEST, 4), model=model)
     return dict(IntrinsicDimension(embedding=PIXELS, variations=50, explained=0.999, **settings).evaluate(judged))
 
 
@@ -111,9 +111,9 @@ def test_a_private_image_is_not_sent_to_a_remote_api():
     remote: Any = CallableModel(factory="my_module:MyAPI", image_size=8, image_channels=1)
     asks = IntrinsicDimension(embedding=PIXELS, degrees=[3.0])
     with pytest.raises(InputError, match=r"eval\.x\.start=private: samples, as model=callable may send a private image away"):
-        asks.check("eval.x", config.dataset, remote)
+        asks.check("eval.x", config.dataset, remote, remote.spaces)
     asks.start = Start.samples
-    asks.check("eval.x", config.dataset, remote)
+    asks.check("eval.x", config.dataset, remote, remote.spaces)
     asks.degrees = []
     with pytest.raises(InputError, match=r"eval\.x\.degrees=\[\]: give some"):
-        asks.check("eval.x", config.dataset, remote)
+        asks.check("eval.x", config.dataset, remote, remote.spaces)

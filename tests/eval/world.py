@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
 from eval.evaluator import Subject
 from models.features.extractors import Pixels
-from models.public.settings import EmbeddingName, Embeddings, PublicModel
+from models.features.spaces import EmbeddingName, Embeddings
 
 PRIVATE, TEST, SAMPLE = 0, 1, 2  # the channel in which images of a kind are bright
 
@@ -58,8 +58,7 @@ class World(Dataset):
 
 def subject(figures: Path, samples: SampleSet, private: SampleSet, test: SampleSet, **settings: Any) -> Subject:
     dataset = World(given=private, held_out=test, fraction=settings.pop("fraction", 1.0))
-    model = PublicModel("none", cast(Any, None), Embeddings(lambda name: Pixels()))
-    return Subject(samples, dataset, model, torch.device("cpu"), 0, figures, **settings)
+    return Subject(samples, dataset, Embeddings(lambda name: Pixels()), torch.device("cpu"), 0, figures, **settings)
 
 
 PIXELS = EmbeddingName.pixels

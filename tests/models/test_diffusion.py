@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 import models.diffusion.model
 from data.images import to_uint8
-from models.diffusion.model import PASS_ROWS, DiffusionModel, flops
+from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import cosine_alpha_bar, linear_alpha_bar
 from models.diffusion.stored import on_meta
 from tests.toy import tiny_unet
@@ -90,14 +90,14 @@ def test_no_row_of_the_network_is_wasted_on_padding():
     model = stubbed()
     images = model.random(np.zeros(70, np.int64), stream="a")
     model.variation(images, np.zeros(70, np.int64), 3, stream="a")
-    assert sum(len(labels) for _, labels in model.unet.calls) == 70 * (8 + 3)
+    assert sum(len(labels) for _, labels in model.network.calls) == 70 * (8 + 3)
 
 
 def test_bfloat16_is_for_the_network_alone(unet):
     exact, rough = (DiffusionModel(unet, linear_alpha_bar(), 10, "4", bfloat16=on) for on in (False, True))
     x, labels = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(4)
     with torch.inference_mode():
-        eps, expected = rough.predict_noise(x, 100, labels), exact.predict_noise(x, 100, labels)
+        eps, expected = rough.guided_noise(x, 100, labels), exact.guided_noise(x, 100, labels)
     assert eps.dtype == torch.float32
     assert 0 < (eps - expected).abs().max() < 0.05 * expected.abs().max()
 
@@ -134,26 +134,26 @@ def test_another_seed_or_stream_is_another_image(settings, stream):
 def test_random_makes_n_calls_and_a_variation_as_many_as_its_degree(guidance, times):
     model = stubbed(guidance=guidance)
     images = model.random(np.zeros(3, np.int64), stream="a")
-    assert len(model.unet.calls) == 8 * times
+    assert len(model.network.calls) == 8 * times
     for degree, respacing in ((1, None), (5, None), (8, None), (11, "20")):
-        model.unet.calls.clear()
+        model.network.calls.clear()
         model.variation(images, np.zeros(3, np.int64), degree, stream="a", respacing=respacing)
-        assert len(model.unet.calls) == degree * times
+        assert len(model.network.calls) == degree * times
 
 
 def test_the_network_is_told_the_labels_and_guidance_the_null_label():
     model = stubbed(guidance=1.0, respacing="1")
     model.random(np.array([4, 0, 2]), stream="a")
-    assert [labels[:3] for _, labels in model.unet.calls] == [[4, 0, 2], [5, 5, 5]]
+    assert [labels[:3] for _, labels in model.network.calls] == [[4, 0, 2], [5, 5, 5]]
     unconditional = DiffusionModel(Stub(num_class_embeds=None), linear_alpha_bar(), 1, "1")
     unconditional.random(np.array([0, 0]), stream="a")
-    assert unconditional.unet.calls == [(0.0, None)]
+    assert unconditional.network.calls == [(0.0, None)]
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 3.0])
 def test_guidance_moves_the_prediction_away_from_the_null_label(guidance):
     x, labels = torch.zeros(2, 1, 4, 4), torch.tensor([4, 1])
-    eps = stubbed(guidance=guidance).predict_noise(x, 0, labels)
+    eps = stubbed(guidance=guidance).guided_noise(x, 0, labels)
     expected = 0.1 * ((1 + guidance) * labels - guidance * 5)
     assert torch.allclose(eps[:, 0, 0, 0], expected)
 
@@ -164,7 +164,7 @@ def test_a_learned_variance_is_left_aside():
             return SimpleNamespace(sample=torch.cat([x, torch.full_like(x, torch.nan)], dim=1))
 
     model = DiffusionModel(Learned(), linear_alpha_bar(), 5, "4")
-    assert torch.equal(model.predict_noise(torch.ones(2, 1, 4, 4), 0, torch.tensor([0, 1])), torch.ones(2, 1, 4, 4))
+    assert torch.equal(model.guided_noise(torch.ones(2, 1, 4, 4), 0, torch.tensor([0, 1])), torch.ones(2, 1, 4, 4))
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
@@ -173,7 +173,7 @@ def test_a_rescaled_timestep_reaches_the_network_unrounded(unet, scale):
     x, labels = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 4])
     with torch.inference_mode():
         expected = unet(x, torch.tensor([17 * scale]), labels).sample
-        assert torch.allclose(model.predict_noise(x, 17, labels), expected, atol=1e-6)
+        assert torch.allclose(model.guided_noise(x, 17, labels), expected, atol=1e-6)
 
 
 def test_progress_adds_up_to_the_number_of_images():
@@ -189,10 +189,12 @@ def test_no_labels_make_no_images():
 def test_flops_are_counted_without_weights(unet):
     shapes = on_meta({key: value for key, value in unet.config.items() if not key.startswith("_")})
     assert sum(p.numel() for p in shapes.parameters()) == sum(p.numel() for p in unet.parameters())
-    counted = flops(shapes)
+    model = DiffusionModel(shapes, linear_alpha_bar(), 10, "4")
+    counted = model.flops()
     assert counted["forward"] > 2 * sum(p.numel() for p in unet.parameters())
     assert 1.8 < counted["backward"] / counted["forward"] < 2.1
-    assert flops(shapes.requires_grad_(False)) == {"forward": counted["forward"], "backward": 0}
+    shapes.requires_grad_(False)
+    assert model.flops() == {"forward": counted["forward"], "backward": 0}
 
 
 @pytest.mark.parametrize("alpha_bar", [linear_alpha_bar(), cosine_alpha_bar()], ids=["linear", "cosine"])
@@ -207,5 +209,5 @@ def test_a_saved_model_is_what_diffusers_loads(unet, alpha_bar, tmp_path):
 def test_a_model_of_any_memory_layout_is_saved(unet, tmp_path):
     network = tiny_unet().to(memory_format=torch.channels_last)
     DiffusionModel(network, linear_alpha_bar(), 10, "4").save(tmp_path)
-    again = DiffusionModel.load(tmp_path, 0, torch.device("cpu")).unet.state_dict()
+    again = DiffusionModel.load(tmp_path, 0, torch.device("cpu")).network.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in tiny_unet().state_dict().items())

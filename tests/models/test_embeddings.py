@@ -13,8 +13,8 @@ from errors import InputError
 from models.features import embeddings
 from models.features.embeddings import Clip, Inception
 from models.features.extractors import Pixels, PublicFeatures
+from models.features.spaces import EmbeddingName, Embeddings
 from models.flops import pass_cost
-from models.public.settings import EmbeddingName, Embeddings
 from tests.command import call, typed
 
 CPU = torch.device("cpu")
@@ -51,12 +51,12 @@ def clip_folder(tmp_path_factory):
 
 
 def test_a_plan_holds_inceptions_weights_and_a_pass(inception_file):
-    model, shape = typed("dataset=digits", "eval=none").model, (32, 32, 3)
+    spaces, shape = typed("dataset=digits", "eval=none").model.spaces, (32, 32, 3)
     network = Inception(inception_file, CPU).network.to("meta")
     weights = inception_file.stat().st_size  # there twice while they are read
-    assert model.embedding_memory(EmbeddingName.inception, shape) >= 2 * weights + pass_cost(network, shape, 64)[1]
-    assert model.embedding_memory(EmbeddingName.pixels, shape) == 0
-    assert model.embedding_memory(EmbeddingName.public_features, shape) >= 512 * 2 * 4 * 32 * 32 * 32  # in and out of a layer
+    assert spaces.memory(EmbeddingName.inception, shape) >= 2 * weights + pass_cost(network, shape, 64)[1]
+    assert spaces.memory(EmbeddingName.pixels, shape) == 0
+    assert spaces.memory(EmbeddingName.public_features, shape) >= 512 * 2 * 4 * 32 * 32 * 32  # in and out of a layer
 
 
 @pytest.mark.usefixtures("here")

@@ -52,14 +52,14 @@ def test_a_plan_of_the_official_models_needs_no_file(name):
         "method.conditional=false",
         "eval=none",
     )
-    assert sum(p.numel() for p in config.model.skeleton().parameters()) == OFFICIAL[name]
+    assert sum(p.numel() for p in config.model.skeleton().network.parameters()) == OFFICIAL[name]
     with pytest.raises(InputError, match=r"^model\.pretrained=checkpoints/.*official"):
         config.model.prepare()
 
 
 def test_a_file_is_converted_once_and_makes_the_images_of_its_network(official, monkeypatch):
     name, file = official
-    made = model(name, file).build(None, CPU, 0).generator
+    made = model(name, file).build(None, CPU, 0).denoiser
     labels = np.arange(2) % made.num_labels
     images = made.random(labels, stream="a")
     direct = DiffusionModel(
@@ -69,7 +69,7 @@ def test_a_file_is_converted_once_and_makes_the_images_of_its_network(official, 
     assert made.timestep_scale == (1.0 if name == "cond" else 0.25)
     file.unlink()
     monkeypatch.setattr(ImprovedDiffusion, "_convert", lambda *_: pytest.fail("converted again"))
-    again = model(name, file).build(None, CPU, 0).generator
+    again = model(name, file).build(None, CPU, 0).denoiser
     assert np.array_equal(images, again.random(labels, stream="a"))
 
 
@@ -104,7 +104,7 @@ def test_a_folder_that_cannot_be_written_is_named_and_left_as_it_was(official, m
 
 def test_a_saved_model_keeps_its_heads(official, tmp_path):
     name, file = official
-    made = model(name, file).build(None, CPU, 0).generator
+    made = model(name, file).build(None, CPU, 0).denoiser
     made.save(tmp_path / "saved")
     again = DiffusionModel.load(tmp_path / "saved", 0, CPU)
     labels = np.zeros(2, np.int64)

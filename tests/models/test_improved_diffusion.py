@@ -45,14 +45,14 @@ def model(golden):
 
 
 def predict(model, labels):
-    return lambda x, t: model.predict_noise(x, t, torch.from_numpy(labels))
+    return lambda x, t: model.guided_noise(x, t, torch.from_numpy(labels))
 
 
 @torch.inference_mode()
 def test_the_network_computes_what_the_original_does(golden, model):
     name, arrays = golden
     labels = torch.from_numpy(arrays["y"]) if name == "cond" else None
-    out = model.unet(torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["network_t"]), labels).sample.numpy()
+    out = model.network(torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["network_t"]), labels).sample.numpy()
     assert np.abs(out - arrays["model_output"]).max() < 1e-5 * np.abs(arrays["model_output"]).max()
 
 

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def built(*overrides: str) -> Any:
     config = typed(*overrides, "method=public_only", "method.conditional=false", "eval=none")
     config.model.prepare()
-    return config.model.build(config.dataset, CPU, 0).generator
+    return config.model.build(config.dataset, CPU, 0).denoiser
 
 
 def test_the_embedded_model_is_the_same_without_its_shape_in_the_settings():

@@ -81,7 +81,7 @@ def chosen(folder: Path, *overrides: str) -> Any:
 def api(pipeline) -> Any:
     model = chosen(pipeline)
     model.prepare()
-    return model.build(None, torch.device("cpu"), 0).generator
+    return model.build(None, torch.device("cpu"), 0).api
 
 
 def test_random_is_reproducible_one_stream_a_sample_and_follows_the_prompt(api):
@@ -119,7 +119,7 @@ def test_the_calls_of_the_plan_are_the_calls_that_are_made(scheduler, guidance, 
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", type(scheduler).__name__]}))
     model = chosen(folder, f"model.guidance={guidance}")
-    api: Any = model.build(None, torch.device("cpu"), 0).generator
+    api: Any = model.build(None, torch.device("cpu"), 0).api
     calls: list[int] = []
     api.create.unet.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     labels, images = np.zeros(1, np.int64), np.zeros((1, 16, 16, 3), np.uint8)
@@ -135,7 +135,7 @@ def test_a_plan_knows_the_networks_that_are_there_and_says_where_it_knows_nothin
         return json.loads(call(*settings(folder), *rest).out)
 
     there, missing = plan(pipeline), plan("/nowhere")
-    networks = chosen(pipeline).build(None, torch.device("cpu"), 0).generator.create
+    networks = chosen(pipeline).build(None, torch.device("cpu"), 0).api.create
     parts = [networks.unet, networks.vae, networks.text_encoder]
     assert there["model"]["parameters"] == sum(p.numel() for part in parts for p in part.parameters())
     assert there["work"]["flops"] > 0

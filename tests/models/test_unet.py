@@ -11,7 +11,7 @@ import torch
 from data.dataset import ClassCounts
 from data.datasets.digits import Digits
 from errors import InputError
-from models.public.settings import EmbeddingName
+from models.features.spaces import EmbeddingName
 from models.public.unet import LABELS, UNet
 from tests.facts import FACTS
 
@@ -37,15 +37,15 @@ def count(network: Any) -> int:
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_published_network_has_its_golden_parameter_count(name):
-    assert count(PAPER[name].skeleton()) == FACTS[name]["computed_value"]
+    assert count(PAPER[name].skeleton().network) == FACTS[name]["computed_value"]
 
 
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
 def test_the_calls_of_the_plan_are_the_calls_that_are_made(guidance):
     settings = digits_unet(guidance=guidance)
-    model = settings.build(DIGITS, torch.device("cpu"), seed=0).generator
+    model = settings.build(DIGITS, torch.device("cpu"), seed=0).denoiser
     calls: list[int] = []
-    model.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    model.network.register_forward_pre_hook(lambda *_: calls.append(1))
     images = model.random(np.zeros(2, np.int64), stream="a")
     assert len(calls) == settings.calls()
     calls.clear()
@@ -55,7 +55,7 @@ def test_the_calls_of_the_plan_are_the_calls_that_are_made(guidance):
 
 def test_random_weights_come_from_the_seed_and_leave_the_global_generator_alone():
     before = torch.get_rng_state()
-    first, again, other = (digits_unet().build(DIGITS, torch.device("cpu"), seed).generator.unet for seed in (0, 0, 1))
+    first, again, other = (digits_unet().build(DIGITS, torch.device("cpu"), seed).denoiser.network for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.conv_in.weight, other.conv_in.weight)
@@ -65,8 +65,8 @@ def test_the_embedded_model_makes_digits_and_embeds_them():
     settings = digits_unet(pretrained="digits", features="digits")
     settings.check(DIGITS)
     model = settings.build(DIGITS, torch.device("cpu"), seed=0)
-    assert count(model.generator.unet) == count(settings.skeleton())
-    images = model.generator.random(np.arange(20) % 10, stream="a")
+    assert count(model.denoiser.network) == count(settings.skeleton().network)
+    images = model.api.random(np.arange(20) % 10, stream="a")
     assert (images.dtype, images.shape) == (np.uint8, (20, *DIGITS.shape))
     assert images.std() > 0
     for name in (EmbeddingName.pixels, EmbeddingName.public_features):

@@ -32,7 +32,7 @@ from privacy.inherited import Inherited
 from privacy.mechanisms import Gaussian, SampledGaussian, Spend
 from privacy.noise import NoiseSource
 from scripts import audit
-from tests.toy import Cloud, start, tiny_unet, toy
+from tests.toy import Cloud, denoiser, start, tiny_unet, toy
 
 TRAIN = ["canaries=96", "dataset.fraction=0.01", "method.steps=2", "method.sample_rate=0.9", "method.augmult=1"]
 TRAIN += ["method.gradient_engine=batched", "device=cpu", "privacy.accountant=rdp", "privacy.noise_seed=1", "privacy.epsilon=1"]
@@ -160,9 +160,8 @@ def test_a_canary_points_along_its_own_weight_which_nobody_else_touches(engine):
     unet, k = tiny_unet(), 2
     beacons = Beacons(unet, first=11, canaries=3)
     labels = torch.tensor([12, 4, 13, 10])  # two canaries, an ordinary label, the null label
-    objective = Objective(
-        [Interval(weight=1.0, low=0, high=100)], k, [], torch.linspace(0.99, 0.01, 100), None, 0.0, NoiseSource(bytes(32))
-    )
+    mixture = [Interval(weight=1.0, low=0, high=100)]
+    objective = Objective(denoiser(beacons, alpha_bar=np.linspace(0.99, 0.01, 100)), mixture, k, [], 0.0, NoiseSource(bytes(32)))
     gradients = []
     for i in range(len(labels)):
         run = ENGINES[engine](beacons, k, k)

@@ -108,7 +108,7 @@ def test_both_engines_find_the_gradient_of_each_example(classifier):
     torch.manual_seed(0)
     network: Any = Recipe(classifier=classifier, norm=Norm.group).network(1, 4).double().eval()
     x, labels = torch.randn(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 3, 1])
-    views = Classification(2, [], NoiseSource(bytes(32))).views(x, labels, [5, 6, 7], step=1)
+    views = Classification(2, [], NoiseSource(bytes(32)), torch.device("cpu")).views(x, labels, [5, 6, 7], step=1)
     assert (views.augmult, views.labels.tolist()) == (2, [0, 0, 3, 3, 1, 1])
     BatchedEngine(network, 6, 2)(Double(views.x, views.labels, 3))
     batched = [p.grad_sample.clone() for p in network.parameters()]

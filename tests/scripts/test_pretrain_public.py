@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from data.datasets.digits import Digits, printed
 from data.samples import SampleSet
 from errors import InputError
+from models.features.spaces import EmbeddingName
 from models.public import pretraining
-from models.public.settings import EmbeddingName
 from scripts import pretrain_public
 from tests.command import ROOT, in_processes, typed
 
@@ -52,7 +52,7 @@ def test_two_steps_make_a_model_that_a_run_starts_from(tmp_path):
     config.model.prepare()
     model = config.model.build(config.dataset, torch.device("cpu"), 0)
     assert model.weights == "two"
-    assert all(torch.equal(p, second[name]) for name, p in model.generator.unet.state_dict().items())
+    assert all(torch.equal(p, second[name]) for name, p in model.denoiser.network.state_dict().items())
 
 
 def test_features_and_half_precision_are_written_where_asked_for(tmp_path):
