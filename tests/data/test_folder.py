@@ -158,8 +158,9 @@ def test_a_fraction_that_chooses_no_file_or_of_images_without_names_is_refused(t
         _ = folder(place, fraction=1e-9).num_private
     samples = SampleSet(np.stack([picture() for _ in range(6)]), np.arange(6) % 2, 2)
     samples.save(tmp_path / "samples.npz")
+    test = shutil.copy(tmp_path / "samples.npz", tmp_path / "test.npz")
     with pytest.raises(InputError, match=r"dataset\.fraction=0\.5: 1 for an npz"):
-        folder(tmp_path / "samples.npz", test_path=str(tmp_path / "samples.npz"), fraction=0.5).check()
+        folder(tmp_path / "samples.npz", test_path=str(test), fraction=0.5).check()
 
 
 def test_a_test_folder_of_its_own_leaves_all_images_private(tmp_path):
