@@ -6,6 +6,7 @@ gradients of one large tensor, chosen to be hard to sum, through the method's ow
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def largest_contribution(method: DPSGD, dataset: Dataset, device: torch.device, 
             optimizer.signal_skip_step(True)  # clip and add: no noise, no step
             optimizer.step()
             added = float(torch.linalg.vector_norm(weight.summed_grad.double()))
-            largest = max(largest, min(added / method.max_grad_norm, sys.float_info.max))
+            ratio = added / method.max_grad_norm
+            largest = max(largest, ratio if math.isfinite(ratio) else sys.float_info.max)
             optimizer.zero_grad()
             weight.summed_grad = None
     return largest

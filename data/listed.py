@@ -28,6 +28,11 @@ class Listed(Dataset):
 
     on_bad: OnBad = OnBad.error
 
+    @property
+    def version(self) -> int:
+        """Of what the settings mean: a fraction is chosen by name since 2."""
+        return 1 if self.fraction == 1 else 2
+
     def lists(self) -> tuple[Listing, Listing]:
         """Private (before `fraction`) and test images, without opening one."""
         raise NotImplementedError

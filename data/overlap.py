@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import InputError
+from errors import InputError, reason
 from tracking.progress import console
 
 PUBLIC_DIGESTS = "public_images.npy"  # beside public weights: digests of the images that they were trained on
@@ -32,6 +32,23 @@ def pixel_digests(images: np.ndarray) -> np.ndarray:
         digest.update(np.ascontiguousarray(image).data)
         found[row] = int.from_bytes(digest.digest(), "big")
     return np.sort(found)
+
+
+def digests_beside(places: Iterable[Path]) -> np.ndarray | None:
+    """Of the public images that the weights in these folders were trained on, uint64 [N]; None where none are kept."""
+    files = [place / PUBLIC_DIGESTS for place in places if (place / PUBLIC_DIGESTS).is_file()]
+    return np.unique(np.concatenate([read_digests(file) for file in files])) if files else None
+
+
+def read_digests(file: Path) -> np.ndarray:
+    """InputError where the file is not what `pretrain_public` wrote."""
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file}: holds no digests of public images ({reason(error)})") from error
+    if found.dtype != np.uint64 or found.ndim != 1:
+        raise InputError(f"{file}: holds no digests of public images, but {found.dtype} {list(found.shape)}")
+    return found
 
 
 def require_private_unseen(private: np.ndarray, public: Mapping[str, Iterable[np.ndarray]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from method import Method
 from models.features.spaces import Spaces
 from models.public.settings import Model
 from privacy.config import Privacy
-from privacy.inherited import Inherited, PublicInput
+from privacy.inherited import PublicInput
 from tracking.tracker import TrackerConfig
 
 MISSING: Any = "???"  # what a schema has where an option must be chosen
@@ -55,17 +54,11 @@ class Config:
         allowed = "null, as eval.downstream has nothing to choose from: see eval.downstream.choose_from"
         require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
 
-    @functools.cached_property
     def public_inputs(self) -> list[PublicInput]:
         """What the release depends on and is taken as public: weights, features, images that the user brings."""
         return [*self.model.public_inputs(self.method.embeddings()), *self.dataset.public_inputs()]
 
-    @functools.cached_property
-    def inherited(self) -> Inherited:
-        """What those have spent on private images already. InputError where one was made from private images without noise."""
-        return Inherited.of(self.public_inputs, self.model.base_is_other_data)
-
-    @functools.cached_property
+    @property
     def spaces(self) -> Spaces:
         """Where samples are judged."""
         return self.eval.spaces(self.dataset, self.model)

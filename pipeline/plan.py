@@ -25,11 +25,12 @@ class Plan:
     noise_multiplier: float | None  # None: the method adds no noise
     epsilon: float  # of all spends together; at most the target
     delta: float
-    inherited: list[Spend] = field(default_factory=list)  # of these, what the public inputs have spent already
+    inherited: Inherited = field(default_factory=Inherited)  # of these, what the public inputs have spent already
 
     @classmethod
     def of(cls, config: Config) -> Plan:
-        return cls.make(config.method, config.dataset, config.privacy, config.inherited)
+        inherited = Inherited.of(config.public_inputs(), config.model.base_is_other_data, config.dataset.name)
+        return cls.make(config.method, config.dataset, config.privacy, inherited)
 
     @classmethod
     def make(cls, method: Method, dataset: Dataset, privacy: Privacy, inherited: Inherited | None = None) -> Plan:
@@ -55,7 +56,7 @@ class Plan:
                 allowed = f"{allowed} ({inherited.told}; or {other})"
             require(enough, "privacy.epsilon", privacy.epsilon, allowed)
         if not method.needs_noise:
-            return cls(fixed, None, spent, delta, inherited.spends)
+            return cls(fixed, None, spent, delta, inherited)
         sigma = privacy.noise_multiplier
         if sigma is None:
             assert privacy.epsilon is not None
@@ -64,7 +65,7 @@ class Plan:
         epsilon = compose_epsilon(spends, delta, privacy.accountant)
         allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
         require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
-        return cls(spends, sigma, epsilon, delta, inherited.spends)
+        return cls(spends, sigma, epsilon, delta, inherited)
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
         """The `plan_only` document; null is what nobody knows."""

@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from data.grid import save_grid
 from data.images import conform
+from data.overlap import PUBLIC_DIGESTS, digests_beside
 from data.samples import SampleSet
 from data.shards import save_release
 from disk import write_json
 from eval.evaluator import Subject
 from eval.watermark import save_private
 from pipeline.config import Config
-from pipeline.plan import SELECTION
+from pipeline.plan import SELECTION, Plan
 from pipeline.session import Session
 from privacy.inherited import CERTIFICATE, carry_certificate
 from privacy.ledger import certificate
@@ -46,10 +48,12 @@ def select(
     return json.loads(kept.read_text())
 
 
-def publish(samples: SampleSet, selected: dict[str, Any] | None, config: Config, session: Session, folder: RunDir) -> None:
+def publish(
+    samples: SampleSet, selected: dict[str, Any] | None, config: Config, plan: Plan, session: Session, folder: RunDir
+) -> None:
     """Write what may be shared under release/. A run that is not private has no release/."""
-    ledger, run = session.ledger, session.run
-    assumptions = [*config.dataset.assumptions(), *config.model.assumptions(), *config.inherited.assumptions]
+    ledger, run, inputs = session.ledger, session.run, config.public_inputs()
+    assumptions = [*config.dataset.assumptions(), *config.model.assumptions(), *plan.inherited.assumptions]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
     samples.provenance = origin
     document = certificate(
@@ -62,7 +66,8 @@ def publish(samples: SampleSet, selected: dict[str, Any] | None, config: Config,
             "epsilon_target": config.privacy.epsilon,
             **origin,
             **config.dataset.guarantee(),
-            "public_inputs": [one.describe() for one in config.public_inputs if one.files],
+            "public_inputs": [one.describe() for one in inputs if one.files],
+            **plan.inherited.origins(),
             "num_samples": len(samples),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
@@ -77,6 +82,8 @@ def publish(samples: SampleSet, selected: dict[str, Any] | None, config: Config,
         if run.save_model:
             run.save_model(target / "model")
             carry_certificate(document, target / "model")
+            if (seen := digests_beside([one.path for one in inputs])) is not None:
+                np.save(target / "model" / PUBLIC_DIGESTS, seen)
         write_json(target / CERTIFICATE, document)
 
     write_json(folder.making.made_with, {"release": made_with(config.torch_device)})

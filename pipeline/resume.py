@@ -12,7 +12,13 @@ import torch
 import yaml
 
 from data.dataset import Dataset
-from data.overlap import PUBLIC_DIGESTS, pixel_digests, require_private_unseen, warn_of_shared_test_images
+from data.overlap import (
+    PUBLIC_DIGESTS,
+    pixel_digests,
+    read_digests,
+    require_private_unseen,
+    warn_of_shared_test_images,
+)
 from data.samples import SampleSet
 from errors import InputError
 from pipeline.plan import Plan
@@ -27,7 +33,7 @@ from tracking.progress import console
 
 def already_finished(folder: RunDir, config: Any) -> bool:
     """Whether this very run is there, which is said."""
-    found = folder.finished and difference(folder.config.read_text(), config) is None
+    found = folder.finished and difference(folder.config.read_text(), config, also_evaluation=True) is None
     if found:
         tell(folder, "finished before, kept")
     return found
@@ -100,7 +106,7 @@ def keep_apart(dataset: Dataset, inputs: Sequence[PublicInput], load: Callable[[
     loaded only where there is something to compare them with.
     """
     trained = {one.key: one.path / PUBLIC_DIGESTS for one in inputs if (one.path / PUBLIC_DIGESTS).is_file()}
-    public: dict[str, Iterable[np.ndarray]] = {key: [np.load(file)] for key, file in trained.items()}
+    public: dict[str, Iterable[np.ndarray]] = {key: [read_digests(file)] for key, file in trained.items()}
     if any(one.key == "dataset.public_path" for one in inputs):
         public["dataset.public_path"] = map(pixel_digests, dataset.own_public_parts())
     if not (opens or public):

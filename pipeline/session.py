@@ -52,7 +52,7 @@ class Session:
         What public inputs have spent is in the ledger when this returns.
         """
         book = Ledger(ledger or folder / "ledger.jsonl", plan.spends, plan.delta, privacy.accountant)
-        for spend in plan.inherited:
+        for spend in plan.inherited.spends:
             book.spend(spend.purpose, spend.mechanism, spend.count)
         classes = len(dataset.classes) if num_classes is None else num_classes
         may_be_fewer = dataset.may_be_fewer if fewer is None else fewer

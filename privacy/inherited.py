@@ -42,29 +42,37 @@ class PublicInput:
         """For a certificate: without the place, which is of this machine."""
         return {"setting": self.key, "name": self.path.name, "sha256": self.sha256()}
 
-    def certificate(self) -> dict[str, Any] | None:
-        """Of the run that released it, `mechanisms` as Spend; None where it carries none, InputError where it is damaged."""
-        around = (self.path.resolve(), *self.path.resolve().parents)[: _LEVELS + 1]
-        found = next((folder / CERTIFICATE for folder in around if (folder / CERTIFICATE).is_file()), None)
-        if found is None:
-            return None
+    @property
+    def _around(self) -> list[Path]:
+        """The places in use and the folders above them, as they are named and as links lead: a copy, a link to a part and a link
+        into a store of files all have their certificate somewhere there."""
+        places = [one for place in (self.path, *self.files) for one in (place.absolute(), place.resolve())]
+        return list(dict.fromkeys(folder for place in places for folder in (place, *place.parents)[: _LEVELS + 1]))
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """Of the runs that released it or parts of it, `mechanisms` and `elsewhere` as Spend; InputError for a damaged one."""
+        found = dict.fromkeys(file.resolve() for folder in self._around if (file := folder / CERTIFICATE).is_file())
+        return [self._read(file) for file in found]
+
+    def _read(self, file: Path) -> dict[str, Any]:
         try:
-            document = json.loads(found.read_bytes())
-            document["mechanisms"] = [Spend.from_dict(spend) for spend in document["mechanisms"]]
+            document = json.loads(file.read_bytes())
+            for key in ("mechanisms", "elsewhere"):
+                document[key] = [Spend.from_dict(spend) for spend in document.get(key, [] if key == "elsewhere" else None)]
             document["epsilon"], document["delta"] = float(document["epsilon"]), float(document["delta"])
-            return {"id": _fingerprint(found), "private": False, **document}
+            return {"private": False, **document, "id": document.get("id"), "file": file}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self._named}: its {CERTIFICATE} cannot be read, so what it has spent is not known") from error
 
     def require_private(self) -> None:
         """InputError where it was made from private images and is not for release."""
-        for folder in self.path.resolve().parents:
+        for folder in {above for place in self._around for above in (place, *place.parents)}:
             if folder.name == "internal" and any((folder / name).exists() for name in ("ledger.jsonl", "noise.key")):
                 raise InputError(f"{self._named}: lies under internal/ of a run, which is not for release; give another one")
-        document = self.certificate()
-        if document and document["private"] is not True:
-            reason = document.get("reason", "its certificate gives no reason")
-            raise InputError(f"{self._named}: was made from private images without privacy ({reason}); give another one")
+        for document in self.certificates():
+            if document["private"] is not True:
+                reason = document.get("reason", "its certificate gives no reason")
+                raise InputError(f"{self._named}: was made from private images without privacy ({reason}); give another one")
 
     @property
     def _named(self) -> str:
@@ -76,49 +84,77 @@ class Inherited:
     """What the public inputs of a run have spent, and what is assumed of them."""
 
     spends: list[Spend] = field(default_factory=list)
+    elsewhere: list[Spend] = field(default_factory=list)  # spent on other people's images, as the user says: not counted, kept
+    datasets: dict[str, str] = field(default_factory=dict)  # by the id of a release: what it was made from
     assumptions: list[str] = field(default_factory=list)
     told: str = ""  # for a refusal: which settings name them, and what they have spent
     delta: float = 0.0  # the largest of their certificates
 
     @classmethod
-    def of(cls, inputs: Sequence[PublicInput], other_data: bool = False) -> Inherited:
-        """`other_data`: the user says that models were made from other private images than this run's: they cost it nothing.
+    def of(cls, inputs: Sequence[PublicInput], other_data: bool = False, dataset: str = "") -> Inherited:
+        """`other_data`: the user says that models were made from other private images than those of this run's `dataset`.
 
-        InputError for an input that is not private, or whose certificate is damaged.
+        They cost it nothing then; but what they themselves were made from counts where it bears the name of `dataset`, whatever
+        was said of it before. InputError for an input that is not private, or whose certificate is damaged.
         """
-        spends: dict[str, Spend] = {}
-        assumptions, told, delta = [], [], 0.0
+        found = cls()
+        counted: dict[str, Spend] = {}
+        aside: dict[str, Spend] = {}
+        told: dict[str, None] = {}
         for one in inputs:
             one.require_private()
-            document = one.certificate()
-            if document is None or not document["mechanisms"]:
-                continue
-            of = document.get("dataset", "private images")
-            said = f"spent epsilon={document['epsilon']:.4g} at delta={document['delta']:g} on {of}"
-            if other_data and one.key.startswith("model."):
-                assumptions.append(f"{one.key} ({one.path.name}, {said}) was made from images of other people than these")
-                continue
-            told.append(f"{one.key}={one.path} {said}")
-            delta = max(delta, document["delta"])
-            assumptions += [f"of {one.key}: {text}" for text in document.get("public_by_assumption", [])]
-            for spend in document["mechanisms"]:
-                purpose = spend.purpose if spend.purpose.startswith(BASE) else f"{BASE}{document['id']}.{spend.purpose}"
-                inherited = Spend(purpose, spend.mechanism, spend.count)
-                if spends.setdefault(purpose, inherited) != inherited:
-                    raise InputError(f"{one.key}={one.path}: its {CERTIFICATE} contradicts itself or another one at {purpose}")
-        return cls(list(spends.values()), list(dict.fromkeys(assumptions)), "; ".join(told), delta)
+            for document in one.certificates():
+                flagged = other_data and one.key.startswith("model.")
+                own = document["id"] or _fingerprint(document["file"])
+                datasets = {**document.get("datasets", {}), own: str(document.get("dataset", "private images"))}
+                spends = [_renamed(spend, own) for spend in (*document["mechanisms"], *document["elsewhere"])]
+                for spend in spends:
+                    source = spend.purpose.removeprefix(BASE).split(".")[0]
+                    direct = source == own or document["id"] is None  # without an id: public training made it, and no run
+                    ours = not flagged or (not direct and datasets.get(source) == dataset)
+                    kept = counted if ours else aside
+                    if kept.setdefault(spend.purpose, spend) != spend:
+                        raise InputError(f"{one.key}={one.path}: its {CERTIFICATE} contradicts another one at {spend.purpose}")
+                if not spends:
+                    continue
+                found.datasets |= datasets
+                found.delta = max(found.delta, document["delta"])
+                of = ", ".join(dict.fromkeys(datasets.values()))
+                said = f"spent epsilon={document['epsilon']:.4g} at delta={document['delta']:g} on {of}"
+                if flagged:
+                    assumption = f"{one.key} ({one.path.name}, {said}) was made from images of other people than these"
+                    found.assumptions.append(assumption)
+                else:
+                    told[f"{one.key}={one.path} {said}"] = None
+                    found.assumptions += [f"of {one.key}: {text}" for text in document.get("public_by_assumption", [])]
+        found.spends, found.told = list(counted.values()), "; ".join(told)
+        found.elsewhere = [spend for purpose, spend in aside.items() if purpose not in counted]
+        found.assumptions = list(dict.fromkeys(found.assumptions))
+        return found
+
+    def origins(self) -> dict[str, Any]:
+        """For a certificate: what whoever starts from that release has to know of what it inherited."""
+        aside = [spend.to_dict() for spend in self.elsewhere]
+        return {**({"datasets": self.datasets} if self.datasets else {}), **({"elsewhere": aside} if aside else {})}
 
     def certificate(self) -> dict[str, Any]:
         """For what is made from these inputs without any private image: it has spent what they have."""
         epsilon = compose_epsilon(self.spends, self.delta)
-        listed = [spend.to_dict() for spend in self.spends]
         return {
             "private": True,
             "epsilon": epsilon if math.isfinite(epsilon) else "inf",
             "delta": self.delta,
-            "mechanisms": listed,
+            "mechanisms": [spend.to_dict() for spend in self.spends],
             "public_by_assumption": self.assumptions,
+            **self.origins(),
         }
+
+
+def _renamed(spend: Spend, own: str) -> Spend:
+    """Under a purpose that names the release that it was spent for."""
+    if spend.purpose.startswith(BASE):
+        return spend
+    return Spend(f"{BASE}{own}.{spend.purpose}", spend.mechanism, spend.count)
 
 
 def carry_certificate(document: dict[str, Any], model: Path) -> None:

@@ -15,6 +15,7 @@ weights or images that it starts from come from a private release, `privacy.json
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -31,7 +32,7 @@ from safetensors.torch import save_file
 from conf.compose import compose_script
 from conf.help import run_script
 from data.dataset import Dataset
-from data.overlap import PUBLIC_DIGESTS, pixel_digests
+from data.overlap import PUBLIC_DIGESTS, digests_beside, pixel_digests
 from data.samples import SampleSet
 from errors import InputError, require
 from models.diffusion.model import save_schedule
@@ -80,7 +81,9 @@ def main(overrides: list[str]) -> None:
     generator = model.build(dataset, device, settings.seed).denoiser
     work = out / "unfinished"
     if first := ranks.rank() == 0:
-        _same_settings(work, OmegaConf.to_yaml(OmegaConf.structured(settings)))
+        begun = {one.key: one.sha256() for one in inputs}
+        told = {"inputs": begun, "images": features_on.digest(), "spent": [spend.to_dict() for spend in inherited.spends]}
+        _same_settings(work, f"{OmegaConf.to_yaml(OmegaConf.structured(settings))}# {json.dumps(told)}\n")
     ranks.wait()
 
     # Run
@@ -105,8 +108,8 @@ def main(overrides: list[str]) -> None:
     save_schedule(generator.alpha_bar, work / "scheduler")
     if inherited.spends:
         carry_certificate(inherited.certificate(), work)
-    if not dataset.renders_public:
-        np.save(work / PUBLIC_DIGESTS, _digests(features_on, inputs))
+    if (seen := _digests(features_on, dataset.renders_public, inputs)) is not None:
+        np.save(work / PUBLIC_DIGESTS, seen)
     for name in (CERTIFICATE, PUBLIC_DIGESTS, "features.safetensors", "scheduler", "unet"):  # the U-Net last: all is there then
         if (work / name).exists():
             shutil.rmtree(out / name, ignore_errors=True)
@@ -115,10 +118,12 @@ def main(overrides: list[str]) -> None:
     print(f"{recipe.steps} steps on {len(samples):,} public images: {out}")
 
 
-def _digests(samples: SampleSet, inputs: Sequence[PublicInput]) -> np.ndarray:
-    """Of the public images, and of those that the weights to start from were trained on."""
-    before = [one.path / PUBLIC_DIGESTS for one in inputs]
-    return np.unique(np.concatenate([pixel_digests(samples.images), *(np.load(file) for file in before if file.is_file())]))
+def _digests(samples: SampleSet, rendered: bool, inputs: Sequence[PublicInput]) -> np.ndarray | None:
+    """Of the public images, but for rendered ones, and of those that the weights to start from were trained on."""
+    before = digests_beside([one.path for one in inputs])
+    found = [] if rendered else [pixel_digests(samples.images)]
+    found += [] if before is None else [before]
+    return np.unique(np.concatenate(found)) if found else None
 
 
 def _settings(overrides: list[str]) -> Pretraining:
@@ -144,7 +149,8 @@ def _same_settings(work: Path, settings: str) -> None:
     stored = work / "settings.yaml"
     if stored.exists() and stored.read_text() != settings:
         raise InputError(
-            f"out={work.parent}: holds an unfinished training with other settings; give another folder, or remove {work}"
+            f"out={work.parent}: holds an unfinished training with other settings, images or weights; give another folder, "
+            f"or remove {work}"
         )
     work.mkdir(parents=True, exist_ok=True)
     stored.write_text(settings)

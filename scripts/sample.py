@@ -94,13 +94,14 @@ def _model(settings: Sampling) -> DiffusionModel:
 
 def _certificate(settings: Sampling) -> dict[str, Any] | None:
     """Of the samples: what the model has spent. InputError where its base has spent what its own certificate does not hold."""
-    document = PublicInput("model", Path(settings.model)).certificate()
+    documents = PublicInput("model", Path(settings.model)).certificates()
+    document = documents[0] if documents else None  # the nearest
     if settings.base is not None:
-        known = {spend.purpose for spend in document["mechanisms"]} if document else set()
+        known = {spend.purpose for one in documents for spend in (*one["mechanisms"], *one["elsewhere"])}
         base = Inherited.of([PublicInput("base", Path(settings.base))])
         allowed = f"a base whose spends the model's certificate holds; this one {base.told}"
         require(all(spend.purpose in known for spend in base.spends), "base", settings.base, allowed)
-    return document and {**document, "mechanisms": [spend.to_dict() for spend in document["mechanisms"]]}
+    return None if document is None else json.loads(document["file"].read_text())
 
 
 def _prepare(out: Path, settings: Sampling, certificate: dict[str, Any] | None) -> None:

@@ -92,8 +92,8 @@ def _numbers_alike(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def difference(stored: str, config: Any) -> str | None:
-    """The first key in which a stored configuration makes another release than this one."""
+def difference(stored: str, config: Any, also_evaluation: bool = False) -> str | None:
+    """The first key in which a stored configuration makes another release than this one; or is another run, if asked."""
     try:
         before = flat(yaml.safe_load(stored))
     except (AttributeError, yaml.YAMLError):
@@ -101,7 +101,8 @@ def difference(stored: str, config: Any) -> str | None:
     usual, now = defaults(config), flat(plain(config))
     for key in sorted({*before, *now}):
         then, here = (values.get(key, usual.get(key)) for values in (before, now))
-        if then != here and not release_ignores(key, now):
+        ignored = key.split(".")[0] in ASIDE if also_evaluation else release_ignores(key, now)
+        if then != here and not ignored:
             return f"{key}: {shown(then)} before, {shown(here)} now"
     return None
 

@@ -31,6 +31,9 @@ QUIET: dict[str, Any] = {
 }
 
 
+PLACES = ("path", "cache", "pretrained", "features", "inception", "clip", "out", "base")  # settings that name files or folders
+
+
 class Tracker(Protocol):
     def log(self, metrics: dict[str, float], *, step: int | None = None, internal: bool = False) -> None: ...
 
@@ -124,7 +127,8 @@ class Several:
 def without_places(value: Any, key: str = "") -> Any:
     """Settings as they may leave this machine: of a path no more than its last name.
 
-    A string is a path where its key is `path` or ends in `_path`, where it begins at a root or a home, or where it exists here.
+    A string is a path where its key is one of `PLACES` or ends in `_path`, where it begins at a root or a home, or where it
+    exists here.
     """
     if isinstance(value, dict):
         return {name: without_places(inner, str(name)) for name, inner in value.items()}
@@ -133,7 +137,7 @@ def without_places(value: Any, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     path = PureWindowsPath(value)  # which takes both kinds of slashes
-    named = key == "path" or key.endswith("_path")
+    named = key in PLACES or key.endswith("_path")
     rooted = bool(path.root or path.drive) or value.startswith("~")
     return path.name if named or rooted or os.path.exists(value) else value
 

@@ -92,12 +92,13 @@ def test_a_traceback_of_a_users_mistake_is_shown_where_the_environment_asks_for_
 def test_what_was_spent_before_is_in_the_ledger_of_whoever_opens_a_session(tmp_path):
     from pipeline.plan import Plan
     from privacy.config import Privacy
+    from privacy.inherited import Inherited
     from privacy.mechanisms import Gaussian, Spend
     from privacy.noise import NoiseSource
     from tests.toy import toy
 
     base = Spend("base:ab12.dp_sgd", Gaussian(2.0), 3)
-    plan = Plan([base], None, 1.0, 1e-5, [base])
+    plan = Plan([base], None, 1.0, 1e-5, Inherited([base]))
     session = Session.open(toy([(0, 0)], [3]), Privacy(epsilon=1.0), plan, NoiseSource(bytes(32)), tmp_path)
     assert session.ledger.spends == [base]
 

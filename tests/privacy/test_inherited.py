@@ -28,9 +28,9 @@ def model(folder: Path, certificate: dict) -> Path:
     return folder
 
 
-def inherited(*paths: Path, other_data: bool = False) -> Inherited:
+def inherited(*paths: Path, other_data: bool = False, dataset: str = "") -> Inherited:
     keys = ("model.pretrained", "model.features", "dataset.public_path")
-    return Inherited.of([PublicInput(key, path) for key, path in zip(keys, paths, strict=False)], other_data)
+    return Inherited.of([PublicInput(key, path) for key, path in zip(keys, paths, strict=False)], other_data, dataset)
 
 
 @pytest.mark.parametrize("part", [".", "unet", "unet/weights.safetensors"])
@@ -52,6 +52,52 @@ def test_a_release_from_before_models_carried_certificates_is_known_by_the_one_b
     (first,), (second,) = (inherited(release / "model" / part).spends for part in (".", "unet"))
     assert first == second
     assert (first.mechanism, first.count) == (TRAINING.mechanism, 7)
+
+
+@pytest.mark.parametrize("how", ["copied", "linked"])
+def test_a_part_in_another_folder_is_found_by_the_files_in_use(tmp_path, how):
+    unet = model(tmp_path / "run" / "release" / "model", document()) / "unet"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    shutil.copytree(unet, mine / "unet") if how == "copied" else (mine / "unet").symlink_to(unet)
+    one = PublicInput("model.pretrained", mine, [mine / "unet" / "weights.safetensors"])
+    assert Inherited.of([one]).spends == [Spend("base:ab12.dp_sgd", TRAINING.mechanism, 7)]
+
+
+def test_a_file_that_is_a_link_has_its_certificate_beside_the_link_or_where_it_leads(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "release").mkdir()
+    (tmp_path / "store" / "blob").write_bytes(b"samples")
+    (tmp_path / "release" / "samples.npz").symlink_to(tmp_path / "store" / "blob")
+    carry_certificate(document(), tmp_path / "release")
+    assert len(inherited(tmp_path / "release" / "samples.npz").spends) == 1
+
+
+def test_a_link_to_what_is_not_for_release_is_refused(tmp_path):
+    place = tmp_path / "run" / "internal" / "not_for_release" / "model" / "unet"
+    place.mkdir(parents=True)
+    (place / "weights.safetensors").touch()
+    (tmp_path / "run" / "internal" / "noise.key").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "unet").symlink_to(place)
+    one = PublicInput("model.pretrained", tmp_path / "mine", [tmp_path / "mine" / "unet" / "weights.safetensors"])
+    with pytest.raises(InputError, match="not for release"):
+        Inherited.of([one])
+
+
+def test_what_was_set_aside_is_kept_and_counts_where_it_was_spent_on_these_images(tmp_path):
+    """A on digits; B on faces starts from A, whose images are other people's; C on digits starts from B."""
+    a = model(tmp_path / "a", document())
+    to_b = inherited(a, other_data=True, dataset="faces")
+    assert (to_b.spends, [spend.purpose for spend in to_b.elsewhere]) == ([], ["base:ab12.dp_sgd"])
+    b = model(tmp_path / "b", document(Spend("pe.votes", VOTES.mechanism), id="cd34", dataset="faces", **to_b.origins()))
+    to_c = inherited(b, other_data=True, dataset="digits")
+    assert [spend.purpose for spend in to_c.spends] == ["base:ab12.dp_sgd"]
+    assert [spend.purpose for spend in to_c.elsewhere] == ["base:cd34.pe.votes"]
+    assert any("faces" in assumption and "digits" in assumption for assumption in to_c.assumptions)
+    without = inherited(b, dataset="digits")
+    assert {spend.purpose for spend in without.spends} == {"base:ab12.dp_sgd", "base:cd34.pe.votes"}
+    assert without.elsewhere == []
 
 
 def test_what_carries_no_certificate_has_spent_nothing(tmp_path):
