@@ -16,6 +16,7 @@ from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.evaluator import Evaluator, Reference, Subject
 from eval.frechet import frechet_distance
 from models.features.spaces import EmbeddingName
+from store.identity import digest
 from tests.command import call, typed
 from tests.toy import Plane, Toy
 
@@ -203,3 +204,75 @@ def test_a_run_with_every_distance_keeps_what_is_of_real_images_under_internal(h
     kept = {path.relative_to(here).parts[:3] for path in here.rglob("*.npz") if "release" not in path.parts}
     assert kept == {("runs", "internal", "reference_statistics")}
     assert len(list((here / "runs" / "internal" / "reference_statistics").iterdir())) == 3 + 10
+
+
+def test_several_spaces_and_references_in_one_run_give_what_each_gives_alone():
+    names, references = ["public_features", "pixels"], ["train", "test"]
+    for evaluator in (Frechet(), Kernel(subsets=5), Manifold()):
+        every = numbers(replace(evaluator, embedding=names, reference=references), points(80, 2))  # type: ignore[type-var]
+        alone: dict[str, float] = {}
+        for name in names:
+            for reference in references:
+                alone |= numbers(replace(evaluator, embedding=name, reference=reference), points(80, 2))  # type: ignore[type-var]
+        assert every == alone
+        assert list(every) == list(alone)
+
+
+def test_the_score_of_the_samples_is_told_once_whatever_it_is_compared_to():
+    found = numbers(InceptionScore(embedding=["public_features", "inception"], reference=["train", "test"]), points(80, 2))
+    expected = [f"{group}/{part}" for group in ("class_score", "inception_score") for part in ("mean", "spread", "train", "test")]
+    assert list(found) == expected
+
+
+def test_one_and_a_list_of_one_and_members_are_the_same():
+    spellings = (Frechet(reference="test"), Frechet(reference=["test"]), Frechet(reference=Reference.test))
+    assert len({tuple(evaluator.compared) for evaluator in spellings}) == 1
+    assert all(evaluator.needs_test for evaluator in (*spellings, Frechet(reference=["train", "test"])))
+    assert not Frechet(reference=["train", "private"]).needs_test
+
+
+def test_the_cost_of_several_spaces_is_the_work_of_all_and_the_memory_of_the_largest_step():
+    config = typed()
+    one, other, both = (
+        Frechet(embedding=names).cost(config.dataset, config.model, config.spaces, 1000)
+        for names in ("public_features", "pixels", ["public_features", "pixels"])
+    )
+    assert both.flops == pytest.approx(one.flops + other.flops)
+    assert max(one.bytes, other.bytes) < both.bytes < one.bytes + other.bytes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("frechet.reference=validation", r"^eval\.frechet\.reference=validation: one of train, test, private, or a list"),
+        ("frechet.reference=[train,train]", r"^eval\.frechet\.reference=\['train', 'train'\]: .* each once"),
+        ("frechet.reference=[]", r"^eval\.frechet\.reference=\[\]: one of"),
+        ("frechet.reference=null", r"^eval\.frechet\.reference=null: one of"),
+        (
+            "manifold.embedding=[pixels,7]",
+            r"^eval\.manifold\.embedding=\['pixels', 7\]: one of public_features, pixels, ",
+        ),
+        ("kernel.embedding={a:1}", r"^eval\.kernel\.embedding=.*: one of"),
+        (
+            "inception_score.embedding=[inception,pixels]",
+            r"^eval\.inception_score\.embedding=\['inception', 'pixels'\]: .*have",
+        ),
+    ],
+)
+def test_what_is_no_choice_nor_a_list_of_choices_is_refused_by_name(override, message):
+    with pytest.raises(InputError, match=message):
+        typed("eval=full", f"eval.{override}")
+
+
+@pytest.mark.usefixtures("here")
+def test_several_are_given_on_the_command_line_and_one_leaves_the_run_what_it_was():
+    assert digest(typed("eval.frechet.reference=train", "eval.frechet.embedding=public_features")) == digest(typed())
+    several = typed("eval.frechet.reference=[test,train]", "eval.frechet.embedding=[pixels,public_features]")
+    assert [space.name for space in several.eval.frechet.compared] == [
+        "pixels_test", "pixels_train", "public_features_test", "public_features_train"
+    ]  # fmt: skip
+    assert digest(several) != digest(typed())
+    refused = call("eval.frechet.reference=[train,tset]", "plan_only=true")
+    assert (refused.code, refused.out) == (2, "")
+    assert len(refused.err.strip().splitlines()) == 1
+    assert "eval.frechet.reference=['train', 'tset']: one of train, test, private" in refused.err
