@@ -56,7 +56,7 @@ class Run:
 
 @dataclass(kw_only=True)
 class Method:
-    """Settings of a method. `num_samples` is the size of the set that it makes."""
+    """Settings of a method. `num_samples` is the size of the set that it makes. `spends` and `run` are all that it must have."""
 
     name: str = "???"
     num_samples: int = 1000
@@ -82,16 +82,19 @@ class Method:
         """Everything that `run` will spend at this noise multiplier."""
         raise NotImplementedError
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`."""
-        raise NotImplementedError
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`.
+
+        None: nobody knows, and a plan says so.
+        """
+        return {"steps": None, "network_calls": None}
 
     def released(self, dataset: Dataset) -> int:
         """How many samples the release holds."""
         return self.num_samples
 
-    def memory(self, dataset: Dataset, model: Model) -> int:
-        """Bytes that `run` takes at most, at one time, besides the private images."""
+    def memory(self, dataset: Dataset, model: Model) -> int | None:
+        """Bytes that `run` takes at most, at one time, besides the private images; None: nobody knows."""
         return 2 * self.num_samples * math.prod(model.makes) + model.memory()
 
     def training_facts(self, model: Model) -> dict[str, int]:

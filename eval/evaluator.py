@@ -110,6 +110,8 @@ class Cost:
 
 @dataclass(kw_only=True)
 class Evaluator:
+    """`evaluate` is all that an evaluator must have."""
+
     enabled: bool = True
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
@@ -130,8 +132,9 @@ class Evaluator:
         """The embeddings that `evaluate` asks for."""
         return set()
 
-    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
-        raise NotImplementedError
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost | None:
+        """None: nobody knows, and a plan says so."""
+        return None
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
         raise NotImplementedError

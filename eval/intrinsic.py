@@ -53,10 +53,11 @@ class IntrinsicDimension(InEmbedding):
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         flops, dim = spaces.cost(self.embedding, dataset.shape)
         count, degrees = self._variations(dim), self._degrees(model)
-        calls = sum(model.calls(degree) for degree in degrees)
+        calls = [model.calls(degree) for degree in degrees]
         each = count * flops + 4.0 * count * dim * min(count, dim)
         known = model.facts()["flops"]
-        network = math.nan if known is None else calls * count * float(known)
+        unknown = known is None or None in calls
+        network = math.nan if unknown else sum(filter(None, calls)) * count * float(known or 0)
         return Cost(network + len(degrees) * each, 3 * 8 * count * dim)
 
     def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:

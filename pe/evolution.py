@@ -85,10 +85,12 @@ class PrivateEvolution(Method):
         votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier), self.iterations)
         return [*self.class_counts_spend(dataset, privacy), votes]
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        rounds = sum(model.calls(*self._degree(t)) for t in range(1, self.iterations + 1)) * (self.lookahead + 1)
-        more = self.expansions * model.calls(self.expansion_degree) if self.expansions else 0
-        return {"steps": self.iterations, "network_calls": self.num_samples * (model.calls() + rounds + more)}
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        each = [(1, model.calls()), *((self.lookahead + 1, model.calls(*self._degree(t))) for t in range(1, self.iterations + 1))]
+        if self.expansions:
+            each.append((self.expansions, model.calls(self.expansion_degree)))
+        known = [times * calls for times, calls in each if calls is not None]
+        return {"steps": self.iterations, "network_calls": self.num_samples * sum(known) if len(known) == len(each) else None}
 
     def released(self, dataset: Dataset) -> int:
         return (1 + self.expansions) * self.num_samples

@@ -183,6 +183,8 @@ def test_the_full_evaluation_says_what_each_part_will_take_and_grows_with_the_sa
     assert {"frechet", "kernel", "manifold", "inception_score"} <= config.eval.evaluators.keys()
     for evaluator in config.eval.evaluators.values():
         few, many = (evaluator.cost(config.dataset, config.model, config.spaces, count) for count in (100, 100_000))
+        assert few is not None
+        assert many is not None
         assert few.flops > 0
         assert few.bytes > 0
         assert many.flops >= few.flops

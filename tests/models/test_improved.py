@@ -52,7 +52,7 @@ def test_a_plan_of_the_official_models_needs_no_file(name):
         "method.conditional=false",
         "eval=none",
     )
-    assert sum(p.numel() for p in config.model.skeleton().network.parameters()) == OFFICIAL[name]
+    assert config.model.facts()["parameters"] == OFFICIAL[name]
     with pytest.raises(InputError, match=r"^model\.pretrained=checkpoints/.*official"):
         config.model.prepare()
 
