@@ -9,7 +9,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from errors import require
-from eval.evaluator import Cost, InFeatureSpace, Reference, Space, Subject, one_or_several
+from eval.evaluator import Cost, EvaluationContext, InFeatureSpace, Reference, Space, one_or_several
 from eval.frechet import Gaussian, fit_gaussian, gaussian_distance
 from eval.inception_score import inception_score
 from eval.kernel import kernel_distance
@@ -49,11 +49,11 @@ class Frechet(InFeatureSpace):
 
         return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         for space in self.compared:
             yield from self._evaluate(subject, space)
 
-    def _evaluate(self, subject: Subject, space: Space) -> Iterator[tuple[str, float]]:
+    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
         name, samples = space.distance_name("frechet", in_inception="fid"), subject.features(space.embedding)
         real = subject.gaussian(space.embedding, space.reference)
         yield name, gaussian_distance(fit_gaussian(samples), real)
@@ -66,7 +66,7 @@ class Frechet(InFeatureSpace):
                 yield f"{name}/class={label}", gaussian_distance(found, there)
 
 
-def _classes(subject: Subject, samples: np.ndarray, space: Space) -> Iterator[tuple[str, Gaussian, Gaussian]]:
+def _classes(subject: EvaluationContext, samples: np.ndarray, space: Space) -> Iterator[tuple[str, Gaussian, Gaussian]]:
     if subject.samples.num_classes < 2:
         return  # samples without classes
     for label, name in enumerate(subject.dataset.classes):
@@ -109,11 +109,11 @@ class Kernel(InFeatureSpace):
 
         return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         for space in self.compared:
             yield from self._evaluate(subject, space)
 
-    def _evaluate(self, subject: Subject, space: Space) -> Iterator[tuple[str, float]]:
+    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
         name = space.distance_name("kernel", in_inception="kid")
         samples, real = subject.features(space.embedding), subject.features(space.embedding, space.reference)
         pairs = {"": (samples, real)}
@@ -159,11 +159,11 @@ class Manifold(InFeatureSpace):
 
         return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         for space in self.compared:
             yield from self._evaluate(subject, space)
 
-    def _evaluate(self, subject: Subject, space: Space) -> Iterator[tuple[str, float]]:
+    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
         samples, real = subject.features(space.embedding), subject.features(space.embedding, space.reference)
         halves = [real[rows] for rows in subject.halves(space.reference)] if self.ceiling else []
         self._check_fewest("eval.manifold", min(len(features) for features in (samples, real, *halves)))
@@ -203,7 +203,7 @@ class InceptionScore(InFeatureSpace):
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         return self.feature_cost(dataset, spaces, num_samples)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         told = set()
         for embedding, reference in self.compared:
             group = "inception_score" if embedding is EmbeddingName.inception else "class_score"
@@ -214,7 +214,7 @@ class InceptionScore(InFeatureSpace):
                 told.add(embedding)
             yield f"{group}/{reference.value}", self._score(subject, embedding, reference)[0]
 
-    def _score(self, subject: Subject, embedding: EmbeddingName, split: Reference | None = None) -> tuple[float, float]:
+    def _score(self, subject: EvaluationContext, embedding: EmbeddingName, split: Reference | None = None) -> tuple[float, float]:
         """Mean and spread, of the samples or of the real images of a split."""
         network, features = subject.embeddings[embedding], subject.features(embedding, split)
         assert isinstance(network, Classifies)

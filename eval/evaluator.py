@@ -34,7 +34,7 @@ class Reference(Enum):
 
 
 @dataclass
-class Subject:
+class EvaluationContext:
     """What is judged, and what it is judged against. Real images and features are opened where they are first asked for."""
 
     samples: SampleSet
@@ -136,7 +136,7 @@ class Evaluator:
         """None: nobody knows, and a plan says so."""
         return None
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         raise NotImplementedError
 
 

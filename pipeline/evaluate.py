@@ -13,7 +13,7 @@ import torch
 from data.samples import SampleSet
 from data.shards import open_release
 from disk import write_json
-from eval.evaluator import Subject
+from eval.evaluator import EvaluationContext
 from eval.judge import judge
 from models.public.settings import PublicModel
 from pipeline.config import Config
@@ -28,10 +28,10 @@ class EvaluationError(RuntimeError):
     """Evaluators failed; the release stands, and the same command evaluates again."""
 
 
-def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> Subject:
+def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> EvaluationContext:
     """What evaluators are given."""
     same = config.spaces == config.model.spaces  # then the model's own, which the method may have in memory
-    return Subject(
+    return EvaluationContext(
         samples,
         config.dataset,
         model.embeddings if same else config.spaces.on(device),

@@ -25,7 +25,7 @@ from data.shards import is_sharded, open_release
 from disk import write_json
 from errors import require
 from eval.config import Evaluation
-from eval.evaluator import Subject
+from eval.evaluator import EvaluationContext
 from eval.judge import judge
 from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
@@ -59,7 +59,7 @@ def main(overrides: list[str]) -> None:
     require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    subject = Subject(
+    subject = EvaluationContext(
         samples,
         settings.dataset,
         spaces.on(device),

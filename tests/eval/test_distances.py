@@ -13,7 +13,7 @@ import pytest
 from data.samples import SampleSet
 from errors import InputError
 from eval.distances import Frechet, InceptionScore, Kernel, Manifold
-from eval.evaluator import Evaluator, Reference, Subject
+from eval.evaluator import EvaluationContext, Evaluator, Reference
 from eval.frechet import frechet_distance
 from models.features.spaces import EmbeddingName
 from store.identity import digest
@@ -57,10 +57,10 @@ DATASET = Split(samples=points(200, 0), held_out=points(60, 1))
 VECTORS = {name: Plane().embed(split.images) for name, split in (("train", DATASET.samples), ("test", DATASET.held_out))}
 
 
-def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[Subject, Counting]:
+def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[EvaluationContext, Counting]:
     embedding: Any = Counting()
     every = dict.fromkeys(EmbeddingName, embedding)
-    return Subject(samples, DATASET, every, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
+    return EvaluationContext(samples, DATASET, every, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
 
 
 def numbers(evaluator: Evaluator, samples: SampleSet, **settings: Any) -> dict[str, float]:

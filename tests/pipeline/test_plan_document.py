@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from eval.config import Evaluation
-from eval.evaluator import Evaluator, Subject
+from eval.evaluator import EvaluationContext, Evaluator
 from method import Method
 from models.public.settings import Model
 from pipeline.plan import Plan
@@ -20,7 +20,7 @@ from tests.command import typed
 class Brightness(Evaluator):
     """A first evaluator: `evaluate`, and nothing else."""
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         yield "brightness/mean", float(subject.samples.images.mean())
 
 
