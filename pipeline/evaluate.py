@@ -14,7 +14,7 @@ from data.samples import SampleSet
 from data.shards import open_release
 from disk import write_json
 from eval.evaluator import EvaluationContext
-from eval.judge import judge
+from eval.run import run_evaluators
 from models.public.settings import PublicModel
 from pipeline.config import Config
 from store.run_dir import RunDir
@@ -61,7 +61,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     started = time.time()
     subject = context(config, open_release(published, config.dataset), model, device, folder)
     log = functools.partial(tracker.log, internal=True)
-    numbers, errors = judge(evaluation.evaluators, subject, folder.internal / "evaluation", log)
+    numbers, errors = run_evaluators(evaluation.evaluators, subject, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
     if published == folder.release:

@@ -26,7 +26,7 @@ from disk import write_json
 from errors import require
 from eval.config import Evaluation
 from eval.evaluator import EvaluationContext
-from eval.judge import judge
+from eval.run import run_evaluators
 from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from store.run_dir import run_of
@@ -74,7 +74,7 @@ def main(overrides: list[str]) -> None:
     )
 
     # Run
-    numbers, errors = judge(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
+    numbers, errors = run_evaluators(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
 
     # Report
     for name, value in numbers.items():

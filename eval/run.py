@@ -17,7 +17,7 @@ from eval.evaluator import EvaluationContext, Evaluator
 from tracking.progress import console
 
 
-def judge(
+def run_evaluators(
     evaluators: Mapping[str, Evaluator], subject: EvaluationContext, kept: Path, log: Callable[[dict[str, float]], None]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Numbers of all evaluators, and the errors of those that failed. `kept`: a folder, under internal/, of what is done.
