@@ -65,7 +65,7 @@ class IntrinsicDimension(InEmbedding):
         embedding, shape = subject.embeddings[self.embedding], subject.dataset.shape
         api = subject.model.build(subject.dataset, subject.device, subject.seed).api
         image, label = self._start(subject, api.num_labels)
-        image = conform(image, subject.model.makes)
+        image = conform(image, subject.model.image_shape)
         dim = embedding.embed(conform(image, shape)).shape[1]
         count, degrees = self._variations(dim), self._degrees(subject.model)
         spectra = {}

@@ -63,7 +63,7 @@ class PrivateEvolution(Method):
         require(
             self.embedding in model.spaces.names, "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
         )
-        model.spaces.require_channels("method.embedding", self.embedding, model.makes[2])
+        model.spaces.require_channels("method.embedding", self.embedding, model.image_shape[2])
         require(self.iterations >= 1, "method.iterations", self.iterations, "1 or more")
         require(self.lookahead >= 0, "method.lookahead", self.lookahead, "0 (off) or more")
         require(0 <= self.threshold < float("inf"), "method.threshold", self.threshold, "0 or more")
@@ -97,10 +97,10 @@ class PrivateEvolution(Method):
 
     def memory(self, dataset: Dataset, model: Model) -> int:
         """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
-        _, dim = model.spaces.cost(self.embedding, model.makes)
-        networks = model.memory() + model.spaces.memory(self.embedding, model.makes)
+        _, dim = model.spaces.cost(self.embedding, model.image_shape)
+        networks = model.memory() + model.spaces.memory(self.embedding, model.image_shape)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
-        images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.makes)
+        images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.image_shape)
         return networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
 
     def embeddings(self) -> set[EmbeddingName]:

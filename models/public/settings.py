@@ -51,7 +51,7 @@ class Model:
         raise NotImplementedError
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of its images, which need not be those of the dataset."""
         raise NotImplementedError
 

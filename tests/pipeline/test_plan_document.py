@@ -46,7 +46,7 @@ class Unknown(Model):
     name: str = "unknown"
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         return (8, 8, 1)
 
 
