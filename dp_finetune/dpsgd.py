@@ -183,6 +183,6 @@ class DPSGD(Method):
         else:
             auto = self.gradient_engine is EngineName.auto
             timed = choose(network, some_views, self.augmult, views, bfloat16) if auto else self.gradient_engine
-            chosen = ranks.agreed(timed)
+            chosen = ranks.broadcast(timed)
             write_json(path, {"engine": chosen.value})
         return ENGINES[chosen](network, views, self.augmult, bfloat16)

@@ -76,7 +76,7 @@ class Trainer:
                     self.optimizer.zero_grad(set_to_none=True)
             self._finish_step(purpose)
             self.seconds = time.monotonic() - started
-            self.stopped = max_seconds < math.inf and ranks.agreed(self.seconds > max_seconds) and self.step < steps
+            self.stopped = max_seconds < math.inf and ranks.broadcast(self.seconds > max_seconds) and self.step < steps
             if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps or self.stopped:
                 self.save()
                 saved = time.monotonic()

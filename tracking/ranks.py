@@ -43,7 +43,7 @@ def share() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def agreed(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Rank 0's value, for what depends on a clock."""
     if not dist.is_initialized():
         return value

@@ -193,7 +193,7 @@ class DiffusionModel:
             x = torch.zeros(rows, *self.shape, device=self.device)
             self.guided_noise(x, 0, torch.zeros(rows, dtype=torch.int64, device=self.device))
 
-        rows = ranks.agreed(rows_that_fit(attempt, PASS_ROWS))
+        rows = ranks.broadcast(rows_that_fit(attempt, PASS_ROWS))
         if stored is not None:
             write_json(stored, rows)
         return rows

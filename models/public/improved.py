@@ -73,7 +73,7 @@ class ImprovedDiffusion(UNet):
                 self._convert(self._file, self.weights_folder())
             except InputError as error:
                 problem = error
-        if problem := ranks.agreed(problem):  # the other processes wait here
+        if problem := ranks.broadcast(problem):  # the other processes wait here
             raise problem
         return super().load_unet(seed)
 

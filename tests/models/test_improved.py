@@ -84,9 +84,9 @@ def test_one_of_several_processes_converts_and_the_others_wait_for_it(official, 
     chosen = model(name, file)
     monkeypatch.setattr(ImprovedDiffusion, "_convert", lambda *_: pytest.fail("converted twice"))
     monkeypatch.setattr(ranks, "share", lambda: 1)
-    monkeypatch.setattr(ranks, "agreed", wait)
+    monkeypatch.setattr(ranks, "broadcast", wait)
     chosen.load_unet(0)
-    monkeypatch.setattr(ranks, "agreed", lambda _: InputError("said by rank 0"))
+    monkeypatch.setattr(ranks, "broadcast", lambda _: InputError("said by rank 0"))
     with pytest.raises(InputError, match="said by rank 0"):
         chosen.load_unet(0)
 
