@@ -56,7 +56,7 @@ class Run:
 
 @dataclass(kw_only=True)
 class Method:
-    """Settings of a method. `num_samples` is the size of the set that it makes."""
+    """Settings of a method. `num_samples` is the size of the set that it makes. `spends` and `run` are all that it must have."""
 
     name: str = "???"
     num_samples: int = 1000
@@ -82,17 +82,20 @@ class Method:
         """Everything that `run` will spend at this noise multiplier."""
         raise NotImplementedError
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`."""
-        raise NotImplementedError
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        """`steps`, `network_calls` (forward passes of one image) and, where something is trained, `backward_calls`.
+
+        None: nobody knows, and a plan says so.
+        """
+        return {"steps": None, "network_calls": None}
 
     def released(self, dataset: Dataset) -> int:
         """How many samples the release holds."""
         return self.num_samples
 
-    def memory(self, dataset: Dataset, model: Model) -> int:
-        """Bytes that `run` takes at most, at one time, besides the private images."""
-        return 2 * self.num_samples * math.prod(model.makes) + model.memory()
+    def memory(self, dataset: Dataset, model: Model) -> int | None:
+        """Bytes that `run` takes at most, at one time, besides the private images; None: nobody knows."""
+        return 2 * self.num_samples * math.prod(model.image_shape) + model.memory()
 
     def training_facts(self, model: Model) -> dict[str, int]:
         """`trainable_parameters`, and `backward_flops` of one image."""
@@ -163,15 +166,15 @@ def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> N
 
 def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:
     """For methods that train the model on private images. Others take a model of any size."""
-    makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.makes, dataset.shape))
+    makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.image_shape, dataset.shape))
     allowed = f"makes {makes}, dataset={dataset.name} has {wanted}: method={method.name} needs the same"
-    require(model.makes == dataset.shape, "model", model.name, allowed)
+    require(model.image_shape == dataset.shape, "model", model.name, allowed)
 
 
 def require_large_enough(method: Method, dataset: Dataset, model: Model) -> None:
     """For methods that release what a model makes: its images are not smaller or less coloured than the private ones."""
-    makes, private = ("×".join(str(side) for side in shape) for shape in (model.makes, dataset.shape))
-    enough = all(made >= wanted for made, wanted in zip(model.makes, dataset.shape, strict=True))
+    makes, private = ("×".join(str(side) for side in shape) for shape in (model.image_shape, dataset.shape))
+    enough = all(made >= wanted for made, wanted in zip(model.image_shape, dataset.shape, strict=True))
     require(
         enough,
         "model",

@@ -70,7 +70,7 @@ def play(
     method: PrivateEvolution,
     dataset: Dataset,
     model: PublicModel,
-    makes: tuple[int, int, int],
+    image_shape: tuple[int, int, int],
     privacy: Privacy,
     repetitions: int,
     noise: NoiseSource,
@@ -79,8 +79,8 @@ def play(
 ) -> Iterator[tuple[float, bool, Ledger]]:
     """Whole evolutions, every other one with a planted image: yields its score, whether the image was in, and the ledger.
 
-    `makes`: (H, W, C) of the model's images. The score is the votes of the bins that the planted image would vote for, less those
-    of the other private images, which the adversary can count. Each has fresh noise; what is public, and `seed`, is the same.
+    `image_shape`: (H, W, C) of the model's images. The score is the votes of the bins that the planted image would vote for, less
+    those of the other private images, which the adversary can count. Each has fresh noise; what is public, `seed` too, is kept.
     """
     watched = WatchedEvolution(**vars(method))
     embedding, private = model.embeddings[method.embedding], dataset.private()
@@ -89,7 +89,7 @@ def play(
     api = Remembered(model.api)
 
     def voters(samples: SampleSet) -> tuple[np.ndarray, np.ndarray]:
-        there = embedding.embed(conform(samples.images, makes))
+        there = embedding.embed(conform(samples.images, image_shape))
         return there, samples.labels if method.conditional else np.zeros_like(samples.labels)
 
     planted, others = voters(canary), voters(private)

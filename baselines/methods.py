@@ -33,8 +33,9 @@ class PublicOnly(Method):
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         return self.class_counts_spend(dataset, privacy)
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        return {"steps": 0, "network_calls": self.num_samples * model.calls()}
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        calls = model.calls()
+        return {"steps": 0, "network_calls": None if calls is None else self.num_samples * calls}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         sizes = self.class_sizes(private, run)
@@ -59,7 +60,7 @@ class RealData(Method):
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         return [Spend("real_data", NonPrivate())]
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
         return {"steps": 0, "network_calls": 0}
 
     def released(self, dataset: Dataset) -> int:

@@ -46,7 +46,7 @@ Main keys (every group's keys: --cfg job):
   eval.downstream.seeds                         classifiers trained, for a spread
   eval.downstream.classifier, .ensemble, .sizes, .pretrain_steps, .choose_from    which, their joint vote, on fewer samples, …
   eval.features                                 of whose public_features: a folder; null: the dataset's, or else the model's
-  eval.frechet.embedding, .reference            and of kernel, manifold, inception_score: in which space, to train or test
+  eval.frechet.embedding, .reference            and of kernel, manifold, inception_score: one or a list; train, test or private
   seed, device, tracker.project
 """
 

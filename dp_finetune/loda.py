@@ -31,7 +31,7 @@ class DPLoDA(DPDiffusion):
         super().check(dataset, model, privacy)
         require_public_weights(self, model)
         self._adapter.check("method")
-        self.prepare(model.skeleton().network, seed=0)
+        self._skeleton(model)
 
     @property
     def _adapter(self) -> Adapter:

@@ -14,7 +14,7 @@ from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import Objective, dummy_views
-from errors import require
+from errors import InputError, require
 from method import Run, require_matching_labels, require_matching_shape
 from models.api import Denoiser
 from models.diffusion.timesteps import Interval, check_mixture
@@ -48,15 +48,15 @@ class DPDiffusion(DPSGD):
         require(not guidance or model.null_label, "method.guidance", guidance, "0 or null, as model.null_label=false")
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        trained = self.trained_views(dataset)
-        sampled = self.num_samples * model.calls(guidance=self.guidance)
-        return {"steps": self.steps, "network_calls": trained + sampled, "backward_calls": trained}
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        trained, calls = self.trained_views(dataset), model.calls(guidance=self.guidance)
+        every = None if calls is None else trained + self.num_samples * calls
+        return {"steps": self.steps, "network_calls": every, "backward_calls": trained}
 
-    def memory(self, dataset: Dataset, model: Model) -> int:
-        denoiser = self._skeleton(model)
+    def memory(self, dataset: Dataset, model: Model) -> int | None:
+        denoiser, sampling = self._skeleton(model), super().memory(dataset, model)
         training = self.training_memory(denoiser.network, denoiser.activation_bytes(), dataset)
-        return super().memory(dataset, model) + training
+        return None if sampling is None else sampling + training
 
     def training_facts(self, model: Model) -> dict[str, int]:
         denoiser = self._skeleton(model)
@@ -66,6 +66,8 @@ class DPDiffusion(DPSGD):
     def _skeleton(self, model: Model) -> Denoiser:
         """With what is trained of it, as shapes without weights."""
         denoiser = model.skeleton()
+        if denoiser is None:
+            raise InputError(f"model={model.name}: has no denoiser to train")
         self.prepare(denoiser.network, seed=0)
         return denoiser
 

@@ -15,7 +15,7 @@ from data.dataset import Dataset
 from data.samples import SampleSet
 from errors import require
 from eval.downstream import split
-from eval.evaluator import Cost, Evaluator, Subject
+from eval.evaluator import Cost, EvaluationContext, Evaluator
 from models.classifiers.networks import ClassifierName
 from models.classifiers.training import Recipe, accuracy, logits, train
 from models.features.spaces import Spaces
@@ -50,7 +50,7 @@ class Discriminator(Recipe, Evaluator):
             kept + 2 * dataset.num_public * math.prod(dataset.shape),
         )
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         learned, held = split(public_and_private(subject), self.holdout)
         with progress(f"{self.classifier.title} tells private from public", self.steps) as advance:
             network = train(learned, self, seed=subject.seed, device=subject.device, advance=advance, stream="eval/discriminator")
@@ -64,7 +64,7 @@ class Discriminator(Recipe, Evaluator):
                     yield f"discriminator/private_like/class={name}", float(judged[mine].mean())
 
 
-def public_and_private(subject: Subject) -> SampleSet:
+def public_and_private(subject: EvaluationContext) -> SampleSet:
     """As many public images, label 0, as private ones, label 1: those of the larger set are drawn."""
     both = [subject.public.images, subject.train.images]
     size, rng = min(len(images) for images in both), numpy_rng(subject.seed, "eval/discriminator/rows")

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from errors import require
-from eval.evaluator import Cost, InFeatureSpace, Subject
+from eval.evaluator import Cost, EvaluationContext, InFeatureSpace, Reference, Space, one_or_several
 from eval.frechet import Gaussian, fit_gaussian, gaussian_distance
 from eval.inception_score import inception_score
 from eval.kernel import kernel_distance
@@ -41,34 +41,39 @@ class Frechet(InFeatureSpace):
         require(not self.per_class or len(dataset.classes) > 1, f"{key}.per_class", "true", "false, as there is one class")
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
-        cost, (_, dim) = self.feature_cost(dataset, spaces, num_samples), spaces.cost(self.embedding, dataset.shape)
-        distances = 1 + self.floor + (len(dataset.classes) if self.per_class else 0)
-        covariances = (1 + self.per_class) * num_samples + (1 + self.floor + self.per_class) * self.num_real(dataset)
-        flops = DOUBLE * float(dim) ** 2 * covariances + 30 * float(dim) ** 3 * distances
-        return Cost(cost.flops + flops, cost.bytes + 6 * 8 * dim**2 + 2**26)
+        def step(space: Space) -> Cost:
+            dim = float(spaces.cost(space.embedding, dataset.shape)[1])
+            distances = 1 + self.floor + (len(dataset.classes) if self.per_class else 0)
+            covariances = (1 + self.per_class) * num_samples + (1 + self.floor + self.per_class) * space.num_real(dataset)
+            return Cost(DOUBLE * dim**2 * covariances + 30 * dim**3 * distances, 6 * 8 * int(dim) ** 2 + 2**26)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        name, split = self.distance_name("frechet", in_inception="fid"), self.reference
-        samples = subject.features(self.embedding)
-        real = subject.gaussian(self.embedding, split)
+        return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
+
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+        for space in self.compared:
+            yield from self._evaluate(subject, space)
+
+    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
+        name, samples = space.distance_name("frechet", in_inception="fid"), subject.features(space.embedding)
+        real = subject.gaussian(space.embedding, space.reference)
         yield name, gaussian_distance(fit_gaussian(samples), real)
         yield f"{name}_n", float(real.count)
         if self.floor:
-            a, b = (subject.gaussian(self.embedding, split, rows) for rows in subject.halves(split))
+            a, b = (subject.gaussian(space.embedding, space.reference, rows) for rows in subject.halves(space.reference))
             yield f"{name}_floor", gaussian_distance(a, b)
         if self.per_class:
-            for label, found, there in _classes(subject, samples, self):
+            for label, found, there in _classes(subject, samples, space):
                 yield f"{name}/class={label}", gaussian_distance(found, there)
 
 
-def _classes(subject: Subject, samples: np.ndarray, frechet: Frechet) -> Iterator[tuple[str, Gaussian, Gaussian]]:
+def _classes(subject: EvaluationContext, samples: np.ndarray, space: Space) -> Iterator[tuple[str, Gaussian, Gaussian]]:
     if subject.samples.num_classes < 2:
         return  # samples without classes
     for label, name in enumerate(subject.dataset.classes):
         mine = np.flatnonzero(subject.samples.labels == label)
-        there = np.flatnonzero(subject.real(frechet.reference).labels == label)
+        there = np.flatnonzero(subject.real(space.reference).labels == label)
         if min(len(mine), len(there)) >= 2:
-            yield name, fit_gaussian(samples, mine), subject.gaussian(frechet.embedding, frechet.reference, there)
+            yield name, fit_gaussian(samples, mine), subject.gaussian(space.embedding, space.reference, there)
 
 
 @dataclass(kw_only=True)
@@ -89,24 +94,31 @@ class Kernel(InFeatureSpace):
         require(self.subset_size >= 2, f"{key}.subset_size", self.subset_size, "2 or more")
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
-        self._check_fewest(key, min(num_samples, self.num_real(dataset) // (1 + self.floor)))
+        self._check_fewest(key, min(num_samples, self.fewest_real(dataset) // (1 + self.floor)))
 
     def _check_fewest(self, key: str, fewest: int) -> None:
         allowed = f"false, as it needs 4 samples and 4 real images (in each half), and there are {fewest}"
         require(fewest >= 4, f"{key}.enabled", "true", allowed)
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
-        cost, (_, dim) = self.feature_cost(dataset, spaces, num_samples), spaces.cost(self.embedding, dataset.shape)
-        size = min(self.subset_size, num_samples // 2, self.num_real(dataset) // 2)
-        kernels = 3 * (1 + self.floor) * self.subsets
-        return Cost(cost.flops + DOUBLE * 2.0 * dim * size**2 * kernels, cost.bytes + 8 * (4 * size * dim + 3 * size**2))
+        def step(space: Space) -> Cost:
+            dim = spaces.cost(space.embedding, dataset.shape)[1]
+            size = min(self.subset_size, num_samples // 2, space.num_real(dataset) // 2)
+            kernels = 3 * (1 + self.floor) * self.subsets
+            return Cost(DOUBLE * 2.0 * dim * size**2 * kernels, 8 * (4 * size * dim + 3 * size**2))
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        name = self.distance_name("kernel", in_inception="kid")
-        samples, real = subject.features(self.embedding), subject.features(self.embedding, self.reference)
+        return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
+
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+        for space in self.compared:
+            yield from self._evaluate(subject, space)
+
+    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
+        name = space.distance_name("kernel", in_inception="kid")
+        samples, real = subject.features(space.embedding), subject.features(space.embedding, space.reference)
         pairs = {"": (samples, real)}
         if self.floor:
-            a, b = subject.halves(self.reference)
+            a, b = subject.halves(space.reference)
             pairs["_floor"] = real[a], real[b]
         self._check_fewest("eval.kernel", min(len(features) for pair in pairs.values() for features in pair))
         for part, (a, b) in pairs.items():
@@ -133,29 +145,35 @@ class Manifold(InFeatureSpace):
         require(self.k >= 1, f"{key}.k", self.k, "1 or more")
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
-        self._check_fewest(key, min(num_samples, self.num_real(dataset) // (1 + self.ceiling)))
+        self._check_fewest(key, min(num_samples, self.fewest_real(dataset) // (1 + self.ceiling)))
 
     def _check_fewest(self, key: str, fewest: int) -> None:
         allowed = f"below {fewest}, the least number of samples and real images (in each half)"
         require(self.k < fewest, f"{key}.k", self.k, allowed)
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
-        cost, (_, dim) = self.feature_cost(dataset, spaces, num_samples), spaces.cost(self.embedding, dataset.shape)
-        n, m = float(num_samples), float(self.num_real(dataset))
-        pairs = n * n + m * m + n * m + self.ceiling * 3 * (m / 2) ** 2
-        return Cost(cost.flops + DOUBLE * 2 * dim * pairs, cost.bytes + 2**28)
+        def step(space: Space) -> Cost:
+            n, m, dim = float(num_samples), float(space.num_real(dataset)), spaces.cost(space.embedding, dataset.shape)[1]
+            pairs = n * n + m * m + n * m + self.ceiling * 3 * (m / 2) ** 2
+            return Cost(DOUBLE * 2 * dim * pairs, 2**28)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        samples, real = subject.features(self.embedding), subject.features(self.embedding, self.reference)
-        halves = [real[rows] for rows in subject.halves(self.reference)] if self.ceiling else []
+        return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
+
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+        for space in self.compared:
+            yield from self._evaluate(subject, space)
+
+    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
+        samples, real = subject.features(space.embedding), subject.features(space.embedding, space.reference)
+        halves = [real[rows] for rows in subject.halves(space.reference)] if self.ceiling else []
         self._check_fewest("eval.manifold", min(len(features) for features in (samples, real, *halves)))
         found = coverage_of_balls(real, samples, self.k)
         reached = coverage_of_balls(halves[0], halves[1], self.k) if self.ceiling else {}
         for measure, value in found.items():
-            yield f"{measure}/{self.space}", value
-            yield f"{measure}/{self.space}_n", float(len(real))
+            yield f"{measure}/{space.name}", value
+            yield f"{measure}/{space.name}_n", float(len(real))
             if measure in reached:
-                yield f"{measure}/{self.space}_ceiling", reached[measure]
+                yield f"{measure}/{space.name}_ceiling", reached[measure]
 
 
 @dataclass(kw_only=True)
@@ -169,14 +187,15 @@ class InceptionScore(InFeatureSpace):
     splits: int = 10
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
-        allowed = "inception or public_features, which have classes"
-        classes = (EmbeddingName.inception, EmbeddingName.public_features)
-        require(self.embedding in classes, f"{key}.embedding", self.embedding, allowed)
+        allowed = "inception or public_features, which have classes, or a list of both"
+        classes = {EmbeddingName.inception, EmbeddingName.public_features}
+        asked = one_or_several(f"{key}.embedding", self.embedding, EmbeddingName)
+        require(classes.issuperset(asked), f"{key}.embedding", self.embedding, allowed)
         super().check(key, dataset, model, spaces)
         require(self.splits >= 1, f"{key}.splits", self.splits, "1 or more")
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
-        self._check_fewest(key, min(num_samples, self.num_real(dataset)))
+        self._check_fewest(key, min(num_samples, self.fewest_real(dataset)))
 
     def _check_fewest(self, key: str, fewest: int) -> None:
         require(self.splits <= fewest, f"{key}.splits", self.splits, f"to {fewest}, one image each")
@@ -184,16 +203,21 @@ class InceptionScore(InFeatureSpace):
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         return self.feature_cost(dataset, spaces, num_samples)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        group = "inception_score" if self.embedding is EmbeddingName.inception else "class_score"
-        network = subject.embeddings[self.embedding]
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+        told = set()
+        for embedding, reference in self.compared:
+            group = "inception_score" if embedding is EmbeddingName.inception else "class_score"
+            if embedding not in told:
+                mean, spread = self._score(subject, embedding)
+                yield f"{group}/mean", mean
+                yield f"{group}/spread", spread
+                told.add(embedding)
+            yield f"{group}/{reference.value}", self._score(subject, embedding, reference)[0]
+
+    def _score(self, subject: EvaluationContext, embedding: EmbeddingName, split: Reference | None = None) -> tuple[float, float]:
+        """Mean and spread, of the samples or of the real images of a split."""
+        network, features = subject.embeddings[embedding], subject.features(embedding, split)
         assert isinstance(network, Classifies)
-        scores = {}
-        for split in (None, self.reference):
-            features = subject.features(self.embedding, split)
-            self._check_fewest("eval.inception_score", len(features))
-            order = numpy_rng(subject.seed, "eval/inception_score").permutation(len(features))
-            scores[split] = inception_score(network.logits(features)[order], self.splits)
-        yield f"{group}/mean", scores[None][0]
-        yield f"{group}/spread", scores[None][1]
-        yield f"{group}/{self.reference.value}", scores[self.reference][0]
+        self._check_fewest("eval.inception_score", len(features))
+        order = numpy_rng(subject.seed, "eval/inception_score").permutation(len(features))
+        return inception_score(network.logits(features)[order], self.splits)

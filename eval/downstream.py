@@ -16,7 +16,7 @@ from data.dataset import Dataset, subset
 from data.images import to_network
 from data.samples import SampleSet
 from errors import require
-from eval.evaluator import Cost, Evaluator, Subject
+from eval.evaluator import Cost, EvaluationContext, Evaluator
 from models.classifiers.networks import Classifier
 from models.classifiers.training import Recipe, accuracy, logits, right, train
 from models.features.spaces import Spaces
@@ -81,7 +81,7 @@ class Downstream(Recipe, Evaluator):
         public = 2 * dataset.num_public * math.prod(dataset.shape) if self.pretrain_steps else 0
         return Cost(flops * self._steps(longest=True), kept + public)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         samples, name = subject.samples, self.classifier.value
         if samples.num_classes < 2:
             return  # samples without classes train no classifier
@@ -104,7 +104,9 @@ class Downstream(Recipe, Evaluator):
             yield f"{name}/chosen_learning_rate", chosen.learning_rate
             yield f"{name}/chosen_steps", float(chosen.steps)
 
-    def _train(self, subject: Subject, advance: Advance) -> tuple[Recipe, float | None, dict[int | None, list[Classifier]]]:
+    def _train(
+        self, subject: EvaluationContext, advance: Advance
+    ) -> tuple[Recipe, float | None, dict[int | None, list[Classifier]]]:
         """The recipe, its accuracy on held out samples where it was chosen, and the classifiers for each number of samples."""
         samples, fit = subject.samples, self._fit(subject, advance)
         choosing = bool(self.choose_from or self.choose_steps)
@@ -115,14 +117,14 @@ class Downstream(Recipe, Evaluator):
             trained[size] = [fit(part, chosen, seed=subject.seed + i).cpu() for i in range(self.trainings)]
         return chosen, on_holdout, trained
 
-    def _fit(self, subject: Subject, advance: Advance) -> Callable[..., Classifier]:
+    def _fit(self, subject: EvaluationContext, advance: Advance) -> Callable[..., Classifier]:
         fit = functools.partial(train, device=subject.device, advance=advance)
         if not self.pretrain_steps:
             return fit
         recipe = replace(self, steps=self.pretrain_steps)
         return functools.partial(fit, start=fit(subject.public, recipe, seed=subject.seed, stream="eval/public"))
 
-    def select(self, subject: Subject, private: SampleSet, noise: NoiseStream, epsilon: float) -> dict[str, Any]:
+    def select(self, subject: EvaluationContext, private: SampleSet, noise: NoiseStream, epsilon: float) -> dict[str, Any]:
         """The `learning_rate` and `steps` that permute-and-flip takes, by how many private images each candidate has right.
 
         epsilon-DP: an image adds at most 1 to each count, and goes through a network in passes where it moves no other's answer.
@@ -138,7 +140,7 @@ class Downstream(Recipe, Evaluator):
         chosen = self.candidates[noise.permute_and_flip(counts, epsilon)]
         return {"learning_rate": chosen.learning_rate, "steps": chosen.steps}
 
-    def _choose(self, subject: Subject, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
+    def _choose(self, subject: EvaluationContext, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
         """The candidate that is best on held out samples, the first of equals. Samples alone are looked at."""
         samples = subject.samples
         kept, held = split(samples, self.holdout)

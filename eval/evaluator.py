@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from models.features.spaces import EmbeddingName, Spaces
 from models.public.settings import Model
 from models.seeds import numpy_rng
 
+Choice = TypeVar("Choice", bound=Enum)
+
 
 class Reference(Enum):
     """The real images that samples are compared to."""
@@ -31,7 +34,7 @@ class Reference(Enum):
 
 
 @dataclass
-class Subject:
+class EvaluationContext:
     """What is judged, and what it is judged against. Real images and features are opened where they are first asked for."""
 
     samples: SampleSet
@@ -99,9 +102,16 @@ class Cost:
     flops: float  # nan: nobody knows
     bytes: int
 
+    def then(self, steps: Iterable[Cost]) -> Cost:
+        """With steps one after the other, each of which forgets what the one before took."""
+        steps = list(steps)
+        return Cost(self.flops + sum(step.flops for step in steps), self.bytes + max(step.bytes for step in steps))
+
 
 @dataclass(kw_only=True)
 class Evaluator:
+    """`evaluate` is all that an evaluator must have."""
+
     enabled: bool = True
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
@@ -122,11 +132,19 @@ class Evaluator:
         """The embeddings that `evaluate` asks for."""
         return set()
 
-    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+    def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost | None:
+        """None: nobody knows, and a plan says so."""
+        return None
+
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         raise NotImplementedError
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
-        raise NotImplementedError
+
+def require_embedding(key: str, name: EmbeddingName, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+    """InputError where the evaluator at `key` cannot have this embedding of the dataset's images."""
+    allowed = f"model={model.name} has none; use pixels, set eval.features, or {key}.enabled=false"
+    require(name in spaces.names, f"{key}.embedding", name, allowed)
+    spaces.require_channels(f"{key}.embedding", name, dataset.shape[2])
 
 
 @dataclass(kw_only=True)
@@ -136,42 +154,84 @@ class InEmbedding(Evaluator):
     embedding: EmbeddingName = EmbeddingName.public_features
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
-        allowed = f"model={model.name} has none; use pixels, set eval.features, or {key}.enabled=false"
-        require(self.embedding in spaces.names, f"{key}.embedding", self.embedding, allowed)
-        spaces.require_channels(f"{key}.embedding", self.embedding, dataset.shape[2])
+        require_embedding(key, self.embedding, dataset, model, spaces)
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}
 
 
-@dataclass(kw_only=True)
-class InFeatureSpace(InEmbedding):
-    """Compares samples and real images of one split in the space of an embedding."""
+class Space(NamedTuple):
+    """Where samples are compared, and to which real images."""
 
-    reference: Reference = Reference.train
+    embedding: EmbeddingName
+    reference: Reference
 
     @property
-    def needs_test(self) -> bool:
-        return self.reference is Reference.test
+    def name(self) -> str:
+        """`public_features_train`: for a number's name."""
+        return f"{self.embedding.value}_{self.reference.value}"
 
-    def feature_cost(self, dataset: Dataset, spaces: Spaces, num_samples: int) -> Cost:
-        """Of the features of samples and real images, which evaluators in the same space share."""
-        flops, dim = spaces.cost(self.embedding, dataset.shape)
-        images = num_samples + self.num_real(dataset)
-        return Cost(images * flops, 4 * images * dim)
+    def distance_name(self, elsewhere: str, in_inception: str) -> str:
+        """`fid/train`: a distance that has a name of its own in Inception's space; `frechet/pixels_train` in others."""
+        if self.embedding is EmbeddingName.inception:
+            return f"{in_inception}/{self.reference.value}"
+        return f"{elsewhere}/{self.name}"
 
     def num_real(self, dataset: Dataset) -> int:
         if self.reference is Reference.private:
             return dataset.num_private
         return dataset.num_train if self.reference is Reference.train else dataset.num_test
 
-    def distance_name(self, elsewhere: str, in_inception: str) -> str:
-        """`fid/train`: a distance that has a name of its own in Inception's space; `frechet/pixels_train` in others."""
-        if self.embedding is EmbeddingName.inception:
-            return f"{in_inception}/{self.reference.value}"
-        return f"{elsewhere}/{self.space}"
+
+@dataclass(kw_only=True)
+class InFeatureSpace(Evaluator):
+    """Compares samples and real images of a split in the space of an embedding; of several, each with each, in their order.
+
+    The settings are `Any`, as OmegaConf knows no "one or a list of them".
+    """
+
+    embedding: Any = "public_features"  # an EmbeddingName, or a list of them
+    reference: Any = "train"  # a Reference, or a list of them
+
+    def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
+        for name in one_or_several(f"{key}.embedding", self.embedding, EmbeddingName):
+            require_embedding(key, name, dataset, model, spaces)
+        one_or_several(f"{key}.reference", self.reference, Reference)
 
     @property
-    def space(self) -> str:
-        """`public_features_train`: the embedding and the reference, for a number's name."""
-        return f"{self.embedding.value}_{self.reference.value}"
+    def references(self) -> list[Reference]:
+        return one_or_several("reference", self.reference, Reference)
+
+    @property
+    def compared(self) -> list[Space]:
+        names = one_or_several("embedding", self.embedding, EmbeddingName)
+        return [Space(name, reference) for name in names for reference in self.references]
+
+    @property
+    def needs_test(self) -> bool:
+        return Reference.test in self.references
+
+    def embeddings(self) -> set[EmbeddingName]:
+        return {space.embedding for space in self.compared}
+
+    def feature_cost(self, dataset: Dataset, spaces: Spaces, num_samples: int) -> Cost:
+        """Of the features of samples and real images, which evaluators in the same space share."""
+        total = Cost(0.0, 0)
+        for name in self.embeddings():
+            flops, dim = spaces.cost(name, dataset.shape)
+            images = num_samples + sum(space.num_real(dataset) for space in self.compared if space.embedding is name)
+            total = Cost(total.flops + images * flops, total.bytes + 4 * images * dim)
+        return total
+
+    def fewest_real(self, dataset: Dataset) -> int:
+        """Of the splits that samples are compared to."""
+        return min(space.num_real(dataset) for space in self.compared)
+
+
+def one_or_several(key: str, value: Any, kind: type[Choice]) -> list[Choice]:
+    """Members of `kind` from one of them or a list, each itself or its name. InputError at `key` for anything else."""
+    names = [getattr(one, "value", one) for one in (value if isinstance(value, list | tuple) else [value])]
+    known = [member.value for member in kind]
+    fits = len(names) > 0 and all(name in known for name in names) and len({*map(str, names)}) == len(names)
+    require(fits, key, value, f"one of {', '.join(known)}, or a list of some, each once")
+    return [kind(name) for name in names]

@@ -13,7 +13,7 @@ from data.dataset import Dataset
 from data.images import conform
 from errors import require
 from eval.curves import MEASURED, panels
-from eval.evaluator import Cost, InEmbedding, Reference, Subject
+from eval.evaluator import Cost, EvaluationContext, InEmbedding, Reference
 from models.features.spaces import Spaces
 from models.public.settings import Model
 from models.seeds import numpy_rng
@@ -53,18 +53,19 @@ class IntrinsicDimension(InEmbedding):
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         flops, dim = spaces.cost(self.embedding, dataset.shape)
         count, degrees = self._variations(dim), self._degrees(model)
-        calls = sum(model.calls(degree) for degree in degrees)
+        calls = [model.calls(degree) for degree in degrees]
         each = count * flops + 4.0 * count * dim * min(count, dim)
         known = model.facts()["flops"]
-        network = math.nan if known is None else calls * count * float(known)
+        unknown = known is None or None in calls
+        network = math.nan if unknown else sum(filter(None, calls)) * count * float(known or 0)
         return Cost(network + len(degrees) * each, 3 * 8 * count * dim)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         assert subject.model is not None
         embedding, shape = subject.embeddings[self.embedding], subject.dataset.shape
         api = subject.model.build(subject.dataset, subject.device, subject.seed).api
         image, label = self._start(subject, api.num_labels)
-        image = conform(image, subject.model.makes)
+        image = conform(image, subject.model.image_shape)
         dim = embedding.embed(conform(image, shape)).shape[1]
         count, degrees = self._variations(dim), self._degrees(subject.model)
         spectra = {}
@@ -81,7 +82,7 @@ class IntrinsicDimension(InEmbedding):
                 yield f"intrinsic_dimension/degree_{degree:g}", float(intrinsic_dimension(spectra[degree], self.explained))
         self._draw(subject, spectra, dim, count)
 
-    def _start(self, subject: Subject, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
+    def _start(self, subject: EvaluationContext, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
         """One image, uint8 [1, H, W, C], and its public label, int64 [1]."""
         rng = numpy_rng(subject.seed, "eval/intrinsic_dimension")
         of_samples = self.start is Start.samples
@@ -91,7 +92,7 @@ class IntrinsicDimension(InEmbedding):
         known = source.public_labels if of_samples else None
         return source.images[[row]], drawn if known is None else known[[row]]
 
-    def _draw(self, subject: Subject, spectra: dict[float, np.ndarray], dim: int, count: int) -> None:
+    def _draw(self, subject: EvaluationContext, spectra: dict[float, np.ndarray], dim: int, count: int) -> None:
         note = f"{count} variations of one {'sample' if self.start is Start.samples else 'private image'}. {MEASURED}"
         with panels(subject.figures / "intrinsic_dimension", note=note) as axes:
             sizes = [intrinsic_dimension(values, self.explained) for values in spectra.values()]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.dataset import Dataset
-from eval.evaluator import Cost, InEmbedding, Reference, Subject
+from eval.evaluator import Cost, EvaluationContext, InEmbedding, Reference
 from models.features.spaces import Spaces
 from models.neighbours import k_nearest
 from models.public.settings import Model
@@ -40,7 +40,7 @@ class Membership(InEmbedding):
         images = 2 * min(dataset.num_private, dataset.num_test)
         return Cost((num_samples + images) * flops + 2.0 * num_samples * images * dim, 4 * (num_samples + images) * dim)
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         samples = subject.features(self.embedding)
         sides = equally_many(
             subject.features(self.embedding, Reference.private), subject.features(self.embedding, Reference.test), subject.seed

@@ -16,7 +16,7 @@ from data.images import conform
 from data.rounds import SHOWN, Round, first, kept_rounds, sample_size, voted
 from errors import require
 from eval.curves import MEASURED, POINTS, cumulative, panels, shades
-from eval.evaluator import Cost, InEmbedding, Reference, Subject
+from eval.evaluator import Cost, EvaluationContext, InEmbedding, Reference
 from eval.membership import equally_many, nearest_distances
 from eval.watermark import save_private
 from models.features.spaces import EmbeddingName, Spaces
@@ -58,7 +58,7 @@ class Pictures(InEmbedding):
             cost.bytes += 4 * in_round * dim
         return cost
 
-    def evaluate(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
         rounds = list(kept_rounds(subject.checkpoints)) if subject.checkpoints else []
         if rounds:
             rounds_picture(rounds, subject.dataset.classes).save(subject.figures / "rounds.png")
@@ -80,7 +80,7 @@ class Pictures(InEmbedding):
     def _spaces(self) -> list[EmbeddingName]:
         return sorted(self.embeddings(), key=lambda name: name is EmbeddingName.pixels)
 
-    def _nearest_picture(self, subject: Subject, embedding: EmbeddingName) -> Image.Image:
+    def _nearest_picture(self, subject: EvaluationContext, embedding: EmbeddingName) -> Image.Image:
         """Fig. 15-16, 24-25. Shows private pixels: for `save_private` alone."""
         samples, private = subject.samples, subject.real(Reference.private)
         rows = spread_over_classes(samples.labels, self.rows)
@@ -93,7 +93,7 @@ class Pictures(InEmbedding):
         told = f"Each sample beside the {k} private images nearest to it, the nearest first: L2 distance in {space(embedding)}."
         return tiled(blocks, names_of(samples.labels[rows], subject.dataset.classes, samples.num_classes), told)
 
-    def _draw_distances(self, subject: Subject) -> None:
+    def _draw_distances(self, subject: EvaluationContext) -> None:
         """Fig. 17-18, 27-28."""
         spaces, note = self._spaces(), f"Compare curves of equally many real images. {MEASURED}"
         with panels(subject.figures / "distances", rows=len(spaces), note=note) as axes:
@@ -115,7 +115,7 @@ class Pictures(InEmbedding):
                         cumulative(axes_of, found, label=name, color=color, linestyle=style)
                 name_axes(left, right, "real image", embedding)
 
-    def _draw_distances_by_round(self, rounds: list[Round], subject: Subject) -> None:
+    def _draw_distances_by_round(self, rounds: list[Round], subject: EvaluationContext) -> None:
         """Fig. 17-18, 27-28, of the populations on the way to the samples: of equally many images of each."""
         kept = [(one, sample) for one in _thinned(rounds) if (sample := one.sample) is not None]
         if not kept:
@@ -157,7 +157,7 @@ def votes_picture(rounds: list[Round], classes: list[str]) -> Image.Image:
     return tiled(blocks, names_of(present(rounds[0].labels), classes), told)
 
 
-def draw_spread(rounds: list[Round], subject: Subject) -> None:
+def draw_spread(rounds: list[Round], subject: EvaluationContext) -> None:
     """Fig. 20, 29: noisy votes alone; the counts behind them are kept nowhere."""
     note = "Noisy votes above the threshold, as they choose parents: private by DP."
     with panels(subject.figures / "votes_spread", note=note) as axes:

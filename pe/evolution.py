@@ -63,7 +63,7 @@ class PrivateEvolution(Method):
         require(
             self.embedding in model.spaces.names, "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
         )
-        model.spaces.require_channels("method.embedding", self.embedding, model.makes[2])
+        model.spaces.require_channels("method.embedding", self.embedding, model.image_shape[2])
         require(self.iterations >= 1, "method.iterations", self.iterations, "1 or more")
         require(self.lookahead >= 0, "method.lookahead", self.lookahead, "0 (off) or more")
         require(0 <= self.threshold < float("inf"), "method.threshold", self.threshold, "0 or more")
@@ -85,20 +85,22 @@ class PrivateEvolution(Method):
         votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier), self.iterations)
         return [*self.class_counts_spend(dataset, privacy), votes]
 
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        rounds = sum(model.calls(*self._degree(t)) for t in range(1, self.iterations + 1)) * (self.lookahead + 1)
-        more = self.expansions * model.calls(self.expansion_degree) if self.expansions else 0
-        return {"steps": self.iterations, "network_calls": self.num_samples * (model.calls() + rounds + more)}
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        each = [(1, model.calls()), *((self.lookahead + 1, model.calls(*self._degree(t))) for t in range(1, self.iterations + 1))]
+        if self.expansions:
+            each.append((self.expansions, model.calls(self.expansion_degree)))
+        known = [times * calls for times, calls in each if calls is not None]
+        return {"steps": self.iterations, "network_calls": self.num_samples * sum(known) if len(known) == len(each) else None}
 
     def released(self, dataset: Dataset) -> int:
         return (1 + self.expansions) * self.num_samples
 
     def memory(self, dataset: Dataset, model: Model) -> int:
         """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
-        _, dim = model.spaces.cost(self.embedding, model.makes)
-        networks = model.memory() + model.spaces.memory(self.embedding, model.makes)
+        _, dim = model.spaces.cost(self.embedding, model.image_shape)
+        networks = model.memory() + model.spaces.memory(self.embedding, model.image_shape)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
-        images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.makes)
+        images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.image_shape)
         return networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
 
     def embeddings(self) -> set[EmbeddingName]:

@@ -13,8 +13,8 @@ import torch
 from data.samples import SampleSet
 from data.shards import open_release
 from disk import write_json
-from eval.evaluator import Subject
-from eval.judge import judge
+from eval.evaluator import EvaluationContext
+from eval.run import run_evaluators
 from models.public.settings import PublicModel
 from pipeline.config import Config
 from store.run_dir import RunDir
@@ -28,10 +28,10 @@ class EvaluationError(RuntimeError):
     """Evaluators failed; the release stands, and the same command evaluates again."""
 
 
-def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> Subject:
+def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> EvaluationContext:
     """What evaluators are given."""
     same = config.spaces == config.model.spaces  # then the model's own, which the method may have in memory
-    return Subject(
+    return EvaluationContext(
         samples,
         config.dataset,
         model.embeddings if same else config.spaces.on(device),
@@ -61,7 +61,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     started = time.time()
     subject = context(config, open_release(published, config.dataset), model, device, folder)
     log = functools.partial(tracker.log, internal=True)
-    numbers, errors = judge(evaluation.evaluators, subject, folder.internal / "evaluation", log)
+    numbers, errors = run_evaluators(evaluation.evaluators, subject, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
     if published == folder.release:

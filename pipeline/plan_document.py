@@ -21,7 +21,11 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     costs = {name: one.cost(config.dataset, config.model, config.spaces, samples) for name, one in config.eval.evaluators.items()}
     rate = flops_per_second(config.torch_device)
     document["evaluation"] = {
-        name: {"seconds": _seconds(cost.flops, rate), "memory_gib": _rounded(cost.bytes / 2**30)} for name, cost in costs.items()
+        name: {
+            "seconds": None if cost is None else _seconds(cost.flops, rate),
+            "memory_gib": None if cost is None else _rounded(cost.bytes / 2**30),
+        }
+        for name, cost in costs.items()
     }
     document["work"] |= {
         "seconds": _seconds(document["work"]["flops"], rate),
@@ -30,16 +34,19 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     return document
 
 
-def _peak_memory(config: Config, costs: dict[str, Cost], parameters: int) -> float:
+def _peak_memory(config: Config, costs: dict[str, Cost | None], parameters: int) -> float | None:
     """GiB of main memory that a run takes at most: the program, images as uint8, and decoding, method or evaluation.
 
-    The model's weights stay while its samples are judged.
+    The model's weights stay while its samples are judged. None where the method or an evaluator does not tell.
     """
+    known, method = [cost for cost in costs.values() if cost is not None], config.method.memory(config.dataset, config.model)
+    if len(known) < len(costs) or method is None:
+        return None
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
-    judged = 4 * parameters + sum(cost.bytes for cost in costs.values())
+    judged = 4 * parameters + sum(cost.bytes for cost in known)
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     judged += sum(config.spaces.memory(name, config.dataset.shape) for name in config.eval.embeddings())
-    working = max(config.method.memory(config.dataset, config.model), judged)
+    working = max(method, judged)
     largest = max(1.1 * working, config.dataset.decoding_bytes)
     return round((program + 2 * config.dataset.bytes + largest) / 2**30, 2)
 

@@ -17,7 +17,7 @@ from data.overlap import PUBLIC_DIGESTS, digests_beside
 from data.samples import SampleSet
 from data.shards import save_release
 from disk import write_json
-from eval.evaluator import Subject
+from eval.evaluator import EvaluationContext
 from eval.watermark import save_private
 from pipeline.config import Config
 from pipeline.plan import SELECTION, Plan
@@ -34,7 +34,7 @@ def select(
     session: Session,
     config: Config,
     folder: RunDir,
-    context: Callable[[SampleSet], Subject],
+    context: Callable[[SampleSet], EvaluationContext],
 ) -> dict[str, Any] | None:
     """What is chosen on private images, where that is paid for; drawn once, and kept before anybody sees it."""
     share, kept = config.privacy.selection_epsilon, folder.checkpoints / "selected.json"

@@ -71,9 +71,9 @@ def load_references(config: Config) -> dict[str, Any] | None:
 
 def evaluator_settings(config: Config) -> dict[str, Any]:
     """What must agree for two runs' numbers to stand in one table; the number of seeds may differ."""
-    frechet, downstream = config.eval.frechet, config.eval.downstream
+    downstream = config.eval.downstream
     return {
-        "frechet": [frechet.embedding.value, frechet.reference.value],
+        "frechet": [name.value for name in config.eval.frechet.compared[0]],
         "downstream": [downstream.steps, downstream.batch_size, *_other_training(downstream)],
         "n_private": config.dataset.num_private,
         "features": config.spaces.features,

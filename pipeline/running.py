@@ -92,7 +92,7 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
         if not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished):
             return Result(config, folder, fresh=False)
     device = ranks.start(config.torch_device)
-    path = ranks.agreed(folder.path)
+    path = ranks.broadcast(folder.path)
     folder = folder if first else RunDir(path)
     tracker = config.tracker.build(folder.path, plain(config), folder.making.path) if first else Several()
     model = config.model.build(config.dataset, device, config.seed)

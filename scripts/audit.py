@@ -163,7 +163,7 @@ def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Findi
     assert isinstance(settings.method, PrivateEvolution)
     model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
     scores: dict[bool, list[float]] = {True: [], False: []}
-    world = settings.dataset, model, settings.model.makes, settings.privacy
+    world = settings.dataset, model, settings.model.image_shape, settings.privacy
     games = play(settings.method, *world, settings.repetitions, noise, folder.checkpoints, settings.seed)
     with progress("Private Evolution, again and again", settings.repetitions) as advance:
         for score, inside, ledger in games:  # noqa: B007  # they all cost the same

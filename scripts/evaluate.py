@@ -25,8 +25,8 @@ from data.shards import is_sharded, open_release
 from disk import write_json
 from errors import require
 from eval.config import Evaluation
-from eval.evaluator import Subject
-from eval.judge import judge
+from eval.evaluator import EvaluationContext
+from eval.run import run_evaluators
 from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from store.run_dir import run_of
@@ -59,7 +59,7 @@ def main(overrides: list[str]) -> None:
     require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    subject = Subject(
+    subject = EvaluationContext(
         samples,
         settings.dataset,
         spaces.on(device),
@@ -74,7 +74,7 @@ def main(overrides: list[str]) -> None:
     )
 
     # Run
-    numbers, errors = judge(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
+    numbers, errors = run_evaluators(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
 
     # Report
     for name, value in numbers.items():

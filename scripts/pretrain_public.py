@@ -132,7 +132,7 @@ def _settings(overrides: list[str]) -> Pretraining:
     refuse_added_keys(settings)
     settings.dataset.check()
     settings.model.check(settings.dataset)
-    made, there = settings.model.makes, settings.dataset.shape
+    made, there = settings.model.image_shape, settings.dataset.shape
     require(
         made == there, "model", settings.model.name, f"one that makes {there}, as dataset={settings.dataset.name} has; not {made}"
     )

@@ -48,7 +48,7 @@ def share() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def agreed(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Rank 0's value, for what depends on a clock."""
     if not dist.is_initialized():
         return value
@@ -62,9 +62,9 @@ def decided_once(path: Path, decide: Callable[[], Any]) -> Any:
 
     A kill may have come between the processes' files, so rank 0's alone says whether it is decided.
     """
-    known = agreed(json.loads(path.read_text()) if path.exists() else None)
+    known = broadcast(json.loads(path.read_text()) if path.exists() else None)
     if known is None:
-        known = agreed(decide())
+        known = broadcast(decide())
         write_json(path, known)
     return known
 

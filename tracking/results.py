@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+BESIDE = ("_n", "_floor")  # what stands beside a distance
+
 
 def accuracy(metrics: dict[str, Any], kind: str = "accuracy") -> float | None:
     """Of the first classifier trained on the samples, 0 to 1; `kind`: accuracy or ensemble_accuracy."""
@@ -12,8 +14,9 @@ def accuracy(metrics: dict[str, Any], kind: str = "accuracy") -> float | None:
 
 
 def distance_name(metrics: dict[str, Any]) -> str | None:
-    """The first Fréchet distance; FID in Inception's space."""
-    return next((name for name in metrics if name.startswith(("frechet/", "fid/"))), None)
+    """The first Fréchet distance, to all classes together; FID in Inception's space."""
+    found = (name for name in metrics if name.startswith(("frechet/", "fid/")) and "/class=" not in name)
+    return next((name for name in found if not name.endswith(BESIDE)), None)
 
 
 def distance(metrics: dict[str, Any]) -> float | None:

@@ -193,7 +193,7 @@ class DiffusionModel:
         def most() -> int:
             return rows_that_fit(attempt, PASS_ROWS)
 
-        return ranks.agreed(most()) if self.kept is None else ranks.decided_once(self.kept / "pass_rows.json", most)
+        return ranks.broadcast(most()) if self.kept is None else ranks.decided_once(self.kept / "pass_rows.json", most)
 
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:

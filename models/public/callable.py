@@ -55,7 +55,7 @@ class CallableModel(Model):
         return 0
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, self.image_channels)
 
     def check(self, dataset: Dataset) -> None:
@@ -95,7 +95,7 @@ class CallableModel(Model):
         api = RequestedAPI(
             api=self._api,
             name=f"model.factory={self.factory}",
-            makes=self.makes,
+            image_shape=self.image_shape,
             num_labels=self.labels,
             size=self.request_size,
             retries=self.retries,
@@ -131,7 +131,7 @@ class RequestedAPI:
 
     api: Any
     name: str  # for messages
-    makes: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
     num_labels: int
     size: int
     retries: int
@@ -165,7 +165,7 @@ class RequestedAPI:
     def _requests(
         self, count: int, stream: str, advance: Advance | None, ask: Callable[[slice, str], np.ndarray], inputs: list[np.ndarray]
     ) -> np.ndarray:
-        out = np.empty((count, *self.makes), np.uint8)
+        out = np.empty((count, *self.image_shape), np.uint8)
         for start in range(0, count, self.size):
             rows, name = slice(start, min(start + self.size, count)), f"{stream}/{start}"
             answer = self._answer(name, [array[rows] for array in inputs])
@@ -202,7 +202,7 @@ class RequestedAPI:
                 attempt += 1
 
     def _fitting(self, answer: np.ndarray, rows: slice, name: str) -> np.ndarray:
-        shape = (rows.stop - rows.start, *self.makes)
+        shape = (rows.stop - rows.start, *self.image_shape)
         if answer.dtype != np.uint8 or answer.shape != shape:
             raise InputError(f"{self.name}: {name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}")
         return answer

@@ -18,7 +18,7 @@ from data.dataset import Dataset
 from disk import write_json
 from errors import InputError, reason, require
 from models.diffusion.improved_diffusion import to_unet
-from models.diffusion.stored import has_unet
+from models.diffusion.stored import has_unet, on_meta
 from models.features.spaces import EmbeddingName
 from models.public.unet import Schedule, UNet
 from privacy.inherited import PublicInput
@@ -73,7 +73,7 @@ class ImprovedDiffusion(UNet):
                 self._convert(self._file, self.weights_folder())
             except InputError as error:
                 problem = error
-        if problem := ranks.agreed(problem):  # the other processes wait here
+        if problem := ranks.broadcast(problem):  # the other processes wait here
             raise problem
         return super().load_unet(seed)
 
@@ -101,7 +101,7 @@ class ImprovedDiffusion(UNet):
             unet = to_unet(state, self.image_size, HEADS)
         except Exception as error:  # a foreign file may make anything of its reader
             raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({reason(error)})") from error
-        shapes = {name: tuple(p.shape) for name, p in self.skeleton().network.state_dict().items()}
+        shapes = {name: tuple(p.shape) for name, p in on_meta(self.architecture()).state_dict().items()}
         if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
             raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
         partial = folder.with_name(f"{folder.name}-{os.getpid()}.partial")

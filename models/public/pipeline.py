@@ -21,7 +21,7 @@ class Diffusers(Network):
     labels: int = 1  # public labels; with null_label one embedding more than labels is in the network
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         config = self.architecture()
         return (config["sample_size"], config["sample_size"], config["in_channels"])
 
@@ -57,7 +57,7 @@ class Diffusers(Network):
 
     def load_unet(self, seed: int) -> Any:
         unet = super().load_unet(seed)
-        unet.register_to_config(sample_size=self.makes[0])  # where a list of two was saved
+        unet.register_to_config(sample_size=self.image_shape[0])  # where a list of two was saved
         return unet
 
     def alpha_bar(self) -> np.ndarray:

@@ -41,7 +41,7 @@ class PrintedDigits(Model):
         return 0
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 1)
 
     def check(self, dataset: Dataset) -> None:

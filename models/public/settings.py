@@ -51,7 +51,7 @@ class Model:
         raise NotImplementedError
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of its images, which need not be those of the dataset."""
         raise NotImplementedError
 
@@ -85,13 +85,15 @@ class Model:
         """The embeddings that `build` offers."""
         return Spaces(inception=self.inception, clip=self.clip)
 
-    def skeleton(self) -> Denoiser:
-        """The denoiser on the meta device: shapes without weights. InputError where the model has none."""
-        raise InputError(f"model={self.name}: has no denoiser to train")
+    def skeleton(self) -> Denoiser | None:
+        """The denoiser on the meta device: shapes without weights. None: there is none, or nobody knows its shapes."""
+        return None
 
     def facts(self) -> dict[str, int | None]:
         """`parameters`, and `flops` of one forward pass of one image; None where nobody knows."""
         denoiser = self.skeleton()
+        if denoiser is None:
+            return {"parameters": None, "flops": None}
         parameters = sum(p.numel() for p in denoiser.network.requires_grad_(False).parameters())
         return {"parameters": parameters, "flops": denoiser.flops()["forward"]}
 
@@ -108,9 +110,12 @@ class Model:
         """What of its settings the certificate repeats as public information."""
         return []
 
-    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
-        """Network calls for one image: from noise, or a variation at `degree`; null is the model's own setting."""
-        raise NotImplementedError
+    def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int | None:
+        """Network calls for one image: from noise, or a variation at `degree`; null is the model's own setting.
+
+        None: nobody knows, and a plan says so.
+        """
+        return None
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
         raise NotImplementedError

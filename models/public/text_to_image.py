@@ -43,7 +43,7 @@ class StableDiffusion(Model):
         return self.steps
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 
     def check(self, dataset: Dataset) -> None:

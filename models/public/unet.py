@@ -49,7 +49,7 @@ class UNet(Network):
         return self.schedule_steps
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, self.image_channels)
 
     @property

@@ -16,10 +16,10 @@ import yaml
 from errors import InputError
 from scripts.dashboard.pictures import data_uri
 from store.run_dir import RunDir
+from tracking.results import distance, distance_name
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CURVE_POINTS = 200  # of one curve; the file has all
-DISTANCES = ("frechet/", "fid/", "kernel/", "kid/")  # the first that was measured is in the table
 INTERNAL = (
     "config.yaml",
     "internal/error.txt",
@@ -158,11 +158,7 @@ def _measured(metrics: dict[str, Any], config: dict[str, Any], row: Row) -> None
         row.classifier = classifiers[0]
         parts = (number(metrics.get(f"{row.classifier}/accuracy{part}")) for part in ("", "_spread", "_seeds"))
         row.accuracy, row.spread, row.classifiers = parts
-    aside = ("_n", "_floor", "_standard_error")
-    plain = [name for name in metrics if not name.endswith(aside) and "class=" not in name]
-    distances = [name for start in DISTANCES for name in plain if name.startswith(start)]
-    if distances:
-        row.space, row.distance = distances[0], number(metrics[distances[0]])
+    row.space, row.distance = distance_name(metrics) or "", number(distance(metrics))
     row.method_seconds, row.evaluation_seconds = (number(metrics.get(f"time/{of}_seconds")) for of in ("method", "evaluation"))
 
 

@@ -116,7 +116,8 @@ BAD = [
     bad("intrinsic-count", "eval=full eval.intrinsic_dimension.variations=1", "variations=1", "2 or more"),
     bad(
         "membership-embedding",
-        "model.features=null eval.frechet.enabled=false eval.membership.enabled=true",
+        "method=dp_diffusion dataset=mnist model=mnist_unet model.features=null "
+        "eval.frechet.enabled=false eval.membership.enabled=true",
         "eval.membership.embedding=public_features",
         "pixels",
     ),
@@ -131,7 +132,14 @@ BAD = [
         "method.embedding=public_features",
         "pixels",
     ),
-    bad("features-to-evaluate", "method=public_only model.features=null", "eval.frechet.embedding=public_features", "pixels"),
+    bad(
+        "features-to-evaluate",
+        "method=dp_diffusion dataset=mnist model=mnist_unet model.features=null",
+        "eval.frechet.embedding=public_features",
+        "pixels",
+    ),
+    bad("features-of-the-evaluation", "eval.features=/nowhere", "eval.features=/nowhere", "features.safetensors"),
+    bad("reference", "eval.frechet.reference=tset", "eval.frechet.reference=tset", "test"),
     bad("few-labels", "method=dp_diffusion model.pretrained=null model.labels=5 eval=none", "model.labels=5", "10"),
     bad("pretrained-folder", "model.pretrained=/nowhere", "model.pretrained=/nowhere", "unet/"),
     bad(

@@ -65,7 +65,7 @@ def test_every_option_composes_and_passes_its_check(group, option, own_images):
     assert type(chosen) in COMPONENTS[group].values()
     match group:
         case "model":
-            chosen.check(Mock(shape=chosen.makes))
+            chosen.check(Mock(shape=chosen.image_shape))
         case "method":
             chosen.check(config.dataset, config.model, config.privacy)
         case "eval":

@@ -21,7 +21,7 @@ from data.datasets.imagenet import ImageNet
 from data.datasets.official import FACTS
 from data.datasets.published import Published
 from data.decoding import OnBad
-from data.listed import Listed
+from data.listed import Listed, uniform
 from data.samples import SampleSet
 from errors import InputError
 from tests.data.test_folder import class_folders
@@ -161,7 +161,7 @@ def test_a_fraction_is_some_of_the_training_images_and_always_the_same_ones(make
     private = half.private()
     assert len(private) <= half.num_private
     if isinstance(half, Listed):  # each file by its own name
-        assert 0 < half.num_private < half.num_train
+        assert half.num_private == sum(uniform(name, "dataset.fraction") < 0.5 for name in half.lists()[0].names)
     else:
         assert half.num_private == max(1, round(0.5 * half.num_train))
     assert rows_of(private) <= rows_of(half.train())

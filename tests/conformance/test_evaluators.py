@@ -18,7 +18,7 @@ from eval.config import Evaluation
 from eval.discriminator import Discriminator
 from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.downstream import Downstream
-from eval.evaluator import Evaluator, Reference, Subject
+from eval.evaluator import EvaluationContext, Evaluator, Reference
 from eval.intrinsic import IntrinsicDimension
 from eval.membership import Membership
 from eval.pictures import Pictures
@@ -65,12 +65,12 @@ def world(**changes: Any) -> Grey:
     return Grey(**{**dict(count=36, held_out=24, published=30), **changes})
 
 
-def subject(figures: Path, seed: int = 0, samples: SampleSet | None = None, **changes: Any) -> Subject:
+def subject(figures: Path, seed: int = 0, samples: SampleSet | None = None, **changes: Any) -> EvaluationContext:
     figures.mkdir(exist_ok=True)
     judged = samples if samples is not None else grey(30, first=3000)
     settings = model_settings()
     spaces = spaces_of(settings)
-    return Subject(judged, world(**changes), embeddings(), CPU, seed, figures, model=settings, spaces=spaces)
+    return EvaluationContext(judged, world(**changes), embeddings(), CPU, seed, figures, model=settings, spaces=spaces)
 
 
 def spaces_of(settings: Any) -> Spaces:

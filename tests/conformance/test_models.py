@@ -145,7 +145,7 @@ def test_facts_need_no_network_with_weights(case, settings, monkeypatch):
     assert settings.memory() >= 0
     assert settings.calls() >= 1
     assert settings.calls(case.degree) >= 1
-    height, width, channels = settings.makes
+    height, width, channels = settings.image_shape
     assert height == width > 0
     assert channels in (1, 3)
 
@@ -173,7 +173,7 @@ def test_images_are_of_the_announced_shape_and_variations_of_the_same(case, sett
     varied = api.variation(images, labels, case.degree, stream="b")
     for made_of in (images, varied):
         assert made_of.dtype == np.uint8
-        assert made_of.shape == (len(labels), *settings.makes)
+        assert made_of.shape == (len(labels), *settings.image_shape)
 
 
 @every_model
@@ -185,7 +185,7 @@ def test_labels_are_all_that_it_announces(settings, api):
 
 @every_model
 def test_no_labels_make_no_images(settings, api):
-    assert api.random(np.zeros(0, np.int64), stream="a").shape == (0, *settings.makes)
+    assert api.random(np.zeros(0, np.int64), stream="a").shape == (0, *settings.image_shape)
 
 
 @every_model
@@ -224,8 +224,8 @@ def test_inputs_are_as_they_were_and_progress_is_told(case, api):
 
 @every_model
 def test_every_embedding_that_it_announces_can_be_asked_for(settings):
-    images = np.zeros((3, *settings.makes), np.uint8)
-    for name in settings.embeddings() - {EmbeddingName.inception, EmbeddingName.clip}:  # whose weights are others'
-        vectors = settings.embedding(name, CPU).embed(images)
+    images = np.zeros((3, *settings.image_shape), np.uint8)
+    for name in settings.spaces.names - {EmbeddingName.inception, EmbeddingName.clip}:  # whose weights are others'
+        vectors = settings.spaces.on(CPU)[name].embed(images)
         assert vectors.dtype == np.float32
-        assert vectors.shape == (3, settings.embedding_cost(name, settings.makes)[1])
+        assert vectors.shape == (3, settings.spaces.cost(name, settings.image_shape)[1])

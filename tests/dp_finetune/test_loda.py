@@ -126,5 +126,5 @@ def test_bad_settings_are_one_line(override, message, here):
 
 def test_guidance_doubles_the_calls_of_sampling():
     plain, guided = (typed(*TRAIN, f"method.guidance={weight}") for weight in (0, 1))
-    calls = [config.method.work(config.dataset, config.model)["network_calls"] for config in (plain, guided)]
+    calls = [config.method.work(config.dataset, config.model)["network_calls"] or 0 for config in (plain, guided)]
     assert calls[1] - calls[0] == 10 * 20

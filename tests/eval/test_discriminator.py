@@ -14,7 +14,7 @@ import torch
 from data.samples import SampleSet
 from errors import InputError
 from eval.discriminator import Discriminator, public_and_private
-from eval.evaluator import Subject
+from eval.evaluator import EvaluationContext
 from models.classifiers.networks import ClassifierName
 
 
@@ -23,13 +23,13 @@ def level(bright: np.ndarray, labels: np.ndarray, classes: int) -> SampleSet:
     return SampleSet((np.where(bright, 200, 50)[:, None, None, None] + noise).astype(np.uint8), labels, classes)
 
 
-def subject(samples: SampleSet) -> Subject:
+def subject(samples: SampleSet) -> EvaluationContext:
     """Private images are bright and public ones dark."""
     private = level(np.ones(60, bool), np.arange(60) % 3, 3)
     public = level(np.zeros(90, bool), np.arange(90) % 7, 7)
     opens = {"train": lambda: private, "some_public": lambda: public, "test": lambda: pytest.fail("test images opened")}
     dataset = SimpleNamespace(classes=["0", "1", "2"], **opens)
-    return Subject(samples, cast(Any, dataset), cast(Any, None), torch.device("cpu"), 0, Path())
+    return EvaluationContext(samples, cast(Any, dataset), cast(Any, None), torch.device("cpu"), 0, Path())
 
 
 def test_samples_are_judged_by_class():

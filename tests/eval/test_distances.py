@@ -13,9 +13,10 @@ import pytest
 from data.samples import SampleSet
 from errors import InputError
 from eval.distances import Frechet, InceptionScore, Kernel, Manifold
-from eval.evaluator import Evaluator, Reference, Subject
+from eval.evaluator import EvaluationContext, Evaluator, Reference
 from eval.frechet import frechet_distance
 from models.features.spaces import EmbeddingName
+from store.identity import digest
 from tests.command import call, typed
 from tests.toy import Plane, Toy
 
@@ -56,10 +57,10 @@ DATASET = Split(samples=points(200, 0), held_out=points(60, 1))
 VECTORS = {name: Plane().embed(split.images) for name, split in (("train", DATASET.samples), ("test", DATASET.held_out))}
 
 
-def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[Subject, Counting]:
+def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[EvaluationContext, Counting]:
     embedding: Any = Counting()
     every = dict.fromkeys(EmbeddingName, embedding)
-    return Subject(samples, DATASET, every, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
+    return EvaluationContext(samples, DATASET, every, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
 
 
 def numbers(evaluator: Evaluator, samples: SampleSet, **settings: Any) -> dict[str, float]:
@@ -182,6 +183,8 @@ def test_the_full_evaluation_says_what_each_part_will_take_and_grows_with_the_sa
     assert {"frechet", "kernel", "manifold", "inception_score"} <= config.eval.evaluators.keys()
     for evaluator in config.eval.evaluators.values():
         few, many = (evaluator.cost(config.dataset, config.model, config.spaces, count) for count in (100, 100_000))
+        assert few is not None
+        assert many is not None
         assert few.flops > 0
         assert few.bytes > 0
         assert many.flops >= few.flops
@@ -203,3 +206,75 @@ def test_a_run_with_every_distance_keeps_what_is_of_real_images_under_internal(h
     kept = {path.relative_to(here).parts[:3] for path in here.rglob("*.npz") if "release" not in path.parts}
     assert kept == {("runs", "internal", "reference_statistics")}
     assert len(list((here / "runs" / "internal" / "reference_statistics").iterdir())) == 3 + 10
+
+
+def test_several_spaces_and_references_in_one_run_give_what_each_gives_alone():
+    names, references = ["public_features", "pixels"], ["train", "test"]
+    for evaluator in (Frechet(), Kernel(subsets=5), Manifold()):
+        every = numbers(replace(evaluator, embedding=names, reference=references), points(80, 2))  # type: ignore[type-var]
+        alone: dict[str, float] = {}
+        for name in names:
+            for reference in references:
+                alone |= numbers(replace(evaluator, embedding=name, reference=reference), points(80, 2))  # type: ignore[type-var]
+        assert every == alone
+        assert list(every) == list(alone)
+
+
+def test_the_score_of_the_samples_is_told_once_whatever_it_is_compared_to():
+    found = numbers(InceptionScore(embedding=["public_features", "inception"], reference=["train", "test"]), points(80, 2))
+    expected = [f"{group}/{part}" for group in ("class_score", "inception_score") for part in ("mean", "spread", "train", "test")]
+    assert list(found) == expected
+
+
+def test_one_and_a_list_of_one_and_members_are_the_same():
+    spellings = (Frechet(reference="test"), Frechet(reference=["test"]), Frechet(reference=Reference.test))
+    assert len({tuple(evaluator.compared) for evaluator in spellings}) == 1
+    assert all(evaluator.needs_test for evaluator in (*spellings, Frechet(reference=["train", "test"])))
+    assert not Frechet(reference=["train", "private"]).needs_test
+
+
+def test_the_cost_of_several_spaces_is_the_work_of_all_and_the_memory_of_the_largest_step():
+    config = typed()
+    one, other, both = (
+        Frechet(embedding=names).cost(config.dataset, config.model, config.spaces, 1000)
+        for names in ("public_features", "pixels", ["public_features", "pixels"])
+    )
+    assert both.flops == pytest.approx(one.flops + other.flops)
+    assert max(one.bytes, other.bytes) < both.bytes < one.bytes + other.bytes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("frechet.reference=validation", r"^eval\.frechet\.reference=validation: one of train, test, private, or a list"),
+        ("frechet.reference=[train,train]", r"^eval\.frechet\.reference=\['train', 'train'\]: .* each once"),
+        ("frechet.reference=[]", r"^eval\.frechet\.reference=\[\]: one of"),
+        ("frechet.reference=null", r"^eval\.frechet\.reference=null: one of"),
+        (
+            "manifold.embedding=[pixels,7]",
+            r"^eval\.manifold\.embedding=\['pixels', 7\]: one of public_features, pixels, ",
+        ),
+        ("kernel.embedding={a:1}", r"^eval\.kernel\.embedding=.*: one of"),
+        (
+            "inception_score.embedding=[inception,pixels]",
+            r"^eval\.inception_score\.embedding=\['inception', 'pixels'\]: .*have",
+        ),
+    ],
+)
+def test_what_is_no_choice_nor_a_list_of_choices_is_refused_by_name(override, message):
+    with pytest.raises(InputError, match=message):
+        typed("eval=full", f"eval.{override}")
+
+
+@pytest.mark.usefixtures("here")
+def test_several_are_given_on_the_command_line_and_one_leaves_the_run_what_it_was():
+    assert digest(typed("eval.frechet.reference=train", "eval.frechet.embedding=public_features")) == digest(typed())
+    several = typed("eval.frechet.reference=[test,train]", "eval.frechet.embedding=[pixels,public_features]")
+    assert [space.name for space in several.eval.frechet.compared] == [
+        "pixels_test", "pixels_train", "public_features_test", "public_features_train"
+    ]  # fmt: skip
+    assert digest(several) != digest(typed())
+    refused = call("eval.frechet.reference=[train,tset]", "plan_only=true")
+    assert (refused.code, refused.out) == (2, "")
+    assert len(refused.err.strip().splitlines()) == 1
+    assert "eval.frechet.reference=['train', 'tset']: one of train, test, private" in refused.err

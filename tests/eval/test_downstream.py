@@ -15,7 +15,7 @@ from data.samples import SampleSet
 from errors import InputError
 from eval import downstream
 from eval.downstream import Downstream, mean_and_spread, split
-from eval.evaluator import Subject
+from eval.evaluator import EvaluationContext
 from models.classifiers.networks import ClassifierName
 from models.classifiers.training import Schedule, logits, train
 
@@ -58,7 +58,7 @@ class World:
 def judge(monkeypatch, world: World, samples: SampleSet | None = None, **settings: Any) -> dict[str, float]:
     monkeypatch.setattr(downstream, "train", world.train)
     usual = {"classifier": ClassifierName.cnn, "schedule": Schedule.constant, "steps": 6, "batch_size": 8, "learning_rate": 0.05}
-    subject = Subject(samples or images(0), cast(Any, world), cast(Any, None), CPU, 0, Path())
+    subject = EvaluationContext(samples or images(0), cast(Any, world), cast(Any, None), CPU, 0, Path())
     return dict(Downstream(**{**usual, **settings}).evaluate(subject))
 
 

@@ -71,7 +71,7 @@ class Directed(Model):
         return self.highest
 
     @property
-    def makes(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         return (8, 8, 3)
 
     def build(self, dataset, device, seed) -> PublicModel:

@@ -11,7 +11,7 @@ import torch
 
 from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
-from eval.evaluator import Subject
+from eval.evaluator import EvaluationContext
 from models.features.extractors import Pixels
 from models.features.spaces import EmbeddingName, Embeddings
 
@@ -56,9 +56,9 @@ class World(Dataset):
         return self.held_out
 
 
-def subject(figures: Path, samples: SampleSet, private: SampleSet, test: SampleSet, **settings: Any) -> Subject:
+def subject(figures: Path, samples: SampleSet, private: SampleSet, test: SampleSet, **settings: Any) -> EvaluationContext:
     dataset = World(given=private, held_out=test, fraction=settings.pop("fraction", 1.0))
-    return Subject(samples, dataset, Embeddings(lambda name: Pixels()), torch.device("cpu"), 0, figures, **settings)
+    return EvaluationContext(samples, dataset, Embeddings(lambda name: Pixels()), torch.device("cpu"), 0, figures, **settings)
 
 
 PIXELS = EmbeddingName.pixels

@@ -58,7 +58,7 @@ def requested(api: API, **changes: Any) -> tuple[RequestedAPI, list[float]]:
     slept: list[float] = []
     settings = dict(
         name="model.factory=mine:api",
-        makes=(2, 2, 3),
+        image_shape=(2, 2, 3),
         num_labels=3,
         size=4,
         retries=3,

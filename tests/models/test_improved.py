@@ -52,7 +52,7 @@ def test_a_plan_of_the_official_models_needs_no_file(name):
         "method.conditional=false",
         "eval=none",
     )
-    assert sum(p.numel() for p in config.model.skeleton().network.parameters()) == OFFICIAL[name]
+    assert config.model.facts()["parameters"] == OFFICIAL[name]
     with pytest.raises(InputError, match=r"^model\.pretrained=checkpoints/.*official"):
         config.model.prepare()
 
@@ -84,9 +84,9 @@ def test_one_of_several_processes_converts_and_the_others_wait_for_it(official, 
     chosen = model(name, file)
     monkeypatch.setattr(ImprovedDiffusion, "_convert", lambda *_: pytest.fail("converted twice"))
     monkeypatch.setattr(ranks, "share", lambda: 1)
-    monkeypatch.setattr(ranks, "agreed", wait)
+    monkeypatch.setattr(ranks, "broadcast", wait)
     chosen.load_unet(0)
-    monkeypatch.setattr(ranks, "agreed", lambda _: InputError("said by rank 0"))
+    monkeypatch.setattr(ranks, "broadcast", lambda _: InputError("said by rank 0"))
     with pytest.raises(InputError, match="said by rank 0"):
         chosen.load_unet(0)
 

@@ -85,4 +85,4 @@ def test_wrong_settings_are_refused_by_key():
 def test_private_evolution_runs_on_it(here):
     settings = ["+experiment=smoke", "model=printed_digits", "model.image_size=8", "eval=none", "device=cpu"]
     assert call(*settings).code == 0
-    assert typed(*settings).model.makes == (8, 8, 1)
+    assert typed(*settings).model.image_shape == (8, 8, 1)

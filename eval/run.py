@@ -13,12 +13,12 @@ from omegaconf import OmegaConf
 
 from disk import write_json
 from errors import InputError
-from eval.evaluator import Evaluator, Subject
+from eval.evaluator import EvaluationContext, Evaluator
 from tracking.progress import console
 
 
-def judge(
-    evaluators: Mapping[str, Evaluator], subject: Subject, kept: Path, log: Callable[[dict[str, float]], None]
+def run_evaluators(
+    evaluators: Mapping[str, Evaluator], subject: EvaluationContext, kept: Path, log: Callable[[dict[str, float]], None]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Numbers of all evaluators, and the errors of those that failed. `kept`: a folder, under internal/, of what is done.
 
