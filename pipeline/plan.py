@@ -16,6 +16,7 @@ from privacy.config import Privacy
 from privacy.inherited import Inherited
 from privacy.mechanisms import NEIGHBOURING, UNIT, Selection, Spend
 
+LEAST = 1e-3  # of the target epsilon: what must be left for a method's own noise, which less would make too large to look for
 SELECTION = "selection"  # of a classifier, on private images: the purpose of its spend
 
 
@@ -49,7 +50,7 @@ class Plan:
         fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in known]
         spent = compose_epsilon(fixed, delta, privacy.accountant)
         if privacy.epsilon is not None and math.isfinite(spent):
-            enough = spent == 0 or spent < privacy.epsilon or (not method.needs_noise and spent <= privacy.epsilon)
+            enough = spent <= privacy.epsilon * (1 - LEAST if method.needs_noise else 1)
             allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
             if inherited.told:
                 other = "model.base_is_other_data=true, if those images were other people's"

@@ -62,6 +62,13 @@ def test_the_plan_has_what_was_spent_before(base, here):
     assert purposes[1:] == ["dp_sgd"]
 
 
+def test_a_budget_of_which_next_to_nothing_is_left_is_refused(base, here):
+    spent = json.loads((base / "privacy.json").read_text())["epsilon"]
+    refused = call(*QUICK, *started_from(base), f"privacy.epsilon={spent + 1e-6}")
+    assert refused.code == 2
+    assert "cost already" in refused.err
+
+
 @pytest.mark.parametrize("method", [QUICK, FLOOR, ["method=pe", *SMOKE, "eval=none", "method.variation_degrees=[2,1]"]])
 def test_a_budget_that_is_spent_already_is_refused_in_one_line(base, here, method):
     refused = call(*method, *started_from(base), "privacy.epsilon=1")
