@@ -28,7 +28,7 @@ from privacy.ledger import Ledger, certificate
 from privacy.noise import NoiseSource
 
 
-class Beacons(nn.Module):
+class CanaryProbe(nn.Module):
     """A U-Net with one more weight for each canary, which the canary's gradient points along and no other image's touches.
 
     What Nasr et al. (2023) call a Dirac canary, made of a private image with a label of its own: at that label the output moves
@@ -78,11 +78,11 @@ def train_with_canaries(
     plan = Plan.make(method, planted, privacy, inherited)
     start = open_session(planted, privacy, plan, noise, folder, seed)
     method.prepare(denoiser.network, seed)
-    denoiser.network = beacons = Beacons(denoiser.network, first, len(included)).to(denoiser.device)
+    denoiser.network = probe = CanaryProbe(denoiser.network, first, len(included)).to(denoiser.device)
     scores = np.zeros(len(included))
 
     def read(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        published = beacons.weights.weight.grad
+        published = probe.weights.weight.grad
         assert published is not None
         scores[:] += published[1:, 0].double().cpu().numpy()
 
@@ -91,7 +91,7 @@ def train_with_canaries(
         method.fit(start.private, model, start.run)
     finally:
         watching.remove()
-        denoiser.network = beacons.unet
+        denoiser.network = probe.unet
     assert plan.noise_multiplier is not None
     return scores / plan.noise_multiplier**2, start.ledger
 

@@ -19,13 +19,13 @@ from tracking.progress import console
 
 def run_evaluators(
     evaluators: Mapping[str, Evaluator], subject: EvaluationContext, kept: Path, log: Callable[[dict[str, float]], None]
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, float], dict[str, Exception]]:
     """Numbers of all evaluators, and the errors of those that failed. `kept`: a folder, under internal/, of what is done.
 
     A second start takes from there what the same evaluator, with the same settings, said of the same samples.
     """
     numbers: dict[str, float] = {}
-    errors: dict[str, str] = {}
+    errors: dict[str, Exception] = {}
     kept.mkdir(parents=True, exist_ok=True)
     digest = subject.samples.digest()
     for name, evaluator in evaluators.items():
@@ -48,16 +48,25 @@ def run_evaluators(
                 found[key] = value
                 log({key: value})
         except InputError as error:
-            errors[name] = str(error)
+            errors[name] = error
             continue
         except Exception as error:  # the others still run; the run then fails
-            errors[name] = f"{type(error).__name__}: {error}"
+            errors[name] = error
             console.print_exception()
             continue
         strict = {key: value if math.isfinite(value) else None for key, value in found.items()}
         write_json(kept / f"{name}.json", {"asked": asked, "numbers": strict})
         numbers |= found
     return numbers, errors
+
+
+def failure(errors: Mapping[str, Exception]) -> str:
+    """One line for what `run_evaluators` says of those that failed."""
+    told = (
+        f"{name}: {error}" if isinstance(error, InputError) else f"{name}: {type(error).__name__}: {error}"
+        for name, error in errors.items()
+    )
+    return "; ".join(told)
 
 
 def _said(settings: Any) -> dict[str, str]:

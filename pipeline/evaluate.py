@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from data.samples import SampleSet
 from data.shards import open_release
 from disk import write_json
 from eval.evaluator import EvaluationContext
-from eval.run import run_evaluators
+from eval.run import failure, run_evaluators
 from models.public.settings import PublicModel
 from pipeline.config import Config
 from store.run_dir import RunDir
@@ -67,8 +68,12 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     if published == folder.release:
         tracker.image("grid", published / "grid.png")
     if errors:
-        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise EvaluationError(f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {told}")
+        failed = EvaluationError(
+            f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {failure(errors)}"
+        )
+        for error in errors.values():
+            failed.add_note("".join(traceback.format_exception(error)))
+        raise failed
     before = json.loads(folder.making.made_with.read_text()) if folder.making.made_with.exists() else {}
     write_json(folder.made_with, {**before, "evaluation": made_with(device)})
     write_json(folder.metrics, metrics)

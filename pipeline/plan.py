@@ -51,7 +51,7 @@ class Plan:
         spent = compose_epsilon(fixed, delta, privacy.accountant)
         if privacy.epsilon is not None and math.isfinite(spent):
             enough = spent <= privacy.epsilon * (1 - LEAST if method.needs_noise else 1)
-            allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
+            allowed = f"must be above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
             if inherited.told:
                 other = "model.base_is_other_data=true, if those images were other people's"
                 allowed = f"{allowed} ({inherited.told}; or {other})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ from tracking.tracker import Several, Tracker
 class Result:
     """What a finished run left in its directory `path`."""
 
-    config: Config
-    folder: RunDir
+    config: Config = field(repr=False)
+    folder: RunDir = field(repr=False)
     fresh: bool = True  # False: it was finished before
 
     @property

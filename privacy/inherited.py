@@ -123,6 +123,8 @@ class Inherited:
                 said = f"spent epsilon={document['epsilon']:.4g} at delta={document['delta']:g} on {of}"
                 if flagged:
                     assumption = f"{one.key} ({one.path.name}, {said}) was made from images of other people than these"
+                    if document.get("dataset") == dataset:
+                        assumption += ", though both datasets are called that"
                     found.assumptions.append(assumption)
                 else:
                     told[f"{one.key}={one.path} {said}"] = None

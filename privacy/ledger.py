@@ -37,7 +37,7 @@ class Ledger:
         self._touched: set[str] = set()
         self._entries = read_entries(path)
         self._uses: Counter[str] = Counter()
-        for spend in together(self._entries):
+        for spend in aggregate(self._entries):
             self._uses[spend.purpose] += spend.count
         if path.exists():
             self._rewrite()
@@ -70,7 +70,7 @@ class Ledger:
     @property
     def spends(self) -> list[Spend]:
         """What has been spent so far, in order, equal purposes counted together."""
-        return together(self._entries)
+        return aggregate(self._entries)
 
     @property
     def epsilon(self) -> float:
@@ -113,7 +113,7 @@ def read_entries(path: Path) -> dict[str, Spend]:
     return entries
 
 
-def together(entries: dict[str, Spend]) -> list[Spend]:
+def aggregate(entries: dict[str, Spend]) -> list[Spend]:
     """Equal purposes counted together, in order."""
     counts: Counter[tuple[str, Mechanism]] = Counter()
     for entry in entries.values():

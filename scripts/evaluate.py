@@ -26,7 +26,7 @@ from disk import write_json
 from errors import require
 from eval.config import Evaluation
 from eval.evaluator import EvaluationContext
-from eval.run import run_evaluators
+from eval.run import failure, run_evaluators
 from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from store.run_dir import run_of
@@ -81,8 +81,7 @@ def main(overrides: list[str]) -> None:
         print(f"{name:<44} {value:.6g}")
     print(f"measured on real data, not to be shared: {out}")
     if errors:
-        told = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise SystemExit(f"{len(errors)} evaluator(s) failed: {told}")
+        raise SystemExit(f"{len(errors)} evaluator(s) failed: {failure(errors)}")
     write_json(out / "metrics.json", numbers)
 
 

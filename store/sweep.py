@@ -19,7 +19,7 @@ import yaml
 from errors import InputError
 from privacy.accounting import compose_epsilon
 from privacy.inherited import BASE
-from privacy.ledger import read_entries, together
+from privacy.ledger import aggregate, read_entries
 from privacy.mechanisms import Spend
 from store.run_dir import RunDir
 
@@ -131,7 +131,7 @@ def _spends(run: RunDir) -> list[Spend]:
     """What it spent on its release, or so far."""
     if certificate := run.certificate:
         return [Spend.from_dict(spend) for spend in certificate["mechanisms"]]
-    return together(read_entries(run.ledger))
+    return aggregate(read_entries(run.ledger))
 
 
 def distinct_spends(runs: Sequence[tuple[list[Spend], dict[str, Any] | None]]) -> list[Spend]:

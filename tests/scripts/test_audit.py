@@ -12,7 +12,7 @@ import torch
 
 from audit.clipping import largest_contribution
 from audit.statistics import game
-from audit.training import Beacons
+from audit.training import CanaryProbe
 from audit.votes import Remembered, play
 from conf.help import run_script
 from dp_finetune.engines import ENGINES, EngineName
@@ -158,18 +158,18 @@ def test_less_noise_lets_more_be_found_at_the_same_coins():
 @pytest.mark.parametrize("engine", list(ENGINES))
 def test_a_canary_points_along_its_own_weight_which_nobody_else_touches(engine):
     unet, k = tiny_unet(), 2
-    beacons = Beacons(unet, first=11, canaries=3)
+    probe = CanaryProbe(unet, first=11, canaries=3)
     labels = torch.tensor([12, 4, 13, 10])  # two canaries, an ordinary label, the null label
     mixture = [Interval(weight=1.0, low=0, high=100)]
-    objective = Objective(denoiser(beacons, alpha_bar=np.linspace(0.99, 0.01, 100)), mixture, k, [], 0.0, NoiseSource(bytes(32)))
+    objective = Objective(denoiser(probe, alpha_bar=np.linspace(0.99, 0.01, 100)), mixture, k, [], 0.0, NoiseSource(bytes(32)))
     gradients = []
     for i in range(len(labels)):
-        run = ENGINES[engine](beacons, k, k)
+        run = ENGINES[engine](probe, k, k)
         run(objective.views(torch.randn(1, 1, 8, 8), labels[i : i + 1], [i], step=1))
-        parts = {name: p.grad_sample.flatten() for name, p in trainable(beacons).items()}  # type: ignore[attr-defined]
+        parts = {name: p.grad_sample.flatten() for name, p in trainable(probe).items()}  # type: ignore[attr-defined]
         own = parts.pop("weights.weight")
         gradients.append((own, torch.cat(list(parts.values()))))
-        for p in beacons.parameters():
+        for p in probe.parameters():
             p.grad_sample = None  # type: ignore[attr-defined]
     for i, coordinate in ((0, 2), (2, 3)):
         own, rest = gradients[i]
@@ -181,10 +181,10 @@ def test_a_canary_points_along_its_own_weight_which_nobody_else_touches(engine):
         assert rest.any()
 
 
-def test_other_images_see_the_same_network_with_beacons_as_without():
+def test_other_images_see_the_same_network_with_a_probe_as_without():
     unet, x, t = tiny_unet(), torch.randn(3, 1, 8, 8), torch.tensor([3, 5, 7])
     labels = torch.tensor([0, 4, 10])
-    assert torch.equal(Beacons(unet, 11, 5)(x, t, labels).sample, unet(x, t, labels).sample)
+    assert torch.equal(CanaryProbe(unet, 11, 5)(x, t, labels).sample, unet(x, t, labels).sample)
 
 
 # Private Evolution

@@ -19,7 +19,7 @@ import conf.callback
 from conf.compose import compose_config
 from pipeline import resume, running
 from privacy.accounting import compose_epsilon
-from privacy.ledger import read_entries, together
+from privacy.ledger import aggregate, read_entries
 from privacy.mechanisms import DiscreteGaussian, SampledGaussian, Spend
 from store.identity import digest
 from store.run_dir import RunDir
@@ -152,7 +152,7 @@ def test_a_sweep_runs_only_what_is_missing_and_says_what_all_runs_cost_together(
     assert all((path / "internal" / "metrics.json").stat().st_mtime_ns == before for path, before in written.items())
 
     (found,) = json.loads(Path("other/internal/report.json").read_text())["composed"]
-    spends = [spend for path in links("other").values() for spend in together(read_entries(RunDir(path).ledger))]
+    spends = [spend for path in links("other").values() for spend in aggregate(read_entries(RunDir(path).ledger))]
     assert found["epsilon"] == pytest.approx(compose_epsilon(spends, found["delta"]))
     assert found["runs"] == 2
     assert found["epsilon"] > max(found["spent"])
