@@ -78,7 +78,8 @@ def report(sweep: Sweep) -> None:
     console.print(table)
     for part in composed:
         each = ", ".join(dict.fromkeys(shown_epsilon(value) for value in part["spent"]))
-        said = f"{part['dataset']}: each of {part['runs']} release(s) spent ε = {each}; all together ε = {shown_epsilon(part['epsilon'])}"
+        count, total = part["runs"], shown_epsilon(part["epsilon"])
+        said = f"{part['dataset']}: each of {count} release(s) spent ε = {each}; all together ε = {total}"
         console.print(f"{said} at δ = {part['delta']:.2g}.", soft_wrap=True)
     if composed:
         console.print(
