@@ -47,7 +47,7 @@ def require_own_folder(folder: RunDir, config: Any) -> None:
     """InputError where the folder is not for these settings. Writes nothing."""
     if folder.in_store and folder.path.name != digest(config):
         raise InputError(f"{folder.key}={folder.path}: is named for other settings than these, whose name is {digest(config)}")
-    if (published := folder.published) and not any(published.glob("samples*")):
+    if folder.in_store and (published := folder.published) and not any(published.glob("samples*")):
         raise InputError(f"{folder.key}={folder.path}: has no samples in {published}, only the record of a run that made some")
     for place in {folder.path: folder, folder.making.path: folder.making}.values():
         place.require_usable(functools.partial(difference, config=config))
@@ -67,6 +67,7 @@ def begin(
 
     The lock of `folder.making` is held when this returns. False where another process has finished the run meanwhile and it is
     kept.
+
     A run that spends goes on with the private images, and every run with the public `inputs`, that it started with: their
     digests are kept under internal/.
     """

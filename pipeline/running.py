@@ -87,8 +87,8 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     config.spaces.prepare(config.eval.embeddings())
     if first:
         config.eval.prepare(config.dataset)
-        keep_apart(config.dataset, config.public_inputs(), load, opens=bool(plan.spends))  # bad images are told before a wait
         inputs = config.public_inputs()
+        keep_apart(config.dataset, inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
         if not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished):
             return Result(config, folder, fresh=False)
     device = ranks.start(config.torch_device)

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from conf.compose import compose_script
 from conf.help import run_script
 from data.dataset import Dataset
+from data.samples import SampleSet
 from disk import write_json
 from dp_finetune.classifier import DPClassifier
 from errors import require
@@ -68,7 +71,17 @@ def main(overrides: list[str]) -> None:
     load, place = functools.cache(data.private), f"runs/{data.name}-{method.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder = RunDir(Path(settings.out or place), key="out")
     keep_apart(data, [], load, opens=True)
-    begin(folder, settings, plan, privacy, load, device)
+    try:
+        begin(folder, settings, plan, privacy, load, device)
+        _train_and_judge(settings, plan, folder, load, device)
+    finally:
+        folder.close()
+
+
+def _train_and_judge(
+    settings: Classifying, plan: Plan, folder: RunDir, load: Callable[[], SampleSet], device: torch.device
+) -> None:
+    data, method, privacy = settings.dataset, settings.method, settings.privacy
     tracker = settings.tracker.build(folder.path, plain(settings))
 
     # Run

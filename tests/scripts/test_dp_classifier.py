@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -93,6 +94,17 @@ def test_what_cannot_run_is_refused(override, message, tmp_path):
     with pytest.raises(InputError, match=message):
         train(tmp_path / "run", override)
     assert not (tmp_path / "run").exists()
+
+
+def test_one_that_broke_off_between_its_release_and_its_accuracy_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(dp_classifier, "accuracy", Mock(side_effect=OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            train(tmp_path / "run")
+    released = (published(tmp_path / "run") / "privacy.json").read_bytes()
+    train(tmp_path / "run")
+    assert (tmp_path / "run" / "internal" / "metrics.json").exists()
+    assert (published(tmp_path / "run") / "privacy.json").read_bytes() == released
 
 
 def test_a_published_preset_spends_its_published_budget():
