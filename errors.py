@@ -1,4 +1,4 @@
-"""Bad input: one line that names the key, the value and what is allowed; exit status 2; before any work."""
+"""Bad input: one sentence that names the key, the value and what is allowed; exit status 2; before any work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,31 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What the user asked for cannot be done; the message is the one line they see."""
+    """What the user asked for cannot be done; the message is the one line they see.
+
+    `key` is the setting that it is about and `value` what users wrote there; None where it is about no setting.
+    """
+
+    def __init__(self, message: str, key: str | None = None, value: str | None = None):
+        super().__init__(message)
+        self.key, self.value = key, value
 
 
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    """`allowed` completes "must be …": "1 or more", "one of a, b", "null, as … is set"."""
     if not condition:
-        raise InputError(f"{key}={shown(value)}: {allowed}")
+        raise InputError(f"{key} must be {allowed}, not {shown(value)}.", key, shown(value))
+
+
+def reject_unless(condition: bool, key: str, value: Any, problem: str) -> None:
+    """For what no list of allowed values says. `problem` is a clause of its own: "it holds no image that can be read"."""
+    if not condition:
+        raise unusable(key, value, problem)
+
+
+def unusable(key: str, value: Any, problem: str) -> InputError:
+    """The error of `reject_unless`, for an `except`."""
+    return InputError(f"{key}={shown(value)} cannot be used: {problem.removesuffix('.')}.", key, shown(value))
 
 
 @contextmanager
@@ -25,7 +44,7 @@ def naming(key: str, value: Any) -> Iterator[None]:
     except InputError:  # names one already
         raise
     except ValueError as error:
-        raise InputError(f"{key}={shown(value)}: {error}") from error
+        raise unusable(key, value, reason(error)) from error
 
 
 def reason(error: BaseException) -> str:
@@ -35,4 +54,6 @@ def reason(error: BaseException) -> str:
 
 def shown(value: Any) -> str:
     """A setting as users write it."""
-    return "null" if value is None else str(getattr(value, "value", value))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(getattr(value, "value", value))

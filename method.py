@@ -13,7 +13,7 @@ import numpy as np
 from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from errors import require
+from errors import reject_unless, require
 from models.features.spaces import EmbeddingName
 from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
@@ -72,11 +72,13 @@ class Method:
         )
         if self.conditional and dataset.class_counts is ClassCounts.uniform:
             divisible = self.num_samples % classes == 0
-            allowed = f"divisible by {classes} classes (or dataset.class_counts=public|laplace)"
+            allowed = f"divisible by {classes} classes, unless dataset.class_counts is public or laplace"
             require(divisible, "method.num_samples", self.num_samples, allowed)
         if self.conditional and dataset.class_counts is ClassCounts.laplace:
             share = privacy.class_counts_epsilon
-            require(share is not None, "privacy.class_counts_epsilon", share, "set it: dataset.class_counts=laplace spends it")
+            require(
+                share is not None, "privacy.class_counts_epsilon", share, "a number, as dataset.class_counts=laplace spends it"
+            )
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         """Everything that `run` will spend at this noise multiplier."""
@@ -153,8 +155,10 @@ def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
 
 def require_public_weights(method: Method, model: Model) -> None:
     """For methods that use the public model as it is."""
-    require(model.pretrained is not None, "model.pretrained", model.pretrained, f"method={method.name} needs public weights")
-    require(not model.untrained_labels, "model.new_labels", True, f"false: method={method.name} needs the labels as they are")
+    reject_unless(
+        model.pretrained is not None, "model.pretrained", model.pretrained, f"method={method.name} needs public weights"
+    )
+    require(not model.untrained_labels, "model.new_labels", True, f"false, as method={method.name} needs the labels as they are")
 
 
 def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> None:
@@ -167,17 +171,17 @@ def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> N
 def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:
     """For methods that train the model on private images. Others take a model of any size."""
     makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.image_shape, dataset.shape))
-    allowed = f"makes {makes}, dataset={dataset.name} has {wanted}: method={method.name} needs the same"
-    require(model.image_shape == dataset.shape, "model", model.name, allowed)
+    problem = f"it makes {makes}, dataset={dataset.name} has {wanted}, and method={method.name} needs the same"
+    reject_unless(model.image_shape == dataset.shape, "model", model.name, problem)
 
 
 def require_large_enough(method: Method, dataset: Dataset, model: Model) -> None:
     """For methods that release what a model makes: its images are not smaller or less coloured than the private ones."""
     makes, private = ("×".join(str(side) for side in shape) for shape in (model.image_shape, dataset.shape))
     enough = all(made >= wanted for made, wanted in zip(model.image_shape, dataset.shape, strict=True))
-    require(
+    reject_unless(
         enough,
         "model",
         model.name,
-        f"makes {makes}, dataset={dataset.name} has {private}: at least that for method={method.name}",
+        f"it makes {makes}, dataset={dataset.name} has {private}, and method={method.name} needs at least that",
     )

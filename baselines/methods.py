@@ -9,7 +9,7 @@ import numpy as np
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
-from errors import require
+from errors import reject_unless
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
@@ -68,5 +68,10 @@ class RealData(Method):
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         samples = private.spend("real_data", NonPrivate())
-        require(len(samples) > 0, "dataset", run.dataset.name, f"images that can be read, as method={self.name} has no others")
+        reject_unless(
+            len(samples) > 0,
+            "dataset",
+            run.dataset.name,
+            f"it has no images that can be read, and method={self.name} has no others",
+        )
         return samples

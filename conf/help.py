@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from errors import InputError
+from errors import InputError, unusable
 
 _USAGE = """\
 python run.py [group=option …] [key=value …]      one run
@@ -88,9 +88,9 @@ def shows_tracebacks() -> bool:
 def launch_failure(error: BaseException) -> str | None:
     """The line for a run directory that Hydra could not make, before any code of ours ran."""
     if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
-        return f"error: hydra.run.dir={error.filename}: is a file; give a directory"
+        return f"error: {unusable('hydra.run.dir', error.filename, 'it is a file; give a directory')}"
     if isinstance(error, PermissionError) and error.filename:
-        return f"error: hydra.run.dir={error.filename}: permission denied"
+        return f"error: {unusable('hydra.run.dir', error.filename, 'permission is denied')}"
     return None
 
 
@@ -102,9 +102,9 @@ def one_line(error: BaseException) -> str | None:
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        allowed = ""
+        known = ""
         if cause.object_type and dataclasses.is_dataclass(cause.object_type) and "not in" in str(cause.msg or cause):
-            allowed = f"; allowed: {', '.join(sorted(f.name for f in dataclasses.fields(cause.object_type)))}"
-        return f"error: {cause.full_key}: {str(cause.msg or cause).splitlines()[0]}{allowed}"
+            known = f"; allowed: {', '.join(sorted(f.name for f in dataclasses.fields(cause.object_type)))}"
+        return f"error: {cause.full_key}: {str(cause.msg or cause).splitlines()[0]}{known}"
     text = str(error).split("Config search path:")[0]
     return "error: " + re.sub(r"\s*\n\s*", " ", text).strip()

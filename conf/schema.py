@@ -18,7 +18,7 @@ from data.datasets.imagenet import ImageNet
 from data.datasets.published import Published
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
-from errors import InputError
+from errors import unusable
 from eval.config import Evaluation
 from models.public.callable import CallableModel
 from models.public.improved import ImprovedDiffusion
@@ -71,7 +71,7 @@ def register() -> None:
         except ModuleNotFoundError as error:
             if error.name != name:
                 raise
-            raise InputError(f"{EXTENSIONS}={name}: no such module beside run.py or on PYTHONPATH") from error
+            raise unusable(EXTENSIONS, name, "there is no such module beside run.py or on PYTHONPATH") from error
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in COMPONENTS.items():

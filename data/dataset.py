@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from data.samples import SampleSet
-from errors import require
+from errors import reject_unless, require
 from privacy.inherited import PublicInput
 
 _SUBSET_SEED = 20_240_607  # fixed: the subsets are part of the datasets' definition
@@ -94,8 +94,8 @@ class Dataset:
     def private(self) -> SampleSet:
         """InputError where they are not the number that is taken as public."""
         samples = self.train()
-        allowed = f"its files are not the {self.num_train:,} training images that are taken as public"
-        require(len(samples) == self.num_train, "dataset.name", self.name, allowed)
+        problem = f"its files are not the {self.num_train:,} training images that are taken as public"
+        reject_unless(len(samples) == self.num_train, "dataset.name", self.name, problem)
         return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private, self.stratified)]
 
     def train(self) -> SampleSet:
@@ -152,7 +152,7 @@ class Dataset:
     def check(self) -> None:
         """Raise InputError for settings that cannot be used; opens no private image."""
         require(self.class_counts in ClassCounts, "dataset.class_counts", self.class_counts, "one of uniform, public, laplace")
-        require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0, to 1")
+        require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0 and at most 1")
         if (keep := self.keep_classes) is not None:
             known = 0 < len(set(keep)) == len(keep) and set(keep) <= set(self.all_classes)
             require(known, "dataset.keep_classes", keep, f"different ones of {', '.join(self.all_classes)}")

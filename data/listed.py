@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from data.dataset import Dataset
 from data.decoding import PICTURES, Decoded, Listing, OnBad, decode
 from data.samples import SampleSet
-from errors import require
+from errors import reject_unless, require
 from tracking.progress import console
 
 
@@ -67,14 +67,19 @@ class Listed(Dataset):
 
     def prepare(self) -> None:
         private, test = self._lists
-        require(len(private) > 0, "dataset.path", private.where, "lists no private image")
-        require(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "lists no test image")
-        require(len(self._lists[0]) == self.num_train, "dataset.path", self._lists[0].where, f"{self.num_train:,} private images")
+        reject_unless(len(private) > 0, "dataset.path", private.where, "it lists no private image")
+        reject_unless(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "it lists no test image")
         require(
+            len(self._lists[0]) == self.num_train,
+            "dataset.path",
+            self._lists[0].where,
+            f"a place with {self.num_train:,} private images",
+        )
+        reject_unless(
             len(self.test()) > 0 or self.num_test == 0,
             "dataset.path",
             self._lists[1].where,
-            "lists no test image that can be read",
+            "it lists no test image that can be read",
         )
         for part, decoded in zip(("private", "test"), self._decoded, strict=True):
             if bad := decoded.bad:
@@ -104,7 +109,9 @@ class Listed(Dataset):
         """Of the listing, int64 [num_private], ascending: those that `fraction` chooses."""
         names = self._lists[0].names
         rows = np.flatnonzero([uniform(name, "dataset.fraction") < self.fraction for name in names])
-        require(len(rows) > 0, "dataset.fraction", self.fraction, f"larger: by the hash of names it chooses none of {len(names)}")
+        require(
+            len(rows) > 0, "dataset.fraction", self.fraction, f"larger, as by the hash of names it chooses none of {len(names)}"
+        )
         return rows
 
     @functools.cached_property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import InputError, reason
+from errors import InputError, reason, unusable
 from tracking.progress import console
 
 PUBLIC_DIGESTS = "public_images.npy"  # beside public weights: digests of the images that they were trained on
@@ -20,7 +20,8 @@ def require_apart(places: Mapping[str, str | None]) -> None:
     real = {key: Path(place).resolve() for key, place in places.items() if place is not None and Path(place).exists()}
     for (one, first), (other, second) in combinations(real.items(), 2):
         if first.samefile(second) or first in second.parents or second in first.parents:
-            raise InputError(f"{other}={places[other]}: must lie apart from {one}={places[one]}, as one is not to hold the other")
+            problem = f"it must lie apart from {one}={places[one]}, as one is not to hold the other"
+            raise unusable(other, places[other], problem)
 
 
 def pixel_digests(images: np.ndarray) -> np.ndarray:
@@ -63,7 +64,8 @@ def require_private_unseen(private: np.ndarray, public: Mapping[str, Iterable[np
             seen |= np.isin(private, digests)
         if count := int(seen.sum()):
             them = "image is" if count == 1 else "images are"
-            raise InputError(f"{key}: {count} private {them} also among these public ones; take them out of one of the two")
+            problem = f"{count} private {them} also among these public ones; take them out of one of the two"
+            raise InputError(f"{key} cannot be used: {problem}.", key)
 
 
 def warn_of_shared_test_images(private: np.ndarray, test: np.ndarray) -> None:

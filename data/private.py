@@ -33,7 +33,8 @@ class PrivateDataset:
             samples = self._load()
             wrong_size = len(samples) > self.size or (len(samples) < self.size and not self._fewer)
             if wrong_size or samples.num_classes != self.num_classes:  # the true numbers stay unsaid
-                raise InputError(f"dataset: is declared as {self.size} images of {self.num_classes} classes, and is not that")
+                declared = f"{self.size} images of {self.num_classes} classes"
+                raise InputError(f"dataset is declared as {declared}, and is not that.", "dataset")
             self._samples = samples
         return self._samples
 

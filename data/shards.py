@@ -14,7 +14,7 @@ import torch
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleFileError, SampleSet
-from errors import InputError, require
+from errors import reject_unless, require, unusable
 
 SHARD = 100_000
 
@@ -130,9 +130,9 @@ def open_release(release: Path, dataset: Dataset) -> SampleSet:
             samples = SampleSet.load(release / "samples.npz" if release.is_dir() else release)
             samples.images = conform(samples.images, dataset.shape)
     except SampleFileError as error:
-        raise InputError(f"release={release}: {error}") from error
+        raise unusable("release", release, str(error)) from error
     made = samples.provenance.get("dataset", dataset.name)
-    require(made == dataset.name, "release", release, f"was made for dataset={made}, not {dataset.name}")
+    reject_unless(made == dataset.name, "release", release, f"it was made for dataset={made}, not {dataset.name}")
     classes = len(dataset.classes)
     allowed = f"samples of the {classes} classes of dataset={dataset.name}"
     require(samples.num_classes in (1, classes), "release", release, allowed)

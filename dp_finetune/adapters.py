@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from disk import write_json
-from errors import InputError, require
+from errors import require, unusable
 from models.api import Denoiser
 from models.diffusion.model import DiffusionModel
 from models.diffusion.stored import has_unet
@@ -82,7 +82,7 @@ class Adapter:
             torch.manual_seed(derive(seed, "adapter/initial weights"))
             _APPLY[self.kind](unet, self)
         if not trainable(unet):
-            raise InputError(f"method.pattern={self.pattern}: matches no layer of this U-Net")
+            raise unusable("method.pattern", self.pattern, "it matches no layer of this U-Net")
 
     def layer_names(self, unet: nn.Module) -> list[str]:
         """The convolutions and linear layers that loda and lora are put beside."""
@@ -114,17 +114,17 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
         adapter, base_name, expected = _typed(stored["adapter"]), stored["base"]["name"], stored["base"]["sha256"]
         weights = load_file(folder / "adapter.safetensors", device=str(device))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"model={folder}: is no released adapter ({error})") from error
+        raise unusable("model", folder, f"it is no released adapter ({error})") from error
     where = base(base_name)
     if not has_unet(where):
-        raise InputError(f"base={where}: has no unet/ of diffusers; give the folder of the public model {base_name}")
+        raise unusable("base", where, f"it has no unet/ of diffusers; give the folder of the public model {base_name}")
     model = DiffusionModel.load(folder, seed, device, unet_folder=where)
     if weights_digest(model.network) != expected:
-        raise InputError(f"base={where}: has other weights than {base_name}, which this adapter was trained on")
+        raise unusable("base", where, f"it has other weights than {base_name}, which this adapter was trained on")
     adapter.apply(model.network)
     missing = weights.keys() ^ trainable(model.network).keys()
     if missing:
-        raise InputError(f"model={folder}: does not fit its own settings at {min(missing)}")
+        raise unusable("model", folder, f"it does not fit its own settings at {min(missing)}")
     model.network.load_state_dict(weights, strict=False)
     return model
 
@@ -160,7 +160,7 @@ def _lora(unet: Any, adapter: Adapter) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise InputError("method.adapter=lora: needs peft, which is not installed") from error
+        raise unusable("method.adapter", "lora", "it needs peft, which is not installed") from error
     if names := adapter.layer_names(unet):
         inject_adapter_in_model(LoraConfig(r=adapter.rank, lora_alpha=adapter.rank, target_modules=names), unet)
 

@@ -84,8 +84,8 @@ class DPClassifier(DPSGD):
     def check_classifier(self, dataset: Dataset, privacy: Privacy) -> None:
         """Raise InputError for settings that cannot run."""
         self.check_training(dataset)
-        require(self.num_samples == 0, "method.num_samples", self.num_samples, f"0: method={self.name} makes none")
-        require(len(dataset.classes) > 1, "dataset", dataset.name, "one of at least 2 classes")
+        require(self.num_samples == 0, "method.num_samples", self.num_samples, f"0, as method={self.name} makes none")
+        require(len(dataset.classes) > 1, "dataset", dataset.name, "one with at least 2 classes")
 
     @property
     def recipe(self) -> Recipe:

@@ -66,22 +66,25 @@ class DPSGD(Method):
         for key in ("steps", "augmult"):
             require(getattr(self, key) >= 1, f"method.{key}", getattr(self, key), "1 or more")
         if self.sample_rate is None:
-            size, allowed = self.batch_size, f"1 to the {dataset.num_private} private images, or null and method.sample_rate"
+            size, allowed = (
+                self.batch_size,
+                f"from 1 to the {dataset.num_private} private images, or null with a method.sample_rate",
+            )
             require(size is not None and 1 <= size <= dataset.num_private, "method.batch_size", size, allowed)
         else:
-            allowed = f"1 / {dataset.num_private} private images, to 1"
+            allowed = f"at least 1 / {dataset.num_private} (one of the private images) and at most 1"
             require(1 / dataset.num_private <= self.sample_rate <= 1, "method.sample_rate", self.sample_rate, allowed)
             require(self.batch_size is None, "method.batch_size", self.batch_size, "null, as method.sample_rate is set")
         for key in ("max_grad_norm", "learning_rate"):
-            allowed = "1e-30 to 1e30, as gradients and weights are float32"
+            allowed = "from 1e-30 to 1e30, as gradients and weights are float32"
             require(1e-30 <= getattr(self, key) <= 1e30, f"method.{key}", getattr(self, key), allowed)
         right = self.memory_gib is None or 0 < self.memory_gib < float("inf")
         require(right, "method.memory_gib", self.memory_gib, "a finite number above 0, or null")
         require(0 <= self.weight_decay < float("inf"), "method.weight_decay", self.weight_decay, "0 or more")
-        require(0 <= self.momentum < 1, "method.momentum", self.momentum, "0 (off) to below 1")
+        require(0 <= self.momentum < 1, "method.momentum", self.momentum, "0 (off) or more, and below 1")
         plain = self.optimizer is OptimizerName.sgd or not self.momentum
         require(plain, "method.momentum", self.momentum, f"0, as method.optimizer={self.optimizer.value} has its own")
-        require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "0 (off) to below 1")
+        require(0 <= self.ema_decay < 1, "method.ema_decay", self.ema_decay, "0 (off) or more, and below 1")
         right = self.max_minutes is None or 0 < self.max_minutes < float("inf")
         require(right, "method.max_minutes", self.max_minutes, "a finite number above 0, or null")
 

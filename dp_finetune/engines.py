@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dp_finetune.objective import ViewsLike
 from dp_finetune.per_example import per_example_gradients, unsupported_layers
-from errors import InputError
+from errors import InputError, unusable
 from models.ema import trainable
 
 
@@ -59,7 +59,7 @@ class BatchedEngine(Engine):
     def __init__(self, unet: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
         super().__init__(unet, views_per_pass, augmult, bfloat16)
         if missing := unsupported_layers(unet):
-            raise InputError(f"method.gradient_engine=batched: has no rule for {missing[0]}; use views")
+            raise unusable("method.gradient_engine", "batched", f"it has no rule for {missing[0]}; use views")
         self.examples_per_pass = max(1, views_per_pass // augmult)
 
     def __call__(self, views: ViewsLike) -> None:
@@ -78,7 +78,8 @@ def refuse_batch_norm(unet: nn.Module) -> None:
     """BatchNorm mixes examples, so no per-example gradient exists: InputError with the layer's name."""
     for name, module in unet.named_modules():
         if isinstance(module, _BatchNorm):
-            raise InputError(f"model: layer {name} is {type(module).__name__}, which mixes examples; use GroupNorm")
+            kind = type(module).__name__
+            raise InputError(f"The model's layer {name} is {kind}, which mixes examples; use GroupNorm.", "model")
 
 
 def choose(

@@ -14,7 +14,7 @@ from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.dpsgd import DPSGD
 from dp_finetune.objective import Objective, dummy_views
-from errors import InputError, require
+from errors import require, unusable
 from method import Run, require_matching_labels, require_matching_shape
 from models.api import Denoiser
 from models.diffusion.timesteps import Interval, check_mixture
@@ -39,12 +39,14 @@ class DPDiffusion(DPSGD):
         require_matching_labels(self, dataset, model)
         require_matching_shape(self, dataset, model)
         self.check_training(dataset)
-        require(0 <= self.label_dropout < 1, "method.label_dropout", self.label_dropout, "0 (off) to below 1")
+        require(0 <= self.label_dropout < 1, "method.label_dropout", self.label_dropout, "0 (off) or more, and below 1")
         require(
             not self.label_dropout or model.null_label, "method.label_dropout", self.label_dropout, "0, as model.null_label=false"
         )
         guidance = self.guidance
-        require(guidance is None or 0 <= guidance <= 100, "method.guidance", guidance, "0 (off) to 100, or null for the model's")
+        require(
+            guidance is None or 0 <= guidance <= 100, "method.guidance", guidance, "from 0 (off) to 100, or null for the model's"
+        )
         require(not guidance or model.null_label, "method.guidance", guidance, "0 or null, as model.null_label=false")
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
 
@@ -67,7 +69,7 @@ class DPDiffusion(DPSGD):
         """With what is trained of it, as shapes without weights."""
         denoiser = model.skeleton()
         if denoiser is None:
-            raise InputError(f"model={model.name}: has no denoiser to train")
+            raise unusable("model", model.name, "it has no denoiser to train")
         self.prepare(denoiser.network, seed=0)
         return denoiser
 

@@ -59,7 +59,7 @@ class Evaluation:
 
     def check(self, dataset: Dataset, model: Model) -> None:
         parts = Path(os.path.normpath(self.cache)).parts if self.cache is not None else ("internal",)
-        allowed = "null, or a folder under one that is named internal, not under release: it is of private images"
+        allowed = "null, or a folder under one that is named internal and not under release, as it is of private images"
         require("internal" in parts and "release" not in parts, "eval.cache", self.cache, allowed)
         spaces = self.spaces(dataset, model)
         for name, evaluator in self.evaluators.items():

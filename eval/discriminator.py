@@ -36,7 +36,7 @@ class Discriminator(Recipe, Evaluator):
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         self.check_recipe(key)
-        require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
+        require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "above 0 and below 1")
         require(dataset.num_public > 0, f"{key}.enabled", "true", f"false, as dataset={dataset.name} has no public images")
 
     def prepare(self, dataset: Dataset) -> None:

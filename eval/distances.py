@@ -198,7 +198,7 @@ class InceptionScore(InFeatureSpace):
         self._check_fewest(key, min(num_samples, self.fewest_real(dataset)))
 
     def _check_fewest(self, key: str, fewest: int) -> None:
-        require(self.splits <= fewest, f"{key}.splits", self.splits, f"to {fewest}, one image each")
+        require(self.splits <= fewest, f"{key}.splits", self.splits, f"at most {fewest}, for one image each")
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         return self.feature_cost(dataset, spaces, num_samples)

@@ -62,15 +62,20 @@ class Downstream(Recipe, Evaluator):
             allowed = f"0, as dataset={dataset.name} has no public images of 2 classes or more"
             known = dataset.num_public > 0 and len(dataset.public_classes) > 1
             require(known, f"{key}.pretrain_steps", self.pretrain_steps, allowed)
-        require(all(size >= 1 for size in self.sizes), f"{key}.sizes", self.sizes, "numbers of samples, 1 or more")
+        require(all(size >= 1 for size in self.sizes), f"{key}.sizes", self.sizes, "numbers of samples that are 1 or more")
         for name in ("choose_from", "choose_steps"):
             values = getattr(self, name)
             positive = all(0 < value < np.inf for value in values)
             require(positive, f"{key}.{name}", values, "finite numbers above 0")
-        require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "between 0 and 1, both excluded")
+        require(0 < self.holdout < 1, f"{key}.holdout", self.holdout, "above 0 and below 1")
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
-        require(all(size <= num_samples for size in self.sizes), f"{key}.sizes", self.sizes, f"up to the {num_samples} samples")
+        require(
+            all(size <= num_samples for size in self.sizes),
+            f"{key}.sizes",
+            self.sizes,
+            f"at most the {num_samples} samples that there are",
+        )
 
     def prepare(self, dataset: Dataset) -> None:
         if self.pretrain_steps:

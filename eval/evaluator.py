@@ -14,7 +14,7 @@ import torch
 
 from data.dataset import Dataset
 from data.samples import SampleSet
-from errors import require
+from errors import reject_unless, require
 from eval.cache import content_key, kept_gaussian
 from eval.frechet import Gaussian, fit_gaussian
 from models.api import Embedding
@@ -142,8 +142,8 @@ class Evaluator:
 
 def require_embedding(key: str, name: EmbeddingName, dataset: Dataset, model: Model, spaces: Spaces) -> None:
     """InputError where the evaluator at `key` cannot have this embedding of the dataset's images."""
-    allowed = f"model={model.name} has none; use pixels, set eval.features, or {key}.enabled=false"
-    require(name in spaces.names, f"{key}.embedding", name, allowed)
+    problem = f"model={model.name} has none; use pixels, set eval.features, or {key}.enabled=false"
+    reject_unless(name in spaces.names, f"{key}.embedding", name, problem)
     spaces.require_channels(f"{key}.embedding", name, dataset.shape[2])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from data.images import conform
-from errors import require
+from errors import reject_unless, require
 from eval.curves import MEASURED, panels
 from eval.evaluator import Cost, EvaluationContext, InEmbedding, Reference
 from models.features.spaces import Spaces
@@ -40,15 +40,17 @@ class IntrinsicDimension(InEmbedding):
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)
         off = f"or {key}.enabled=false"
-        require(model.pretrained is not None, "model.pretrained", model.pretrained, f"public weights to vary images with, {off}")
-        told = f"give some, as model={model.name} does not tell which it has, {off}"
-        require(bool(self.degrees) or model.highest_degree is not None, f"{key}.degrees", self.degrees, told)
+        problem = f"{key} varies images with public weights; name some, {off}"
+        reject_unless(model.pretrained is not None, "model.pretrained", model.pretrained, problem)
+        problem = f"model={model.name} does not tell which degrees it has; give some, {off}"
+        reject_unless(bool(self.degrees) or model.highest_degree is not None, f"{key}.degrees", self.degrees, problem)
         for degree in self.degrees:
             model.check_degree(f"{key}.degrees", degree, None)
         local = self.start is Start.samples or model.local
-        require(local, f"{key}.start", self.start, f"samples, as model={model.name} may send a private image away, {off}")
+        problem = f"model={model.name} may send a private image away; use samples, {off}"
+        reject_unless(local, f"{key}.start", self.start, problem)
         require(self.variations is None or self.variations >= 2, f"{key}.variations", self.variations, "2 or more, or null")
-        require(0 < self.explained <= 1, f"{key}.explained", self.explained, "above 0, to 1")
+        require(0 < self.explained <= 1, f"{key}.explained", self.explained, "above 0 and at most 1")
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         flops, dim = spaces.cost(self.embedding, dataset.shape)

@@ -40,7 +40,9 @@ class Pictures(InEmbedding):
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)
         require(self.rows >= 1, f"{key}.rows", self.rows, "1 or more")
-        require(1 <= self.neighbours <= dataset.num_private, f"{key}.neighbours", self.neighbours, f"1 to {dataset.num_private}")
+        require(
+            1 <= self.neighbours <= dataset.num_private, f"{key}.neighbours", self.neighbours, f"from 1 to {dataset.num_private}"
+        )
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding, EmbeddingName.pixels}

@@ -18,7 +18,7 @@ from data.grid import save_grid
 from data.private import PrivateDataset
 from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
-from errors import require
+from errors import reject_unless, require
 from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
 from models.api import Embedding, ImageAPI
 from models.features.spaces import EmbeddingName
@@ -60,7 +60,7 @@ class PrivateEvolution(Method):
         require_large_enough(self, dataset, model)
         if self.initial_labels is InitialLabels.matching:
             require_matching_labels(self, dataset, model)
-        require(
+        reject_unless(
             self.embedding in model.spaces.names, "method.embedding", self.embedding, f"model={model.name} has none; use pixels"
         )
         model.spaces.require_channels("method.embedding", self.embedding, model.image_shape[2])
@@ -77,7 +77,7 @@ class PrivateEvolution(Method):
         require(self.expansions >= 0, "method.expansions", self.expansions, "0 or more")
         if self.expansions:
             key, more = "method.expansion_degree", self.expansion_degree
-            require(more is not None, key, more, f"set it: method.expansions={self.expansions}")
+            require(more is not None, key, more, f"set, as method.expansions={self.expansions}")
             assert more is not None
             model.check_degree(key, more, None)
 

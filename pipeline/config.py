@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from data.dataset import Dataset
-from errors import InputError, require
+from errors import reject_unless, require, unusable
 from eval.config import Evaluation
 from method import Method
 from models.features.spaces import Spaces
@@ -37,7 +37,7 @@ class Config:
     def check(self) -> None:
         """Raise InputError for any key, range or combination that cannot run. Opens no image and writes nothing."""
         refuse_added_keys(self)
-        require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2^63 - 1")
         check_device(self.device)
         require(self.scale in SCALES, "scale", self.scale, f"one of {', '.join(SCALES)}")
         self.privacy.check()
@@ -51,7 +51,7 @@ class Config:
         share, downstream = self.privacy.selection_epsilon, self.eval.downstream
         classes = self.method.conditional and len(self.dataset.classes) > 1
         choosing = downstream.enabled and len(downstream.candidates) > 1 and classes
-        allowed = "null, as eval.downstream has nothing to choose from: see eval.downstream.choose_from"
+        allowed = "null, as eval.downstream has nothing to choose from (see eval.downstream.choose_from)"
         require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
 
     def public_inputs(self) -> list[PublicInput]:
@@ -75,9 +75,10 @@ class Config:
 def check_device(device: str) -> None:
     kinds = ("auto", "cpu", "cuda")
     well_formed = device in kinds or (device.startswith("cuda:") and device[5:].isdecimal())
-    require(well_formed, "device", device, f"one of {', '.join(kinds)}, cuda:N")
+    require(well_formed, "device", device, f"one of {', '.join(kinds)} or cuda:N")
     index = int(device[5:] or "0") if device.startswith("cuda") else -1
-    require(index < torch.cuda.device_count(), "device", device, f"{torch.cuda.device_count()} CUDA GPUs are here")
+    problem = f"{torch.cuda.device_count()} CUDA GPUs are here"
+    reject_unless(index < torch.cuda.device_count(), "device", device, problem)
 
 
 def torch_device(device: str) -> torch.device:
@@ -92,6 +93,6 @@ def refuse_added_keys(component: Any, prefix: str = "") -> None:
     known = {name for cls in type(component).__mro__ for name in vars(cls)}  # values that a property keeps
     for name, value in vars(component).items():
         if name not in names and name not in known:
-            raise InputError(f"{prefix}{name}={value}: is no key; allowed: {', '.join(names)}")
+            raise unusable(f"{prefix}{name}", value, f"there is no such key; there are {', '.join(names)}")
         if is_dataclass(value) and name in names:
             refuse_added_keys(value, f"{prefix}{name}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.dataset import Dataset
-from errors import require
+from errors import reject_unless, require
 from method import Method
 from models.public.settings import Model
 from pipeline.config import Config
@@ -51,7 +51,7 @@ class Plan:
         spent = compose_epsilon(fixed, delta, privacy.accountant)
         if privacy.epsilon is not None and math.isfinite(spent):
             enough = spent <= privacy.epsilon * (1 - LEAST if method.needs_noise else 1)
-            allowed = f"must be above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
+            allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
             if inherited.told:
                 other = "model.base_is_other_data=true, if those images were other people's"
                 allowed = f"{allowed} ({inherited.told}; or {other})"
@@ -64,8 +64,8 @@ class Plan:
             sigma = calibrate(every, privacy.epsilon, delta, privacy.accountant)
         spends = every(sigma)
         epsilon = compose_epsilon(spends, delta, privacy.accountant)
-        allowed = f"larger, or more noise: epsilon is infinite at privacy.noise_multiplier={sigma:g}"
-        require(math.isfinite(epsilon), "privacy.delta", delta, allowed)
+        problem = f"epsilon is infinite at privacy.noise_multiplier={sigma:g}; a larger delta or more noise is needed"
+        reject_unless(math.isfinite(epsilon), "privacy.delta", delta, problem)
         return cls(spends, sigma, epsilon, delta, inherited)
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:

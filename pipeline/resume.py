@@ -20,7 +20,7 @@ from data.overlap import (
     warn_of_shared_test_images,
 )
 from data.samples import SampleSet
-from errors import InputError
+from errors import unusable
 from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.inherited import PublicInput
@@ -46,9 +46,11 @@ def tell(folder: RunDir, text: str) -> None:
 def require_own_folder(folder: RunDir, config: Any) -> None:
     """InputError where the folder is not for these settings. Writes nothing."""
     if folder.in_store and folder.path.name != digest(config):
-        raise InputError(f"{folder.key}={folder.path}: is named for other settings than these, whose name is {digest(config)}")
+        problem = f"it is named for other settings than these, whose name is {digest(config)}"
+        raise unusable(folder.key, folder.path, problem)
     if folder.in_store and (published := folder.published) and not any(published.glob("samples*")):
-        raise InputError(f"{folder.key}={folder.path}: has no samples in {published}, only the record of a run that made some")
+        problem = f"it has no samples in {published}, only the record of a run that made some"
+        raise unusable(folder.key, folder.path, problem)
     for place in {folder.path: folder, folder.making.path: folder.making}.values():
         place.require_usable(functools.partial(difference, config=config))
 
@@ -84,7 +86,8 @@ def begin(
     folder.start_with(images if folder.published else _computes_with(device) | weights | images)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
-        raise InputError(f"{folder.key}={folder.path}: has spends in its ledger but no {folder.noise_key.name}; start a new run")
+        problem = f"it has spends in its ledger but no {folder.noise_key.name}; start a new run"
+        raise unusable(folder.key, folder.path, problem)
     NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
     folder.open(text)
     return True

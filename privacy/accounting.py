@@ -15,7 +15,7 @@ from enum import Enum
 
 from scipy.optimize import brentq
 
-from errors import InputError
+from errors import InputError, unusable
 from privacy.gaussian import gaussian_epsilon
 from privacy.mechanisms import (
     DeclaredPublic,
@@ -81,7 +81,7 @@ def calibrate(
     while excess(high) > 0:
         low, high, reach = high, high + reach, 2 * reach
         if high > 15:
-            raise InputError(f"epsilon={epsilon} at delta={delta} is out of reach of any noise multiplier")
+            raise unusable("privacy.epsilon", epsilon, f"at delta={delta} it is out of reach of any noise multiplier")
     reach = stride
     while excess(low) < 0:
         low, high, reach = low - reach, low, 2 * reach
@@ -139,7 +139,7 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
             case Selection(eps):  # whatever is eps-DP: randomised response is the worst of it
                 pure = DifferentialPrivacyParameters(eps, 0.0)
                 return pld.from_privacy_parameters(pure, value_discretization_interval=interval)
-        raise InputError(f"privacy.accountant=pld has no curve for {mechanism}")
+        raise unusable("privacy.accountant", "pld", f"it has no curve for {mechanism}")
 
     def epsilon(interval: float) -> tuple[float, float]:
         """As an upper bound, and without the allowance for rounding in it."""
@@ -186,7 +186,7 @@ def _rdp(spends: Sequence[Spend], delta: float) -> float:
                 return np.asarray(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=orders))
             case DiscreteLaplace(eps) | Selection(eps):  # pure eps-DP: Bun & Steinke (2016), Prop. 3.3, and never above eps
                 return np.minimum(np.asarray(orders) * eps**2 / 2, eps)
-        raise InputError(f"privacy.accountant=rdp has no curve for {mechanism}")
+        raise unusable("privacy.accountant", "rdp", f"it has no curve for {mechanism}")
 
     total = sum(spend.count * curve(spend.mechanism) for spend in spends)
     with warnings.catch_warnings():  # an optimum at the largest order is still an upper bound
@@ -207,16 +207,16 @@ def _prv(spends: Sequence[Spend], delta: float) -> float:
             case Gaussian(sigma):
                 accountant.history.append((sigma, 1.0, spend.count))
             case other:
-                raise InputError(f"privacy.accountant=prv has no curve for {other.kind}: use pld or rdp")
+                raise unusable("privacy.accountant", "prv", f"it has no curve for {other.kind}; use pld or rdp")
     slack, count = max(delta / 1000, _rounding(spends)), sum(spend.count for spend in spends)
     if slack > delta / 10:
-        raise InputError(f"privacy.accountant=prv is not exact enough for delta={delta:g}: use rdp")
+        raise unusable("privacy.accountant", "prv", f"it is not exact enough for delta={delta:g}; use rdp")
     # The grid of Opacus' _get_domain: it reaches to what Rényi DP says, in steps that an error of epsilon of 0.01 allows.
     reach = _rdp(spends, slack / 8 / count) + 3
     if reach > LARGEST or 200 * reach * math.sqrt(count * math.log(12 / slack) / 2) > 4 * MOST_CELLS:
-        raise InputError("privacy.accountant=prv holds no losses as large as these: use rdp, or more noise")
+        raise unusable("privacy.accountant", "prv", "it holds no losses as large as these; use rdp, or more noise")
     with np.errstate(divide="ignore"):  # log(1 - q) of an unsampled mechanism
         try:
             return max(0.0, float(accountant.get_epsilon(delta, delta_error=slack)))
         except RuntimeError as error:  # delta and its error are 1 together
-            raise InputError(f"privacy.accountant=prv has no epsilon for delta={delta:g}: use rdp") from error
+            raise unusable("privacy.accountant", "prv", f"it has no epsilon for delta={delta:g}; use rdp") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 
-from errors import require, shown
+from errors import reject_unless, require, shown
 from privacy.accounting import Accountant
 
 
@@ -24,17 +24,17 @@ class Privacy:
     )
 
     def check(self) -> None:
-        both = f"{shown(self.epsilon)}, privacy.noise_multiplier={shown(self.noise_multiplier)}"
         one = (self.epsilon is None) != (self.noise_multiplier is None)
-        require(one, "privacy.epsilon", both, "set exactly one of the two, the other null")
+        other = f"privacy.noise_multiplier={shown(self.noise_multiplier)}"
+        reject_unless(one, "privacy.epsilon", self.epsilon, f"with {other}, exactly one of the two must be set, the other null")
         require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
         sigma = self.noise_multiplier
         require(sigma is None or 0 < sigma < 1e6, "privacy.noise_multiplier", sigma, "a finite number above 0")
         inside = self.delta is None or 0 < self.delta < 1
-        require(inside, "privacy.delta", self.delta, "between 0 and 1, both excluded, or null")
+        require(inside, "privacy.delta", self.delta, "above 0 and below 1, or null")
         for key in ("class_counts_epsilon", "selection_epsilon"):
             share = getattr(self, key)
-            require(share is None or 1e-6 <= share < 1e6, f"privacy.{key}", share, "1e-6 or more, finite, or null")
+            require(share is None or 1e-6 <= share < 1e6, f"privacy.{key}", share, "1e-6 or more and finite, or null")
 
     def delta_for(self, num_private: int) -> float:
         """The δ that is stated, or the smaller of 1 / (10 N) and N^-1.1 (from N = 10^10 on), rounded down to two digits.

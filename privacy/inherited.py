@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from disk import write_json
-from errors import InputError, shown
+from errors import unusable
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Spend
 
@@ -62,21 +62,20 @@ class PublicInput:
             document["epsilon"], document["delta"] = float(document["epsilon"]), float(document["delta"])
             return {"private": False, **document, "id": document.get("id"), "file": file}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self._named}: its {CERTIFICATE} cannot be read, so what it has spent is not known") from error
+            problem = f"its {CERTIFICATE} cannot be read, so what it has spent is not known"
+            raise unusable(self.key, self.path, problem) from error
 
     def require_private(self) -> None:
         """InputError where it was made from private images and is not for release."""
         for folder in {above for place in self._around for above in (place, *place.parents)}:
             if folder.name == "internal" and any((folder / name).exists() for name in ("ledger.jsonl", "noise.key")):
-                raise InputError(f"{self._named}: lies under internal/ of a run, which is not for release; give another one")
+                problem = "it lies under internal/ of a run, which is not for release; give another one"
+                raise unusable(self.key, self.path, problem)
         for document in self.certificates():
             if document["private"] is not True:
                 reason = document.get("reason", "its certificate gives no reason")
-                raise InputError(f"{self._named}: was made from private images without privacy ({reason}); give another one")
-
-    @property
-    def _named(self) -> str:
-        return f"{self.key}={shown(self.path)}"
+                problem = f"it was made from private images without privacy ({reason}); give another one"
+                raise unusable(self.key, self.path, problem)
 
 
 @dataclass
@@ -114,7 +113,8 @@ class Inherited:
                     ours = not flagged or (not direct and datasets.get(source) == dataset)
                     kept = counted if ours else aside
                     if kept.setdefault(spend.purpose, spend) != spend:
-                        raise InputError(f"{one.key}={one.path}: its {CERTIFICATE} contradicts another one at {spend.purpose}")
+                        problem = f"its {CERTIFICATE} contradicts another one at {spend.purpose}"
+                        raise unusable(one.key, one.path, problem)
                 if not spends:
                     continue
                 found.datasets |= datasets

@@ -69,15 +69,15 @@ class Auditing:
 
     def check(self) -> None:
         check_device(self.device)
-        require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1")
-        require(0.5 < self.confidence < 1, "confidence", self.confidence, "above 0.5, below 1")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2^63 - 1")
+        require(0.5 < self.confidence < 1, "confidence", self.confidence, "above 0.5 and below 1")
         require(self.canaries >= 32, "canaries", self.canaries, "32 or more")
         whole = self.repetitions >= 8 and self.repetitions % 4 == 0
-        require(whole, "repetitions", self.repetitions, "a multiple of 4, at least 8")
+        require(whole, "repetitions", self.repetitions, "a multiple of 4 that is at least 8")
         base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
         allowed = "a finite number above 0 for method=dp_diffusion, or null"
         require(base is None or (plain and 0 < base < 1e6), "base_noise_multiplier", base, allowed)
-        allowed = "one that adds noise: dp_diffusion, dp_loda, pe"
+        allowed = "one that adds noise (dp_diffusion, dp_loda or pe)"
         require(isinstance(self.method, DPDiffusion | PrivateEvolution), "method", self.method.name, allowed)
         self.privacy.check()
         self.dataset.check()
@@ -90,7 +90,7 @@ class Auditing:
             conditional = self.method.conditional
             require(conditional, "method.conditional", conditional, "true, as canaries are told apart by their labels")
             counts = self.dataset.class_counts
-            allowed = "uniform or public: an audit of training reads no counts"
+            allowed = "uniform or public, as an audit of training reads no counts"
             require(counts is not ClassCounts.laplace, "dataset.class_counts", counts, allowed)
 
 

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     stores = [Path(argument) for argument in arguments or ["runs/by_config"]]
     for store in stores:
         if not store.is_dir():
-            raise InputError(f"{store}: is no folder; give the store of sweeps")
+            raise InputError(f"{store} is no folder; give the store of sweeps.")
         found = [RunDir(path) for path in sorted(store.iterdir()) if RunDir(path).in_store and not path.is_symlink()]
         old = [run for run in found if run.config.exists() and not run.making.path.exists()]
         converted = 0

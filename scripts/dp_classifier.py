@@ -137,12 +137,12 @@ def _composed(overrides: list[str]) -> DictConfig:
 def _check(settings: Classifying) -> None:
     refuse_added_keys(settings)
     check_device(settings.device)
-    require(0 <= settings.seed < 2**63, "seed", settings.seed, "0 to 2^63 - 1")
+    require(0 <= settings.seed < 2**63, "seed", settings.seed, "from 0 to 2^63 - 1")
     settings.privacy.check()
     settings.dataset.check()
     settings.tracker.check()
     share = settings.privacy.selection_epsilon
-    require(share is None, "privacy.selection_epsilon", share, "null: nothing is selected here")
+    require(share is None, "privacy.selection_epsilon", share, "null, as nothing is selected here")
     settings.method.check_classifier(settings.dataset, settings.privacy)
 
 

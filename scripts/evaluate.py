@@ -56,7 +56,7 @@ def main(overrides: list[str]) -> None:
     device = torch_device(settings.device)
     beside = f"{release.name}_judged" if is_sharded(release) else "judged"
     out = Path(settings.out) if settings.out else run_of(release).internal / beside
-    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
+    require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     subject = EvaluationContext(

@@ -100,7 +100,7 @@ def main(overrides: list[str]) -> None:
     dataset.prepare()
     device = torch_device(settings.device)
     out = Path(settings.out) if settings.out else run_of(release).internal / "model_selection"
-    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
+    require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
     (out / "cells").mkdir(parents=True, exist_ok=True)
     images = Images.make(samples, dataset, grid.holdout)
     cells = [(name, cell) for name, family in grid.families.items() for cell in family.cells]
@@ -169,11 +169,11 @@ def _settings(overrides: list[str]) -> Selecting:
     check_device(settings.device)
     settings.dataset.check()
     grid = settings.selection
-    require(bool(grid.families), "selection.families", "{}", "one family or more")
-    require(0 < grid.holdout < 1, "selection.holdout", grid.holdout, "between 0 and 1, both excluded")
+    require(bool(grid.families), "selection.families", "{}", "a mapping of one family or more")
+    require(0 < grid.holdout < 1, "selection.holdout", grid.holdout, "above 0 and below 1")
     for name, family in grid.families.items():
         for key in ("learning_rates", "weight_decays"):
-            require(bool(getattr(family, key)), f"selection.families.{name}.{key}", "[]", "one or more")
+            require(bool(getattr(family, key)), f"selection.families.{name}.{key}", "[]", "a list of one or more")
         for cell in family.cells:
             cell.check_recipe(f"selection.families.{name}")
     return settings

@@ -34,7 +34,7 @@ from conf.help import run_script
 from data.dataset import Dataset
 from data.overlap import PUBLIC_DIGESTS, digests_beside, pixel_digests
 from data.samples import SampleSet
-from errors import InputError, require
+from errors import reject_unless, require, unusable
 from models.diffusion.model import save_schedule
 from models.public.network import Precision
 from models.public.pretraining import Recipe, pretrain, stand_ins, train_features
@@ -73,7 +73,10 @@ def main(overrides: list[str]) -> None:
         samples = stand_ins(samples, dataset.public_classes, recipe.classes, model.labels)
     elif recipe.conditional:
         require(
-            samples.num_classes <= model.labels, "model.labels", model.labels, f"at least {samples.num_classes} public classes"
+            samples.num_classes <= model.labels,
+            "model.labels",
+            model.labels,
+            f"at least {samples.num_classes}, the number of public classes",
         )
     inputs = [*model.public_inputs(), *dataset.public_inputs()]
     inherited = Inherited.of(inputs)
@@ -133,9 +136,8 @@ def _settings(overrides: list[str]) -> Pretraining:
     settings.dataset.check()
     settings.model.check(settings.dataset)
     made, there = settings.model.image_shape, settings.dataset.shape
-    require(
-        made == there, "model", settings.model.name, f"one that makes {there}, as dataset={settings.dataset.name} has; not {made}"
-    )
+    problem = f"it makes {made}, and dataset={settings.dataset.name} has {there}"
+    reject_unless(made == there, "model", settings.model.name, problem)
     settings.recipe.check(settings.model.null_label, settings.model.num_steps)
     check_device(settings.device)
     require(settings.features_steps >= 0, "features_steps", settings.features_steps, "0 or more")
@@ -148,10 +150,8 @@ def _settings(overrides: list[str]) -> Pretraining:
 def _same_settings(work: Path, settings: str) -> None:
     stored = work / "settings.yaml"
     if stored.exists() and stored.read_text() != settings:
-        raise InputError(
-            f"out={work.parent}: holds an unfinished training with other settings, images or weights; give another folder, "
-            f"or remove {work}"
-        )
+        problem = "it holds an unfinished training with other settings, images or weights"
+        raise unusable("out", work.parent, f"{problem}; give another folder, or remove {work}")
     work.mkdir(parents=True, exist_ok=True)
     stored.write_text(settings)
 

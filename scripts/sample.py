@@ -23,7 +23,7 @@ from data.samples import SampleFileError, SampleSet
 from data.shards import shard_path
 from disk import write_json
 from dp_finetune import adapters
-from errors import InputError, require
+from errors import reject_unless, require, unusable
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import respaced_timesteps
 from models.embedded import embedded_or
@@ -88,7 +88,7 @@ def _model(settings: Sampling) -> DiffusionModel:
     try:
         respaced_timesteps(len(model.alpha_bar), model.respacing)
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise unusable("respacing", model.respacing, str(error)) from error
     return model
 
 
@@ -99,7 +99,7 @@ def _certificate(settings: Sampling) -> dict[str, Any] | None:
     if settings.base is not None:
         known = {spend.purpose for one in documents for spend in (*one["mechanisms"], *one["elsewhere"])}
         base = Inherited.of([PublicInput("base", Path(settings.base))])
-        allowed = f"a base whose spends the model's certificate holds; this one {base.told}"
+        allowed = f"a base whose spends the model's certificate holds ({base.told})"
         require(all(spend.purpose in known for spend in base.spends), "base", settings.base, allowed)
     return None if document is None else json.loads(document["file"].read_text())
 
@@ -111,9 +111,9 @@ def _prepare(out: Path, settings: Sampling, certificate: dict[str, Any] | None) 
     if stored.exists():
         before = json.loads(stored.read_text())
         differing = [key for key, value in same.items() if before.get(key) != value]
-        require(not differing, "out", out, f"holds samples with another {', '.join(differing)}; give another folder")
+        reject_unless(not differing, "out", out, f"it holds samples with another {', '.join(differing)}; give another folder")
     else:
-        require(not out.exists() or not any(out.iterdir()), "out", out, "is not empty; give another folder")
+        reject_unless(not out.exists() or not any(out.iterdir()), "out", out, "it is not empty; give another folder")
         out.mkdir(parents=True, exist_ok=True)
         if certificate is not None:
             write_json(out / CERTIFICATE, certificate)

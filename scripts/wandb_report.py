@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 
 from conf.help import run_script
-from errors import InputError, require
+from errors import InputError, require, unusable
 
 METHODS = ["pe", "dp_diffusion", "dp_loda", "public_only", "real_data"]
 COLUMNS = ["method", "dataset", "privacy/epsilon", "privacy/delta"]  # what `Tracker.summary` is given
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
         made.save()
     except Exception as error:  # wandb-workspaces raises plain ones: no login, no such project, no network
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"project={settings.project}: W&B did not take the report: {reason}") from error
+        raise unusable("project", settings.project, f"W&B did not take the report ({reason})") from error
     print(made.url)
 
 
@@ -83,7 +83,7 @@ def _library() -> Any:
     try:
         import wandb_workspaces.reports.v2 as reports
     except ImportError:
-        raise InputError("wandb_workspaces: is not installed; pip install wandb-workspaces") from None
+        raise InputError("wandb_workspaces is not installed: pip install wandb-workspaces") from None
     return reports
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from disk import sync_folder, sync_tree, write_json, write_whole
-from errors import InputError
+from errors import unusable
 
 _STARTED = time.time() - 1  # clocks of file systems are coarse
 _RUN, _RELEASE = re.compile("[0-9a-f]{16}-[0-9a-f]{8}"), re.compile("[0-9a-f]{16}")
@@ -71,14 +71,14 @@ class RunDir:
         Raises InputError for a finished run, another run's directory, or a folder of something else.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.key}={self.path}: is a file; give a directory")
+            raise unusable(self.key, self.path, "it is a file; give a directory")
         if self.finished:
-            raise InputError(f"{self.key}={self.path}: holds a finished run; give another directory")
+            raise unusable(self.key, self.path, "it holds a finished run; give another directory")
         if self.config.exists():
             if other := difference(self.config.read_text()):
-                raise InputError(f"{self.key}={self.path}: holds an unfinished run with other settings ({other})")
+                raise unusable(self.key, self.path, f"it holds an unfinished run with other settings ({other})")
         elif self.path.exists() and ((self.internal / self.ledger.name).exists() or self._foreign):
-            raise InputError(f"{self.key}={self.path}: is not empty and holds no run; give another directory")
+            raise unusable(self.key, self.path, "it is not empty and holds no run; give another directory")
 
     def open(self, config_yaml: str) -> None:
         """Start here, or go on with the same run: call it with the lock held and after `require_usable`."""
@@ -92,7 +92,7 @@ class RunDir:
         before = json.loads(self.computed_with.read_text()) if self.computed_with.exists() else {}
         for name, (value, other) in values.items():
             if before.get(name, value) != value:
-                raise InputError(f"{self.key}={self.path}: holds an unfinished run on {other.format(before.get(name))}")
+                raise unusable(self.key, self.path, f"it holds an unfinished run on {other.format(before.get(name))}")
         write_json(self.computed_with, {name: value for name, (value, _) in values.items()} | before)
 
     def lock(self, waits: Callable[[], None] | None = None) -> None:
@@ -108,7 +108,7 @@ class RunDir:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             if waits is None:
-                raise InputError(f"{self.key}={self.path}: another process is running there") from None
+                raise unusable(self.key, self.path, "another process is running there") from None
             waits()
             fcntl.flock(file, fcntl.LOCK_EX)
         self._held = file

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from errors import InputError
+from errors import unusable
 from privacy.accounting import compose_epsilon
 from privacy.inherited import BASE
 from privacy.ledger import aggregate, read_entries
@@ -51,9 +51,8 @@ class Sweep:
         """Called when a run begins, and when it ends: one that left no folder is none of the sweep's."""
         link = self.folder / str(job)
         if link.exists() and not link.is_symlink():
-            raise InputError(
-                f"hydra.sweep.dir={self.folder}: holds a folder {link.name} that is no link of a sweep; give another one"
-            )
+            problem = f"it holds a folder {link.name} that is no link of a sweep; give another one"
+            raise unusable("hydra.sweep.dir", self.folder, problem)
         if link.absolute() != run.path.absolute():
             link.unlink(missing_ok=True)
             if run.path.exists():

@@ -14,7 +14,7 @@ from data.datasets.counterpart import WithCounterpart
 from data.decoding import Listing
 from data.files import in_folder
 from data.listed import Listed, saturated
-from errors import InputError, require
+from errors import require, unusable
 
 Row = dict[str, str]
 COLUMNS = ("patient", "node", "x_coord", "y_coord", "tumor", "center", "split")
@@ -51,7 +51,7 @@ class Camelyon17(Listed, WithCounterpart):
     def check(self) -> None:
         super().check()
         require(self.image_size in (32, 64, 96), "dataset.image_size", self.image_size, "one of 32, 64, 96")
-        require(0 <= self.saturation <= 10, "dataset.saturation", self.saturation, "0 (grey) to 10; 1 changes nothing")
+        require(0 <= self.saturation <= 10, "dataset.saturation", self.saturation, "from 0 (grey) to 10, where 1 changes nothing")
 
     def changed(self, pixels: np.ndarray) -> np.ndarray:
         return saturated(pixels, self.saturation)
@@ -62,11 +62,13 @@ class Camelyon17(Listed, WithCounterpart):
                 reader = csv.DictReader(file)
                 rows, columns = list(reader), reader.fieldnames or []
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"dataset.path={self.path}: no readable metadata.csv of WILDS' camelyon17_v1.0 ({error})") from error
+            raise unusable(
+                "dataset.path", self.path, f"it has no readable metadata.csv of WILDS' camelyon17_v1.0 ({error})"
+            ) from error
         if missing := [column for column in COLUMNS if column not in columns]:
-            raise InputError(f"dataset.path={self.path}: metadata.csv has no column {missing[0]}")
+            raise unusable("dataset.path", self.path, f"metadata.csv has no column {missing[0]}")
         if cut := next((number for number, row in enumerate(rows, 2) if any(row[name] is None for name in COLUMNS)), None):
-            raise InputError(f"dataset.path={self.path}: metadata.csv is cut in row {cut}")
+            raise unusable("dataset.path", self.path, f"metadata.csv is cut in row {cut}")
         return (
             self._listing(rows, lambda row: row["split"] == "0" and row["center"] in ("0", "3", "4")),
             self._listing(rows, lambda row: row["center"] == "2"),
@@ -75,7 +77,7 @@ class Camelyon17(Listed, WithCounterpart):
     def _listing(self, rows: list[Row], wanted: Callable[[Row], bool]) -> Listing:
         chosen = [row for row in rows if wanted(row)]
         if wrong := next((row for row in chosen if row["tumor"] not in ("0", "1")), None):
-            raise InputError(f"dataset.path={self.path}: metadata.csv has tumor={wrong['tumor']} for {_file(wrong)}")
+            raise unusable("dataset.path", self.path, f"metadata.csv has tumor={wrong['tumor']} for {_file(wrong)}")
         labels = np.array([int(row["tumor"]) for row in chosen], np.int64)
         names, root = [_file(row) for row in chosen], Path(self.path)
         return Listing(root, self.all_classes, names, labels, functools.partial(in_folder, root))

@@ -12,7 +12,7 @@ from data.datasets.counterpart import WithCounterpart
 from data.decoding import Listing
 from data.files import in_folder
 from data.listed import Listed
-from errors import InputError, require
+from errors import require, unusable
 
 ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
 
@@ -44,7 +44,7 @@ class CelebA(Listed, WithCounterpart):
 
     def check(self) -> None:
         super().check()
-        require(8 <= self.image_size <= 178, "dataset.image_size", self.image_size, "8 to 178")
+        require(8 <= self.image_size <= 178, "dataset.image_size", self.image_size, "from 8 to 178")
 
     def lists(self) -> tuple[Listing, Listing]:
         attributes, parts = self._lines(ATTRIBUTES), self._lines(PARTITION)
@@ -55,14 +55,14 @@ class CelebA(Listed, WithCounterpart):
             male = {row[0]: int(row[column] == "1") for row in attributes[2:]}
             chosen = {part: [(name, male[name]) for name, of in parts if of == part] for part in ("0", "2")}
         except (IndexError, KeyError, ValueError) as error:
-            raise InputError(f"dataset.path={self.path}: {ATTRIBUTES} and {PARTITION} do not fit each other ({error})") from error
+            raise unusable("dataset.path", self.path, f"{ATTRIBUTES} and {PARTITION} do not fit each other ({error})") from error
         return self._listing(chosen["0"]), self._listing(chosen["2"])
 
     def _lines(self, name: str) -> list[list[str]]:
         try:
             return [line.split() for line in Path(self.path, name).read_text().splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"dataset.path={self.path}: no readable {name} of CelebA ({error})") from error
+            raise unusable("dataset.path", self.path, f"it has no readable {name} of CelebA ({error})") from error
 
     def _listing(self, pairs: list[tuple[str, int]]) -> Listing:
         folder = Path(self.path, IMAGES)

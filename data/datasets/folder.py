@@ -15,7 +15,7 @@ from data.files import list_images
 from data.listed import Listed, uniform
 from data.overlap import require_apart
 from data.samples import SampleSet
-from errors import require
+from errors import reject_unless, require
 from privacy.inherited import PublicInput
 
 PART = 4096  # public images that are decoded at once, where they are only compared with private ones
@@ -62,30 +62,33 @@ class Folder(Listed):
 
     def check(self) -> None:
         super().check()
-        require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "1 to 4096")
+        require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "from 1 to 4096")
         require(self.image_channels in (1, 3), "dataset.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
-        require(0 <= self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "0 (none is held out) to below 1")
+        require(
+            0 <= self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "0 (none is held out) or more, and below 1"
+        )
         for key in ("path", "test_path", "public_path"):
             value = getattr(self, key)
             require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
         require_apart({f"dataset.{key}": getattr(self, key) for key in ("path", "test_path", "public_path")})
         if self.path.endswith(".npz"):
-            allowed = "another npz: images without names cannot be split so that one more moves no other"
+            allowed = "another npz, as images without names cannot be split so that one more moves no other"
             require(self.test_path is not None, "dataset.test_path", self.test_path, allowed)
-            allowed = "1 for an npz: images without names cannot be chosen so that one more moves no other"
+            allowed = "1 for an npz, as images without names cannot be chosen so that one more moves no other"
             require(self.fraction == 1, "dataset.fraction", self.fraction, allowed)
         if self.test_path is not None:
             same = list_images(Path(self.test_path)).classes == self.all_classes
-            require(same, "dataset.test_path", self.test_path, f"the classes of dataset.path: {', '.join(self.all_classes)}")
+            problem = f"its classes are not those of dataset.path ({', '.join(self.all_classes)})"
+            reject_unless(same, "dataset.test_path", self.test_path, problem)
         for part, listing in zip(("private", "test") if self.num_test else ("private",), self._lists, strict=False):
             counts = np.bincount(listing.labels, minlength=len(self.classes))
             empty = self.classes[int(np.argmin(counts))]
-            require(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"a {part} image of class {empty}")
+            reject_unless(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"class {empty} has no {part} image")
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
         samples = decode(self._public_list, self.shape, self.on_bad).samples
-        require(len(samples) > 0, "dataset.public_path", self.public_path, "holds no image that can be read")
+        reject_unless(len(samples) > 0, "dataset.public_path", self.public_path, "it holds no image that can be read")
         return samples
 
     def public_inputs(self) -> list[PublicInput]:

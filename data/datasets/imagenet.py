@@ -18,7 +18,7 @@ from numpy.lib.npyio import NpzFile
 
 from data.dataset import Dataset
 from data.samples import SampleSet
-from errors import InputError, reason, require
+from errors import reason, reject_unless, require, unusable
 
 NUM_CLASSES, NUM_TRAIN, NUM_TEST = 1000, 1_281_167, 50_000
 TRAIN, TEST = [f"train_data_batch_{number}.npz" for number in range(1, 11)], ["val_data.npz"]
@@ -66,7 +66,7 @@ class ImageNet(Dataset):
 
     def prepare(self) -> None:
         for file in (*TRAIN, "map_clsloc.txt"):
-            require(Path(self.path, file).exists(), "dataset.path", self.path, f"has no {file} of downsampled ImageNet")
+            reject_unless(Path(self.path, file).exists(), "dataset.path", self.path, f"it has no {file} of downsampled ImageNet")
         self.test()
 
     def train(self) -> SampleSet:
@@ -101,8 +101,8 @@ class ImageNet(Dataset):
             with np.load(Path(self.path, file), allow_pickle=False) as arrays:
                 yield arrays
         except Exception as error:  # a foreign file may make anything of its reader
-            told = f"{file} is no archive of downsampled ImageNet at {self.image_size}×{self.image_size}"
-            raise InputError(f"{self.path_key}={self.path}: {told} ({reason(error)})") from error
+            problem = f"{file} is no archive of downsampled ImageNet at {self.image_size}×{self.image_size}"
+            raise unusable(self.path_key, self.path, f"{problem} ({reason(error)})") from error
 
 
 def _labels(arrays: NpzFile) -> np.ndarray:

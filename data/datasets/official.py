@@ -14,7 +14,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from data.samples import SampleSet
-from errors import InputError, reason, require
+from errors import reason, reject_unless, require, unusable
 
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
@@ -78,10 +78,13 @@ class Official(Dataset):
         super().check()
         require(self.name in FACTS, "dataset.name", self.name, f"one of {', '.join(FACTS)}")
         most = FACTS[self.name].num_train - 1
-        require(0 <= self.held_out <= most, "dataset.held_out", self.held_out, f"0 to {most}")
+        require(0 <= self.held_out <= most, "dataset.held_out", self.held_out, f"from 0 to {most}")
         whole = self.keep_classes is None or not self.held_out
         require(
-            whole, "dataset.held_out", self.held_out, "0 with dataset.keep_classes: what is left of a class is no published fact"
+            whole,
+            "dataset.held_out",
+            self.held_out,
+            "0 with dataset.keep_classes, as what is left of a class is no published fact",
         )
 
     def prepare(self) -> None:
@@ -89,8 +92,8 @@ class Official(Dataset):
             self._split(train=True)
         else:
             missing = Path(self.path, FACTS[self.name].train_file)
-            allowed = f"has no {missing.relative_to(self.path)}; or dataset.download=true"
-            require(missing.exists(), "dataset.path", self.path, allowed)
+            problem = f"it has no {missing.relative_to(self.path)}; dataset.download=true downloads it"
+            reject_unless(missing.exists(), "dataset.path", self.path, problem)
         self._split(train=False)
 
     def train(self) -> SampleSet:
@@ -115,5 +118,5 @@ class Official(Dataset):
             return SampleSet(images, np.asarray(labels, np.int64), len(facts.classes))
         except Exception as error:  # a foreign file may make anything of its reader
             part = "training" if train else "test"
-            told = f"no readable {part} images of {self.name} ({reason(error)})"
-            raise InputError(f"{self.path_key}={self.path}: {told}") from error
+            problem = f"it has no readable {part} images of {self.name} ({reason(error)})"
+            raise unusable(self.path_key, self.path, problem) from error

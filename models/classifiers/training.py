@@ -65,9 +65,9 @@ class Recipe:
             self.pass_size is None or self.pass_size >= least, f"{key}.pass_size", self.pass_size, f"{least} or more, or null"
         )
         require(0 < self.learning_rate < np.inf, f"{key}.learning_rate", self.learning_rate, "a finite number above 0")
-        require(0 <= self.weight_decay < np.inf, f"{key}.weight_decay", self.weight_decay, "a finite number, 0 or more")
+        require(0 <= self.weight_decay < np.inf, f"{key}.weight_decay", self.weight_decay, "a finite number that is 0 or more")
         for name in ("dropout", "momentum", "label_smoothing", "ema_decay"):
-            require(0 <= getattr(self, name) < 1, f"{key}.{name}", getattr(self, name), "0 (off) to below 1")
+            require(0 <= getattr(self, name) < 1, f"{key}.{name}", getattr(self, name), "0 (off) or more, and below 1")
         allowed = f"0, as classifier={self.classifier.value} has none"
         require(not self.dropout or has_dropout(self.classifier), f"{key}.dropout", self.dropout, allowed)
         require(not self.nesterov or self.momentum > 0, f"{key}.nesterov", self.nesterov, "false, as momentum=0")

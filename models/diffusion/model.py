@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
 from disk import write_json
-from errors import InputError, reason
+from errors import reason, unusable
 from models.diffusion.improved_diffusion import set_heads
 from models.diffusion.samplers import PredictNoise, ddim, sdedit
 from models.diffusion.schedules import respaced_timesteps
@@ -74,7 +74,7 @@ class DiffusionModel:
             scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError) as error:
             where = folder if unet_folder is None else f"{folder} on {unet_folder}"
-            raise InputError(f"model={where}: is no released model ({reason(error)})") from error
+            raise unusable("model", where, f"it is no released model ({reason(error)})") from error
         alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
         return cls(unet.to(device), alpha_bar, seed=seed, device=device, **sampling)
 

@@ -39,7 +39,7 @@ def on_meta(architecture: dict[str, Any]) -> Any:
         with torch.device("meta"):
             return UNet2DModel(**architecture)
     except Exception as error:  # foreign settings may make anything of their reader
-        raise ValueError(f"no U-Net of diffusers ({reason(error)})") from error
+        raise ValueError(f"it has no U-Net of diffusers ({reason(error)})") from error
 
 
 def read_config(folder: Path, name: str, file: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def read_config(folder: Path, name: str, file: str) -> dict[str, Any]:
     path = part(folder, name) / file
     where = path.relative_to(folder)
     if not path.exists():
-        raise ValueError(f"has no {file}, in {name}/ or in the folder itself, as diffusers writes it")
+        raise ValueError(f"it has no {file}, in {name}/ or in the folder itself, as diffusers writes it")
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -69,7 +69,7 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
         scheduler: Any = DDPMScheduler.from_config(config)
         alpha_bar = scheduler.alphas_cumprod.double().numpy()
     except Exception as error:  # a foreign file may make anything of its reader
-        raise ValueError(f"no scheduler that diffusers reads ({reason(error)})") from error
+        raise ValueError(f"it has no scheduler that diffusers reads ({reason(error)})") from error
     falls = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and (np.diff(alpha_bar, prepend=1) < 0).all() and alpha_bar[-1] > 0
     if not falls:
         raise ValueError("the scheduler's betas are not all above 0 and below 1")
@@ -84,11 +84,11 @@ def load_unet(folder: Path) -> Any:
     try:
         loaded: Any = UNet2DModel.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
     except Exception as error:  # a foreign file may make anything of its reader
-        raise ValueError(f"no U-Net that diffusers reads ({reason(error)})") from error
+        raise ValueError(f"it has no U-Net that diffusers reads ({reason(error)})") from error
     unet, found = loaded
     if found["missing_keys"] or found["unexpected_keys"]:
         missing, more = (", ".join(sorted(found[keys])[:2]) or "none" for keys in ("missing_keys", "unexpected_keys"))
-        raise ValueError(f"weights of another network than config.json's (missing: {missing}; unknown: {more})")
+        raise ValueError(f"its weights are of another network than config.json's (missing: {missing}; unknown: {more})")
     return unet
 
 
@@ -96,7 +96,7 @@ def check_weights(folder: Path, skeleton: Any) -> None:
     """By their headers alone: ValueError where there are none, some are cut off, or of another shape than the skeleton's."""
     where = part(folder, "unet")
     if not any((where / name).exists() for name in (*UNPICKLED, f"{WEIGHTS}.bin")):
-        raise ValueError(f"has no weights ({UNPICKLED[0]})")
+        raise ValueError(f"it has no weights ({UNPICKLED[0]})")
     shapes = {name: list(value.shape) for name, value in skeleton.state_dict().items()}
     for file in (*where.glob(UNPICKLED[0]), *where.glob(f"{WEIGHTS}-*-of-*.safetensors")):
         try:
@@ -106,4 +106,4 @@ def check_weights(folder: Path, skeleton: Any) -> None:
             raise ValueError(f"{file.name} is not readable ({reason(error)})") from error
         for name, shape in found.items():  # names may differ: diffusers knows older ones
             if shapes.get(name, shape) != shape:
-                raise ValueError(f"weights of another shape than config.json's: {name} is {shape}, not {shapes[name]}")
+                raise ValueError(f"its weights are of another shape than config.json's: {name} is {shape}, not {shapes[name]}")

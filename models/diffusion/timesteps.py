@@ -22,16 +22,18 @@ class Interval:
 
 def check_mixture(key: str, mixture: Sequence[Interval], num_steps: int) -> None:
     """Raise InputError unless the weights sum to 1 and the half-open intervals are ordered inside 0 … num_steps."""
-    require(len(mixture) > 0, key, mixture, "at least one interval")
+    require(len(mixture) > 0, key, mixture, "a list of at least one interval")
     total = sum(interval.weight for interval in mixture)
-    require(
-        all(i.weight > 0 for i in mixture) and abs(total - 1) < 1e-9, key, f"weights {total:g}", "weights above 0 that sum to 1"
-    )
+    weighted = all(interval.weight > 0 for interval in mixture) and abs(total - 1) < 1e-9
+    require(weighted, key, f"weights that sum to {total:g}", "intervals whose weights are above 0 and sum to 1")
     edge = 0
     for interval in mixture:
         shown = f"[{interval.low}, {interval.high})"
         require(
-            edge <= interval.low < interval.high <= num_steps, key, shown, f"ordered intervals low < high within 0 … {num_steps}"
+            edge <= interval.low < interval.high <= num_steps,
+            key,
+            shown,
+            f"ordered intervals of low < high within 0 … {num_steps}",
         )
         edge = interval.high
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from data.images import conform
-from errors import InputError, reason, require
+from errors import reason, reject_unless, unusable
 from models.features.extractors import weights_digest
 from models.passes import embed_in_passes
 
@@ -64,7 +64,7 @@ class Inception(Network):
                 self.network = source.InceptionV3([3]).to(device).eval()
             self.classes = state["fc.weight"].float()  # [1008, 2048]
         except Exception as error:  # a foreign file may make anything of its reader
-            raise InputError(f"model.inception={weights}: no weights of pytorch-fid ({reason(error)})") from error
+            raise unusable("model.inception", weights, f"it holds no weights of pytorch-fid ({reason(error)})") from error
         self.device = device
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ class Clip(Network):
             network: Any = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True)
             self.network = network.to(device).eval()
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"model.clip={folder}: no CLIP that transformers reads ({reason(error)})") from error
+            raise unusable("model.clip", folder, f"it holds no CLIP that transformers reads ({reason(error)})") from error
         self.size, self.dim, self.device = self.network.config.image_size, self.network.config.projection_dim, device
         self.mean = torch.tensor([0.48145466, 0.4578275, 0.40821073], device=device).reshape(3, 1, 1)  # of CLIP's own training
         self.std = torch.tensor([0.26862954, 0.26130258, 0.27577711], device=device).reshape(3, 1, 1)
@@ -109,12 +109,11 @@ def clip_files(folder: Path) -> list[Path]:
 
 def require_inception(configured: str | None) -> None:
     where = inception_weights(configured)
-    require(
-        where.exists(), "model.inception", configured, f"weights of FID's Inception: get {INCEPTION_URL} to {where}; {WITHOUT}"
-    )
+    problem = f"weights of FID's Inception are not there; get {INCEPTION_URL} to {where}, {WITHOUT}"
+    reject_unless(where.exists(), "model.inception", configured, problem)
 
 
 def require_clip(configured: str | None) -> None:
     there = configured is not None and Path(configured, "config.json").exists()
-    allowed = f"a folder with CLIP as transformers has it, such as a copy of openai/clip-vit-base-patch32; {WITHOUT}"
-    require(there, "model.clip", configured, allowed)
+    problem = f"it must be a folder with CLIP as transformers has it, such as a copy of openai/clip-vit-base-patch32, {WITHOUT}"
+    reject_unless(there, "model.clip", configured, problem)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from data.images import to_network
-from errors import InputError, reason
+from errors import reason, unusable
 from models.passes import embed_in_passes
 
 PASS_ROWS = 512
@@ -72,7 +72,7 @@ def stored_features(file: Path, key: str) -> PublicFeatures:
         with torch.device("meta"):
             return PublicFeatures(channels, num_classes, width, dim)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{key}={file.parent}: {file.name} is no feature extractor ({reason(error)})") from error
+        raise unusable(key, file.parent, f"{file.name} is no feature extractor ({reason(error)})") from error
 
 
 def load_features(file: Path, key: str) -> PublicFeatures:
@@ -81,7 +81,7 @@ def load_features(file: Path, key: str) -> PublicFeatures:
     try:
         features.load_state_dict(load_file(file), assign=True)
     except RuntimeError as error:
-        raise InputError(f"{key}={file.parent}: {file.name} is no feature extractor ({reason(error)})") from error
+        raise unusable(key, file.parent, f"{file.name} is no feature extractor ({reason(error)})") from error
     return features.float()
 
 

@@ -75,7 +75,9 @@ class Spaces:
         if name is not EmbeddingName.public_features or self._file is None or not self._file.exists():
             return
         takes = self._on_meta(channels).channels
-        allowed = f"pixels, inception or clip, as {self.key}={self.features} takes {takes} channels, not {channels}"
+        allowed = (
+            f"pixels, inception or clip, as {self.key}={self.features} takes {takes} channels and the images have {channels}"
+        )
         require(takes == channels, key, name, allowed)
 
     def prepare(self, names: Set[EmbeddingName]) -> None:

@@ -25,7 +25,7 @@ from omegaconf import MISSING
 
 from data.dataset import Dataset
 from disk import whole_file
-from errors import InputError, reason, require
+from errors import InputError, reason, reject_unless, require, unusable
 from models.features.spaces import EmbeddingName
 from models.public.settings import Model, PublicModel
 from tracking import ranks
@@ -61,7 +61,7 @@ class CallableModel(Model):
     def check(self, dataset: Dataset) -> None:
         parts = self.factory.split(":")
         named = len(parts) == 2 and all([*parts[0].split("."), parts[1]])
-        require(named, "model.factory", self.factory, "module:function")
+        require(named, "model.factory", self.factory, "written as module:function")
         require(self.image_size >= 1, "model.image_size", self.image_size, "1 or more")
         require(self.image_channels in (1, 3), "model.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
         for key in ("labels", "request_size"):
@@ -69,13 +69,13 @@ class CallableModel(Model):
         for key in ("retries", "retry_seconds"):
             require(0 <= getattr(self, key) < float("inf"), f"model.{key}", getattr(self, key), "0 or more")
         limit = self.requests_per_minute
-        require(limit is None or 0 < limit < float("inf"), "model.requests_per_minute", limit, "above 0, or null")
+        require(limit is None or 0 < limit < float("inf"), "model.requests_per_minute", limit, "a finite number above 0, or null")
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
-        require(respacing is None, key, respacing, f"none, as model={self.name} has no timesteps")
+        require(respacing is None, key, respacing, f"null, as model={self.name} has no timesteps")
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
-        require(0 <= degree < float("inf"), key, degree, "a finite number, 0 or more")
+        require(0 <= degree < float("inf"), key, degree, "a finite number that is 0 or more")
 
     def facts(self) -> dict[str, int | None]:
         return {"parameters": None, "flops": None}
@@ -88,13 +88,15 @@ class CallableModel(Model):
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
-        require(ranks.launched() == 1, "model", self.name, "one process: every one would ask for everything")
+        reject_unless(
+            ranks.launched() == 1, "model", self.name, "there are several processes, and every one would ask for everything"
+        )
         _ = self._api
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
         api = RequestedAPI(
             api=self._api,
-            name=f"model.factory={self.factory}",
+            factory=self.factory,
             image_shape=self.image_shape,
             num_labels=self.labels,
             size=self.request_size,
@@ -112,7 +114,7 @@ class CallableModel(Model):
         try:
             api = getattr(importlib.import_module(module), function)()
         except (Exception, SystemExit) as error:  # whatever the user's own code does
-            raise InputError(f"model.factory={self.factory}: {_with_place(error)}") from error
+            raise unusable("model.factory", self.factory, _with_place(error)) from error
         finally:
             sys.path.remove(here)
         for method in ("random", "variation"):
@@ -120,7 +122,7 @@ class CallableModel(Model):
                 callable(getattr(api, method, None)),
                 "model.factory",
                 self.factory,
-                f"an object with {method}(…): see models/api.py",
+                f"a function that makes an object with {method}(…), as in models/api.py",
             )
         return api
 
@@ -130,7 +132,7 @@ class RequestedAPI:
     """An image API in requests of at most `size` images: paced, repeated where they fail, and answered from `kept` if there."""
 
     api: Any
-    name: str  # for messages
+    factory: str  # for messages
     image_shape: tuple[int, int, int]
     num_labels: int
     size: int
@@ -189,7 +191,7 @@ class RequestedAPI:
             try:
                 return self._fitting(np.asarray(ask(rows, name)), rows, name)
             except MISTAKES as error:
-                raise InputError(f"{self.name}: {_with_place(error)}") from error
+                raise unusable("model.factory", self.factory, _with_place(error)) from error
             except Exception as error:  # clients of remote services have errors of their own
                 if attempt == self.retries:
                     if isinstance(error, InputError):
@@ -204,7 +206,9 @@ class RequestedAPI:
     def _fitting(self, answer: np.ndarray, rows: slice, name: str) -> np.ndarray:
         shape = (rows.stop - rows.start, *self.image_shape)
         if answer.dtype != np.uint8 or answer.shape != shape:
-            raise InputError(f"{self.name}: {name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}")
+            raise unusable(
+                "model.factory", self.factory, f"{name} gave {answer.dtype} {list(answer.shape)}, not uint8 {list(shape)}"
+            )
         return answer
 
     def _answer(self, name: str, inputs: list[np.ndarray]) -> Path | None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from data.dataset import Dataset
 from disk import write_json
-from errors import InputError, reason, require
+from errors import InputError, reason, require, unusable
 from models.diffusion.improved_diffusion import to_unet
 from models.diffusion.stored import has_unet, on_meta
 from models.features.spaces import EmbeddingName
@@ -40,8 +40,8 @@ class ImprovedDiffusion(UNet):
 
     def check(self, dataset: Dataset) -> None:
         super().check(dataset)
-        require(0 < self.timestep_scale <= 1, "model.timestep_scale", self.timestep_scale, "above 0, to 1")
-        require(not self.null_label, "model.null_label", self.null_label, "false: official checkpoints have no such label")
+        require(0 < self.timestep_scale <= 1, "model.timestep_scale", self.timestep_scale, "above 0 and at most 1")
+        require(not self.null_label, "model.null_label", self.null_label, "false, as official checkpoints have no such label")
         one = self.conditional or self.labels == 1
         require(one, "model.labels", self.labels, "1, as model.conditional=false")
 
@@ -100,10 +100,10 @@ class ImprovedDiffusion(UNet):
             state = torch.load(file, map_location="cpu", weights_only=True)
             unet = to_unet(state, self.image_size, HEADS)
         except Exception as error:  # a foreign file may make anything of its reader
-            raise InputError(f"model.pretrained={file}: no checkpoint of improved-diffusion ({reason(error)})") from error
+            raise unusable("model.pretrained", file, f"it is no checkpoint of improved-diffusion ({reason(error)})") from error
         shapes = {name: tuple(p.shape) for name, p in on_meta(self.architecture()).state_dict().items()}
         if {name: tuple(p.shape) for name, p in unet.state_dict().items()} != shapes:
-            raise InputError(f"model.pretrained={file}: weights of another shape than model={self.name}")
+            raise unusable("model.pretrained", file, f"its weights are of another shape than model={self.name}")
         partial = folder.with_name(f"{folder.name}-{os.getpid()}.partial")
         try:
             unet.save_pretrained(partial / "unet")
@@ -112,8 +112,9 @@ class ImprovedDiffusion(UNet):
             os.replace(partial, folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            allowed = f"have it in a folder that can be written, or {folder.name}/, converted elsewhere, without it"
-            raise InputError(f"model.pretrained={file}: cannot be converted to {folder} ({reason(error)}): {allowed}") from error
+            advice = f"have it in a folder that can be written, or {folder.name}/, converted elsewhere, without it"
+            problem = f"it cannot be converted to {folder} ({reason(error)}); {advice}"
+            raise unusable("model.pretrained", file, problem) from error
 
 
 def _source(file: Path) -> dict[str, Any]:

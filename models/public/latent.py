@@ -59,7 +59,7 @@ class Latent:
         try:
             self.scheduler.set_timesteps(steps)
         except Exception as error:
-            raise ValueError(f"not for this scheduler ({reason(error)})") from error
+            raise ValueError(f"the scheduler does not take so many ({reason(error)})") from error
         kept = steps if strength is None else min(int(steps * strength), steps)
         return len(self.scheduler.timesteps[(steps - kept) * self.scheduler.order :])
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from data.dataset import Dataset
-from errors import naming, require
+from errors import naming, require, unusable
 from models.api import Denoiser
 from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import num_respaced, respaced_timesteps
@@ -68,7 +68,7 @@ class Network(Model):
 
     def check(self, dataset: Dataset) -> None:
         self.check_respacing("model.respacing", self.respacing)
-        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 (off) to 100")
+        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "from 0 (off) to 100")
         require(not self.guidance or self.null_label, "model.guidance", self.guidance, "0, as model.null_label=false")
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
@@ -88,7 +88,7 @@ class Network(Model):
         try:
             respaced_timesteps(steps, respacing or self.respacing)
         except ValueError as error:
-            require(False, key, respacing, str(error))
+            raise unusable(key, respacing, str(error)) from error
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
         respacing = respacing or self.respacing

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.dataset import Dataset
-from errors import naming, require, shown
+from errors import naming, reject_unless, require, shown
 from models.diffusion.stored import CONFIG, check_weights, on_meta, read_alpha_bar, read_config
 from models.public.network import Network
 
@@ -31,7 +31,10 @@ class Diffusers(Network):
         if embeds:
             fits, allowed = self.labels + int(self.null_label) == embeds, f"{embeds}, or {embeds - 1} with model.null_label=true"
         else:
-            fits, allowed = self.labels == 1 and not self.null_label, "1 without model.null_label: the network has no labels"
+            fits, allowed = (
+                self.labels == 1 and not self.null_label,
+                "1 with model.null_label=false, as the network has no labels",
+            )
         require(fits, "model.labels", self.labels, allowed)
         with naming("model.pretrained", self.pretrained):
             check_weights(self.weights_folder(), on_meta(self.architecture()))
@@ -51,8 +54,8 @@ class Diffusers(Network):
             ("out_channels", config["out_channels"] in (channels, 2 * channels), f"{channels}, or twice that"),
             ("class_embed_type", config.get("class_embed_type") is None, "null"),
         ):
-            told = f"{key} in the U-Net's {CONFIG} is {shown(config.get(key))}, not {allowed}"
-            require(fits, "model.pretrained", self.pretrained, told)
+            problem = f"{key} in the U-Net's {CONFIG} is {shown(config.get(key))}, not {allowed}"
+            reject_unless(fits, "model.pretrained", self.pretrained, problem)
         return {key: value for key, value in config.items() if not key.startswith("_")} | {"sample_size": side}
 
     def load_unet(self, seed: int) -> Any:

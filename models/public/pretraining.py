@@ -53,9 +53,9 @@ class Recipe:
         for key in ("steps", "batch_size", "checkpoint_steps"):
             require(getattr(self, key) >= 1, f"recipe.{key}", getattr(self, key), "1 or more")
         require(0 < self.learning_rate < float("inf"), "recipe.learning_rate", self.learning_rate, "a finite number above 0")
-        require(0 <= self.warmup < 1, "recipe.warmup", self.warmup, "0 to below 1")
-        require(0 <= self.ema_decay < 1, "recipe.ema_decay", self.ema_decay, "0 (off) to below 1")
-        require(0 <= self.label_dropout < 1, "recipe.label_dropout", self.label_dropout, "0 (off) to below 1")
+        require(0 <= self.warmup < 1, "recipe.warmup", self.warmup, "0 or more, and below 1")
+        require(0 <= self.ema_decay < 1, "recipe.ema_decay", self.ema_decay, "0 (off) or more, and below 1")
+        require(0 <= self.label_dropout < 1, "recipe.label_dropout", self.label_dropout, "0 (off) or more, and below 1")
         require(not self.label_dropout or null_label, "recipe.label_dropout", self.label_dropout, "0, as model.null_label=false")
         require(self.conditional or null_label, "recipe.conditional", self.conditional, "true, as model.null_label=false")
         if self.timestep_mixture:
@@ -67,7 +67,8 @@ def stand_ins(samples: SampleSet, names: Sequence[str], classes: Sequence[str], 
     require(len(classes) == labels, "recipe.classes", f"{len(classes)} of them", f"one for each of model.labels={labels}")
     label_of = {}
     for label, name in enumerate(classes):
-        require(name in names, "recipe.classes", name, f"a public class: {', '.join(names[:12])}{' …' * (len(names) > 12)}")
+        known = f"{', '.join(names[:12])}{' …' * (len(names) > 12)}"
+        require(name in names, "recipe.classes", name, f"names of public classes ({known})")
         label_of[names.index(name)] = label
     require(len(label_of) == labels, "recipe.classes", list(classes), "different classes")
     relabel = np.array([label_of.get(public, -1) for public in range(len(names))])[samples.labels]

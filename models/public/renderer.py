@@ -49,10 +49,10 @@ class PrintedDigits(Model):
         require(self.labels == 10, "model.labels", self.labels, "10")
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
-        require(respacing is None, key, respacing, f"none, as model={self.name} has no timesteps")
+        require(respacing is None, key, respacing, f"null, as model={self.name} has no timesteps")
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
-        require(0 <= degree <= DEGREES, key, degree, f"0 to {DEGREES}")
+        require(0 <= degree <= DEGREES, key, degree, f"from 0 to {DEGREES}")
 
     @property
     def highest_degree(self) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from data.dataset import Dataset
-from errors import InputError
+from errors import unusable
 from models.api import Denoiser, Embedding, ImageAPI
 from models.features.spaces import EmbeddingName, Spaces
 from privacy.inherited import PublicInput
@@ -27,7 +27,7 @@ class PublicModel:
     def denoiser(self) -> Denoiser:
         """The API, for methods that train it."""
         if not isinstance(self.api, Denoiser):
-            raise InputError(f"model={self.name}: has no denoiser to train")
+            raise unusable("model", self.name, "it has no denoiser to train")
         return self.api
 
 

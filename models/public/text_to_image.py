@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from data.dataset import Dataset
-from errors import InputError, naming, reason, require
+from errors import naming, reason, require, unusable
 from models.features.spaces import EmbeddingName
 from models.passes import in_passes
 from models.public.latent import INDEX, Latent
@@ -52,7 +52,7 @@ class StableDiffusion(Model):
         require(self.steps >= 1, "model.steps", self.steps, "1 or more")
         size = self.image_size
         require(size >= 8 and size % 8 == 0, "model.image_size", size, "a multiple of 8")
-        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "0 to 100; up to 1 is off")
+        require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "from 0 to 100, where up to 1 is off")
         if self._there:
             with naming("model.pretrained", self.pretrained):
                 _ = self._folder.scheduler
@@ -60,10 +60,10 @@ class StableDiffusion(Model):
                 self._folder.calls(self.steps)
 
     def check_respacing(self, key: str, respacing: str | None) -> None:
-        require(respacing is None, key, respacing, f"none: model={self.name} has model.steps")
+        require(respacing is None, key, respacing, f"null, as model={self.name} has model.steps")
 
     def check_degree(self, key: str, degree: float, respacing: str | None) -> None:
-        allowed = f"a strength up to 1, of at least one of model.steps={self.steps}: {1 / self.steps:g} or more"
+        allowed = f"from {1 / self.steps:g} (one of model.steps={self.steps}) to 1"
         require(degree <= 1 and int(self.steps * degree) >= 1, key, degree, allowed)
 
     @property
@@ -121,7 +121,9 @@ class StableDiffusion(Model):
                 self.pretrained, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
             )
         except Exception as error:  # a foreign folder may make anything of its reader
-            raise InputError(f"model.pretrained={self.pretrained}: no pipeline that diffusers reads ({reason(error)})") from error
+            raise unusable(
+                "model.pretrained", self.pretrained, f"it has no pipeline that diffusers reads ({reason(error)})"
+            ) from error
         create.to(device)
         change: Any = StableDiffusionImg2ImgPipeline(**create.components, requires_safety_checker=False)
         for pipeline in (create, change):

@@ -13,7 +13,7 @@ from diffusers import UNet2DModel
 from omegaconf import MISSING
 
 from data.dataset import Dataset
-from errors import naming, require
+from errors import naming, reject_unless, require
 from models.diffusion.schedules import SCHEDULES
 from models.diffusion.stored import CONFIG, SCHEDULER, has_unet, part, read_alpha_bar, read_config
 from models.public.network import Network
@@ -103,7 +103,7 @@ class UNet(Network):
         attending = [self.channels[level] for level in {*self.attention_levels, levels - 1}]
         divides = self.head_channels >= 1 and all(width % self.head_channels == 0 for width in attending)
         require(divides, "model.head_channels", self.head_channels, f"a number that divides the attending channels {attending}")
-        allowed = "false without model.pretrained: all is new"
+        allowed = "false without model.pretrained, as all is new"
         require(self.pretrained is not None or not self.new_labels, "model.new_labels", self.new_labels, allowed)
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
@@ -112,11 +112,11 @@ class UNet(Network):
                 stored = read_config(self.weights_folder(), "unet", CONFIG)
             for key, value in self.architecture().items():
                 same = (key == "num_class_embeds" and self.new_labels) or json.loads(json.dumps(value)) == stored.get(key)
-                require(
+                reject_unless(
                     same,
                     "model.pretrained",
                     self.pretrained,
-                    f"weights of another shape: {key} is {stored.get(key)}, not {value}",
+                    f"its weights are of another shape: {key} is {stored.get(key)}, not {value}",
                 )
 
     def _check_schedule(self) -> None:

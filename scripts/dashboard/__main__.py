@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 from conf.help import run_script
 from disk import whole_file
-from errors import InputError, require
+from errors import reject_unless, require, unusable
 from scripts.dashboard import folders, published
 from scripts.dashboard.page import page
 
@@ -75,18 +75,18 @@ def parse(arguments: list[str]) -> tuple[list[Path], Settings]:
     known = [field.name for field in fields(Settings)]
     given = [argument for argument in arguments if re.match(r"\w+=", argument) and not Path(argument).exists()]
     for key, _, value in (argument.partition("=") for argument in given):
-        require(key in known, key, value, f"no such key; {', '.join(known)}")
+        reject_unless(key in known, key, value, f"there is no such key; there are {', '.join(known)}")
     named = [Path(argument) for argument in arguments if argument not in given]
     settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.from_cli(given)))
     for place in named:
-        require(place.is_dir(), "runs", place, "no such folder")
+        reject_unless(place.is_dir(), "runs", place, "there is no such folder")
     out = Path(settings.out)
-    require(not out.is_dir(), "out", out, "is a folder; give a file")
-    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
+    reject_unless(not out.is_dir(), "out", out, "it is a folder; give a file")
+    require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
     above = next((parent for parent in out.parents if parent.exists()), Path())
-    require(above.is_dir(), "out", out, f"{above} is a file")
+    reject_unless(above.is_dir(), "out", out, f"{above} is a file")
     if settings.private and not settings.private_metrics:
-        raise InputError("private=true: with private_metrics=false nothing private is wanted; give one of them")
+        raise unusable("private", "true", "with private_metrics=false nothing private is wanted; give one of them")
     return named or [RUNS], settings  # where no run was made yet, an empty page
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from errors import InputError, require
+from errors import require, unusable
 
 NEEDED, OPTIONAL = ("name", "x", "y", "source"), {"panel": "accuracy", "dataset": "", "of": ""}
 
@@ -26,20 +26,27 @@ def load(path: Path, key: str = "published") -> list[dict[str, Any]]:
     try:
         points = yaml.safe_load(path.read_text())  # JSON is YAML
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{key}={path}: cannot be read ({type(error).__name__})") from None
+        raise unusable(key, path, f"it cannot be read ({type(error).__name__})") from None
     require(isinstance(points, list), key, path, "a list of {name, x, y, source}")
-    return [_point(point, f"{key}={path}, point {number}") for number, point in enumerate(points, start=1)]
+    found = []
+    for number, point in enumerate(points, start=1):
+        try:
+            found.append(_point(point))
+        except ValueError as error:
+            raise unusable(key, path, f"point {number} {error}") from None
+    return found
 
 
-def _point(point: Any, where: str) -> dict[str, Any]:
+def _point(point: Any) -> dict[str, Any]:
+    """ValueError that says what is wrong with it."""
     if not isinstance(point, dict) or not set(NEEDED) <= set(point) <= {*NEEDED, *OPTIONAL}:
-        raise InputError(f"{where}: {', '.join(NEEDED)} are needed; {', '.join(OPTIONAL)} may be there")
+        raise ValueError(f"needs {', '.join(NEEDED)}, and may have {', '.join(OPTIONAL)}")
     for axis in ("x", "y"):
         if isinstance(point[axis], bool) or not isinstance(point[axis], int | float) or not math.isfinite(point[axis]):
-            raise InputError(f"{where}: {axis}={point[axis]}: a finite number")
+            raise ValueError(f"has {axis}={point[axis]}, which is no finite number")
     if point["x"] <= 0:
-        raise InputError(f"{where}: x={point['x']}: above 0")
+        raise ValueError(f"has x={point['x']}, which is not above 0")
     found = {**OPTIONAL, **point}
     if found["panel"] not in ("accuracy", "distance"):
-        raise InputError(f"{where}: panel={found['panel']}: accuracy or distance")
+        raise ValueError(f"has panel={found['panel']}, which is neither accuracy nor distance")
     return {name: value if name in ("x", "y") else str(value) for name, value in found.items()}

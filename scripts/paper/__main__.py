@@ -25,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from conf.help import one_line, run_script
 from disk import write_json
-from errors import InputError, require
+from errors import reject_unless, require
 from pipeline.config import SCALES
 from scripts.paper.figure import write_figure
 from scripts.paper.index import write_index
@@ -39,11 +39,12 @@ def main(arguments: list[str]) -> None:
     # Setup
     words = [word for word in arguments if "=" not in word]
     if len(words) != 3:
-        raise InputError(f"arguments={' '.join(words) or 'none'}: a kind (table, figure, all), a paper and a number; see --help")
+        allowed = "a kind (table, figure, all), a paper and a number (see --help)"
+        require(False, "arguments", " ".join(words) or "none", allowed)
     own, overrides = _split([word for word in arguments if "=" in word])
     scale, out, run = own.get("scale", "paper"), Path(own.get("out", "runs/papers/internal")), own.get("run", "true")
     require(run in ("true", "false"), "run", run, "true or false")
-    require("release" not in out.resolve().parts, "out", out, "not inside a release/, which may be shared")
+    require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
     require(scale in SCALES, "scale", scale, f"one of {', '.join(SCALES)}")
     chosen = _chosen(*words)
     sheets = [(kind, paper, number, load(kind, paper, number, scale)) for kind, paper, number in chosen]
@@ -94,7 +95,7 @@ def _chosen(kind: str, paper: str, number: str) -> list[tuple[Kind, str, str]]:
         names = {(k, p): known_as(k, p, number) for k, p, _ in there}
         found = [(k, p, n) for k, p, n in there if n == names[k, p]]
     known = ", ".join(f"{k.value} {p} {n}" for k, p, n in there)
-    require(bool(found), "number", number, f"of what is there: {known or 'nothing'}")
+    require(bool(found), "number", number, f"one that is there ({known or 'none is'})")
     return found
 
 
@@ -108,14 +109,16 @@ def _told_apart(sheet: Sheet, overrides: list[str]) -> None:
         known.add("privacy.epsilon" if sheet.x == "epsilon" else sheet.x)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+")
-        allowed = f"one value: runs that differ in it would be averaged ({sheet.source}); several of {', '.join(sorted(known))}"
+        problem = (
+            f"runs that differ in it would be averaged ({sheet.source}); give one value, or several of {', '.join(sorted(known))}"
+        )
         value = override.get_value_string()
-        require(not override.is_sweep_override() or key in known, key, value, allowed)
+        reject_unless(not override.is_sweep_override() or key in known, key, value, problem)
         shown = [column.where.get(key) for column in sheet.columns]
         if shown and None not in shown:  # the columns differ in it
             values = override.sweep_string_iterator() if override.is_sweep_override() else [value]
             there = all(yaml.safe_load(one) in shown for one in values)
-            require(there, key, value, f"of {', '.join(map(str, shown))}, which {sheet.source} has columns for")
+            require(there, key, value, f"one of {', '.join(map(str, shown))}, which {sheet.source} has columns for")
 
 
 def _refusing(sheets: Sequence[tuple[Kind, str, str, Sheet]], scale: str, overrides: list[str]) -> list[str]:

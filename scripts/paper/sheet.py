@@ -117,7 +117,7 @@ def known_as(kind: Kind, paper: str, number: str) -> str | None:
 def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
     require(paper in PAPERS, "paper", paper, f"one of {', '.join(PAPERS)}")
     numbers = [n for k, p, n in every() if (k, p) == (kind, paper)]
-    require(number in numbers, "number", number, f"a {kind.value} of {paper}: {', '.join(numbers) or 'it has none here'}")
+    require(number in numbers, "number", number, f"a {kind.value} of {paper} ({', '.join(numbers) or 'it has none here'})")
     path = CONF / kind.value / paper / f"{number}.yaml"
     register_resolvers()
     try:
@@ -132,6 +132,6 @@ def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
             fits, allowed = len(row.published) in (0, len(sheet.columns)), f"one for each of {len(sheet.columns)} columns"
         else:
             metrics = [panel.metric for panel in sheet.panels]
-            fits, allowed = set(row.published if isinstance(row.published, dict) else ()) <= set(metrics), f"of {metrics}"
+            fits, allowed = set(row.published if isinstance(row.published, dict) else ()) <= set(metrics), f"points of {metrics}"
         require(fits, f"{path}: published", row.published, allowed)
     return sheet

@@ -12,7 +12,6 @@ import pytest
 
 from baselines.methods import PublicOnly, RealData
 from data.dataset import ClassCounts
-from errors import InputError
 from method import Method
 from pe.evolution import PrivateEvolution
 from pipeline.plan import Plan
@@ -20,6 +19,7 @@ from privacy.accounting import Accountant
 from privacy.config import Privacy
 from privacy.mechanisms import DeclaredPublic, DiscreteGaussian, DiscreteLaplace, NonPrivate, Spend
 from tests.command import typed
+from tests.rejects import rejects
 from tests.toy import Toy, start, toy
 
 CENTRES, SIZES = [(200, 60), (40, 200), (100, 100)], [600, 300, 100]
@@ -113,14 +113,14 @@ def test_a_target_epsilon_holds_with_class_counts_in_it():
 @METHODS
 def test_a_target_epsilon_that_class_counts_alone_exceed_is_refused(method):
     privacy = Privacy(epsilon=1.0, class_counts_epsilon=5.0, accountant=Accountant.rdp)
-    with pytest.raises(InputError, match=r"privacy\.epsilon=1\.0"):
+    with rejects("privacy.epsilon", 1.0):
         Plan.make(method, skewed(ClassCounts.laplace), privacy)
 
 
 @METHODS
 def test_an_accountant_without_a_curve_for_the_counts_is_refused(method):
     privacy = Privacy(noise_multiplier=2.0, class_counts_epsilon=0.5, accountant=Accountant.prv)
-    with pytest.raises(InputError, match=r"privacy\.accountant=prv"):
+    with rejects("privacy.accountant", "prv"):
         Plan.make(method, skewed(ClassCounts.laplace), privacy)
 
 

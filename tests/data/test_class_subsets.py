@@ -14,7 +14,6 @@ from data.datasets.digits import Digits, handwritten
 from data.datasets.imagenet import ImageNet
 from data.datasets.official import FACTS
 from data.datasets.published import Published
-from errors import InputError
 from scripts import sample
 from tests.command import call, published, released
 from tests.data.test_folder import class_folders, folder
@@ -22,6 +21,7 @@ from tests.data.test_listed import camelyon as camelyon
 from tests.data.test_listed import write_camelyon
 from tests.data.test_published import LABELS, write_mnist
 from tests.data.test_published import small as small
+from tests.rejects import rejects
 
 
 def digits(*names: str, **settings) -> Digits:
@@ -83,17 +83,17 @@ def test_camelyon_keeps_one_class(tmp_path, camelyon):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "message"),
+    ("dataset", "key"),
     [
-        (digits("3", "3"), r"keep_classes=\['3', '3'\]: different ones of 0, 1"),
-        (digits("cat"), "different ones of 0, 1"),
-        (digits(), "different ones of 0, 1"),
-        (Published(name="mnist", class_counts=ClassCounts.uniform, keep_classes=["1"], held_out=10), "held_out=10: 0 with"),
-        (ImageNet(class_counts=ClassCounts.uniform, keep_classes=["cat"]), "different ones of label 1, label 2"),
+        (digits("3", "3"), "keep_classes"),
+        (digits("cat"), "keep_classes"),
+        (digits(), "keep_classes"),
+        (Published(name="mnist", class_counts=ClassCounts.uniform, keep_classes=["1"], held_out=10), "held_out"),
+        (ImageNet(class_counts=ClassCounts.uniform, keep_classes=["cat"]), "keep_classes"),
     ],
 )
-def test_a_wrong_subset_is_refused(dataset, message):
-    with pytest.raises(InputError, match=message):
+def test_a_wrong_subset_is_refused(dataset, key):
+    with rejects(f"dataset.{key}", getattr(dataset, key)):
         dataset.check()
 
 

@@ -15,6 +15,7 @@ from data.datasets.celeba import CelebA
 from data.decoding import OnBad
 from data.listed import uniform
 from errors import InputError
+from tests.rejects import ANY, rejects
 
 RNG = np.random.default_rng(0)
 ROWS = [  # patient, node, x, y, tumour, slide, centre, split
@@ -83,7 +84,7 @@ def test_saturation_moves_private_and_test_images_alike(tmp_path, camelyon):
 def test_another_number_of_patches_is_not_camelyon17(tmp_path, camelyon, monkeypatch):
     write_camelyon(tmp_path)
     monkeypatch.setattr(Camelyon17, "num_train", 302_436)
-    with pytest.raises(InputError, match="302,436 private images"):
+    with rejects("dataset.path", tmp_path, "302,436"):
         camelyon.prepare()
 
 
@@ -100,11 +101,11 @@ def test_a_damaged_patch_is_named_or_skipped(tmp_path, camelyon):
 
 
 HARM = {
-    "missing": (lambda text: None, "no readable metadata.csv"),
-    "latin": (lambda text: text.encode().replace(b"004", b"\xe9"), "no readable metadata.csv"),
-    "nothing": (lambda text: b"", "has no column patient"),
-    "no row": (lambda text: text.splitlines()[0].encode(), "lists no private image"),
-    "cut": (lambda text: text.encode()[:-5], "metadata.csv is cut in row 6"),
+    "missing": (lambda text: None, "metadata.csv"),
+    "latin": (lambda text: text.encode().replace(b"004", b"\xe9"), "metadata.csv"),
+    "nothing": (lambda text: b"", "column patient"),
+    "no row": (lambda text: text.splitlines()[0].encode(), "no private image"),
+    "cut": (lambda text: text.encode()[:-5], "row 6"),
 }
 
 
@@ -122,7 +123,7 @@ def test_wrong_metadata_are_one_line(harm, message, keep, tmp_path, monkeypatch)
     harmed = harm(place.read_text())
     place.unlink() if harmed is None else place.write_bytes(harmed)
     dataset = Camelyon17(path=str(tmp_path), class_counts=ClassCounts.uniform, keep_classes=keep)
-    with pytest.raises(InputError, match=rf"dataset\.path=.*{message}"):
+    with rejects("dataset.path", ANY, message):
         planned_and_prepared(dataset)
 
 
@@ -149,10 +150,10 @@ def test_celeba_is_split_as_its_authors_did_and_labelled_by_an_attribute(tmp_pat
     assert dataset.classes == ["not male", "male"]
     assert private.images.shape == (3, 32, 32, 3)
     assert np.abs(private.images[1].astype(int) - images["000002.jpg"][0, 0]).max() <= 2
-    with pytest.raises(InputError, match=r"dataset\.attribute=Smiling: one of Bald, Male"):
+    with rejects("dataset.attribute", "Smiling", "Bald, Male"):
         dataclasses.replace(dataset, attribute="Smiling").prepare()
     (tmp_path / "list_eval_partition.txt").write_text("000009.jpg 0\n")
-    with pytest.raises(InputError, match="do not fit each other"):
+    with rejects("dataset.path", tmp_path, "list_eval_partition.txt"):
         dataclasses.replace(dataset).prepare()
 
 
@@ -161,5 +162,5 @@ def test_wrong_lists_of_celeba_are_one_line(content, tmp_path):
     write_celeba(tmp_path)
     place = tmp_path / "list_attr_celeba.txt"
     place.unlink() if content is None else place.write_bytes(content)
-    with pytest.raises(InputError, match=r"no readable list_attr|dataset\.attribute=Male"):
+    with rejects("dataset.attribute" if content == b"" else "dataset.path"):
         _ = CelebA(path=str(tmp_path), class_counts=ClassCounts.uniform, keep_classes=["male"]).num_private

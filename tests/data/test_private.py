@@ -12,6 +12,7 @@ from data.samples import SampleSet
 from privacy.accounting import Accountant
 from privacy.ledger import BudgetError, Ledger
 from privacy.mechanisms import DeclaredPublic, DiscreteGaussian, Spend
+from tests.rejects import ANY, rejects
 
 VOTES = DiscreteGaussian(1.5)
 LABELS = np.array([0, 2, 2, 0, 2], np.int64)
@@ -54,7 +55,7 @@ def test_a_refused_spend_loads_nothing(tmp_path):
 
 
 def test_a_wrongly_declared_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"declared as 6 images of .* and is not that"):
+    with rejects("dataset", ANY, " 6 images"):
         Handle(tmp_path, size=6).private.spend("votes/round=1", VOTES)
 
 

@@ -16,7 +16,7 @@ import data.datasets.official
 from data.dataset import ClassCounts
 from data.datasets.official import FACTS
 from data.datasets.published import Published
-from errors import InputError
+from tests.rejects import rejects
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(12) % 10
@@ -82,7 +82,7 @@ def test_images_and_labels_are_those_of_the_files(name, tmp_path, small):
 @pytest.mark.parametrize("name", FACTS)
 def test_missing_files_are_named_before_anything_else_happens(name, tmp_path):
     dataset = Published(name=name, path=str(tmp_path), class_counts=ClassCounts.uniform)
-    with pytest.raises(InputError, match=rf"dataset\.path=.*has no .*{Path(FACTS[name].train_file).name}.*download=true"):
+    with rejects("dataset.path", tmp_path, Path(FACTS[name].train_file).name, "dataset.download=true"):
         dataset.prepare()
 
 
@@ -117,19 +117,18 @@ def test_a_wrong_file_is_told_before_anything_is_spent(split, file, harm, tmp_pa
     path = tmp_path / "MNIST" / "raw" / f"{split}-{file}"
     path.write_bytes(harm(path.read_bytes()))
     part = {"train": "training", "t10k": "test"}[split]
-    with pytest.raises(InputError, match=rf"dataset\.path=.*: no readable {part} images of mnist") as told:
+    with rejects("dataset.path", tmp_path, f"{part} images of mnist"):
         before_work(mnist(tmp_path))
-    assert "\n" not in str(told.value)
 
 
 def test_another_number_of_images_is_told_before_anything_is_spent(tmp_path, small, monkeypatch):
     write_mnist(tmp_path)
     monkeypatch.setitem(data.datasets.official.FACTS, "mnist", dataclasses.replace(FACTS["mnist"], num_train=13))
-    with pytest.raises(InputError, match=r"dataset\.name=mnist: its files are not the 13 training images"):
+    with rejects("dataset.name", "mnist", "13 training images"):
         mnist(tmp_path).private()
 
 
 @pytest.mark.parametrize("held_out", [-1, 60_000])
 def test_a_hold_out_leaves_something(held_out):
-    with pytest.raises(InputError, match=r"dataset\.held_out="):
+    with rejects("dataset.held_out", held_out):
         Published(name="mnist", class_counts=ClassCounts.uniform, held_out=held_out).check()

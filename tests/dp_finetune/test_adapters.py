@@ -15,13 +15,13 @@ from torch import nn
 from dp_finetune import adapters
 from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.engines import BatchedEngine, ViewsEngine
-from errors import InputError
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from models.diffusion.stored import on_meta
 from models.ema import trainable
 from models.features.extractors import weights_digest
 from tests.dp_finetune.test_engines import AUGMULT, by_engine, relative, some_views
+from tests.rejects import rejects
 from tests.toy import tiny_unet
 
 ALL = list(Layers)
@@ -88,7 +88,7 @@ def test_a_pattern_narrows_the_layers():
     unet = tiny_unet()
     Adapter(pattern=r"conv1$").apply(unet)
     assert {name.rsplit(".", 2)[0][-5:] for name in trainable(unet)} == {"conv1"}
-    with pytest.raises(InputError, match="matches no layer"):
+    with rejects("method.pattern", "no such layer"):
         Adapter(pattern="no such layer").apply(tiny_unet())
 
 
@@ -188,9 +188,9 @@ def test_an_adapter_on_another_base_is_refused(base, tmp_path):
     other = tiny_unet(num_class_embeds=4)
     other.conv_in.bias.data[0] += 1e-3
     other.save_pretrained(tmp_path / "other" / "unet")
-    with pytest.raises(InputError, match=r"has other weights than base"):
+    with rejects("base", tmp_path / "other"):
         adapters.load(tmp_path / "model", lambda name: tmp_path / "other", 0, CPU)
-    with pytest.raises(InputError, match=r"base=.*nowhere: has no unet/.*public model base"):
+    with rejects("base", tmp_path / "nowhere", "public model base"):
         adapters.load(tmp_path / "model", lambda name: tmp_path / "nowhere", 0, CPU)
 
 
@@ -207,7 +207,7 @@ def test_a_damaged_adapter_is_refused(harm, base, tmp_path):
         (folder / "adapter.json").write_text(json.dumps(stored))
     else:
         (folder / "adapter.safetensors").write_bytes(b"torn")
-    with pytest.raises(InputError):
+    with rejects("model", folder):
         adapters.load(folder, lambda name: tmp_path / name, 0, CPU)
 
 
@@ -219,9 +219,9 @@ def test_the_initial_adapter_is_of_the_seed():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"rank": 0}, "method.rank=0"), ({"layers": []}, "method.layers"), ({"pattern": "("}, "method.pattern")],
+    ("settings", "key"),
+    [({"rank": 0}, "rank"), ({"layers": []}, "layers"), ({"pattern": "("}, "pattern")],
 )
-def test_bad_settings_are_refused(settings, message):
-    with pytest.raises(InputError, match=message):
+def test_bad_settings_are_refused(settings, key):
+    with rejects(f"method.{key}", settings[key]):
         Adapter(**settings).check("method")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from dp_finetune.engines import BatchedEngine
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer, poisson_batch
-from errors import InputError
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
@@ -37,6 +37,7 @@ from tests.command import (
     save_every_step,
     typed,
 )
+from tests.rejects import rejects
 
 STEPS = 4
 TRAIN = [
@@ -186,18 +187,18 @@ def test_a_resumed_run_takes_the_number_that_was_decided_whatever_the_clock_says
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "key", "value"),
     [
-        (["method.max_grad_norm=1e-44"], "method.max_grad_norm=1e-44: 1e-30 to 1e30"),
-        (["method.max_grad_norm=1e31"], r"method.max_grad_norm=1e\+31: 1e-30 to 1e30"),
-        (["method.learning_rate=1e-44"], "method.learning_rate=1e-44: 1e-30 to 1e30"),
-        (["method.batch_size=null", "method.sample_rate=1e-300"], "method.sample_rate=1e-300: 1 / 1437 private images, to 1"),
-        (["method.max_minutes=inf"], "method.max_minutes=inf: a finite number above 0"),
-        (["method.max_minutes=0"], "method.max_minutes=0.0: a finite number above 0"),
+        (["method.max_grad_norm=1e-44"], "max_grad_norm", 1e-44),
+        (["method.max_grad_norm=1e31"], "max_grad_norm", 1e31),
+        (["method.learning_rate=1e-44"], "learning_rate", 1e-44),
+        (["method.batch_size=null", "method.sample_rate=1e-300"], "sample_rate", 1e-300),
+        (["method.max_minutes=inf"], "max_minutes", math.inf),
+        (["method.max_minutes=0"], "max_minutes", 0.0),
     ],
 )
-def test_what_float32_cannot_hold_and_rates_that_draw_nothing_are_refused(overrides, message):
-    with pytest.raises(InputError, match=message):
+def test_what_float32_cannot_hold_and_rates_that_draw_nothing_are_refused(overrides, key, value):
+    with rejects(f"method.{key}", value):
         typed(*TRAIN, *overrides)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errors import InputError
 from eval.cache import content_key, kept_gaussian
 from eval.frechet import Gaussian, fit_gaussian
 from tests.command import typed
+from tests.rejects import rejects
 
 RNG = np.random.default_rng(0)
 FITTED = fit_gaussian(RNG.normal(size=(20, 3)))
@@ -99,7 +99,7 @@ def test_the_key_is_of_images_embedding_and_weights():
 
 @pytest.mark.parametrize("folder", ["runs/statistics", "runs/internal/../statistics", "runs/x/release/internal"])
 def test_a_folder_that_might_be_shared_is_refused(folder):
-    with pytest.raises(InputError, match=r"^eval\.cache=.*internal"):
+    with rejects("eval.cache", folder):
         typed(f"eval.cache={folder}")
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from data.samples import SampleSet
-from errors import InputError
 from eval.discriminator import Discriminator, public_and_private
 from eval.evaluator import EvaluationContext
 from models.classifiers.networks import ClassifierName
+from tests.rejects import rejects
 
 
 def level(bright: np.ndarray, labels: np.ndarray, classes: int) -> SampleSet:
@@ -56,7 +56,7 @@ def test_it_is_off_unless_asked_for_and_refused_without_public_images():
     assert not Discriminator().enabled
     dataset = Mock(num_public=0)
     dataset.name = "svhn"
-    with pytest.raises(InputError, match=r"eval.discriminator.enabled=true: false, as dataset=svhn has no public images"):
+    with rejects("eval.discriminator.enabled", "true", "dataset=svhn"):
         Discriminator(enabled=True).check("eval.discriminator", dataset, Mock(), Mock())
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from data.samples import SampleSet
-from errors import InputError
 from eval.distances import Frechet, InceptionScore, Kernel, Manifold
 from eval.evaluator import EvaluationContext, Evaluator, Reference
 from eval.frechet import frechet_distance
 from models.features.spaces import EmbeddingName
 from store.identity import digest
 from tests.command import call, typed
+from tests.rejects import assert_refused, rejects
 from tests.toy import Plane, Toy
 
 EVERY = [Frechet(), Kernel(subsets=5), Manifold(), InceptionScore()]
@@ -145,18 +145,22 @@ def test_a_second_run_reads_what_the_first_kept_and_looks_at_no_real_image(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("evaluator", "count", "message"),
+    ("evaluator", "count", "key", "value"),
     [
-        (Frechet(), 1, "2 or more images, not 1"),
-        (Kernel(), 3, r"^eval\.kernel\.enabled=true: .*4 .* are 3$"),
-        (Manifold(k=30, reference=Reference.test), 80, r"^eval\.manifold\.k=30: below 30"),
-        (Manifold(), 5, r"^eval\.manifold\.k=5: below 5"),
-        (InceptionScore(), 9, r"^eval\.inception_score\.splits=10: to 9"),
+        (Kernel(), 3, "kernel.enabled", "true"),
+        (Manifold(k=30, reference=Reference.test), 80, "manifold.k", 30),
+        (Manifold(), 5, "manifold.k", 5),
+        (InceptionScore(), 9, "inception_score.splits", 10),
     ],
 )
-def test_too_few_images_are_refused_in_one_line(evaluator, count, message):
-    with pytest.raises(ValueError, match=message):
+def test_too_few_images_are_refused_in_one_line(evaluator, count, key, value):
+    with rejects(f"eval.{key}", value):
         numbers(evaluator, points(count, 2))
+
+
+def test_one_image_has_no_covariance():
+    with pytest.raises(ValueError, match="2 or more images, not 1"):
+        numbers(Frechet(), points(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_too_few_images_are_refused_in_one_line(evaluator, count, message):
 def test_settings_that_cannot_be_used_are_refused_by_name(key, value):
     none = ["method=dp_diffusion", "dataset=mnist", "model=mnist_unet", "model.features=null"]
     others = none if value == "public_features" else []
-    with pytest.raises(InputError, match=rf"^eval\.{key}={value}"):
+    with rejects(f"eval.{key}", value):
         typed("eval=full", *others, f"eval.{key}={value}")
 
 
@@ -244,25 +248,19 @@ def test_the_cost_of_several_spaces_is_the_work_of_all_and_the_memory_of_the_lar
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "value"),
     [
-        ("frechet.reference=validation", r"^eval\.frechet\.reference=validation: one of train, test, private, or a list"),
-        ("frechet.reference=[train,train]", r"^eval\.frechet\.reference=\['train', 'train'\]: .* each once"),
-        ("frechet.reference=[]", r"^eval\.frechet\.reference=\[\]: one of"),
-        ("frechet.reference=null", r"^eval\.frechet\.reference=null: one of"),
-        (
-            "manifold.embedding=[pixels,7]",
-            r"^eval\.manifold\.embedding=\['pixels', 7\]: one of public_features, pixels, ",
-        ),
-        ("kernel.embedding={a:1}", r"^eval\.kernel\.embedding=.*: one of"),
-        (
-            "inception_score.embedding=[inception,pixels]",
-            r"^eval\.inception_score\.embedding=\['inception', 'pixels'\]: .*have",
-        ),
+        ("frechet.reference=validation", "validation"),
+        ("frechet.reference=[train,train]", ["train", "train"]),
+        ("frechet.reference=[]", []),
+        ("frechet.reference=null", None),
+        ("manifold.embedding=[pixels,7]", ["pixels", 7]),
+        ("kernel.embedding={a:1}", {"a": 1}),
+        ("inception_score.embedding=[inception,pixels]", ["inception", "pixels"]),
     ],
 )
-def test_what_is_no_choice_nor_a_list_of_choices_is_refused_by_name(override, message):
-    with pytest.raises(InputError, match=message):
+def test_what_is_no_choice_nor_a_list_of_choices_is_refused_by_name(override, value):
+    with rejects(f"eval.{override.split('=')[0]}", value):
         typed("eval=full", f"eval.{override}")
 
 
@@ -275,6 +273,4 @@ def test_several_are_given_on_the_command_line_and_one_leaves_the_run_what_it_wa
     ]  # fmt: skip
     assert digest(several) != digest(typed())
     refused = call("eval.frechet.reference=[train,tset]", "plan_only=true")
-    assert (refused.code, refused.out) == (2, "")
-    assert len(refused.err.strip().splitlines()) == 1
-    assert "eval.frechet.reference=['train', 'tset']: one of train, test, private" in refused.err
+    assert_refused(refused, "eval.frechet.reference=['train', 'tset']", "train, test, private")

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from errors import InputError
 from models.embedded import EMBEDDED
 from models.features.extractors import PublicFeatures
 from models.features.spaces import EmbeddingName, Spaces
 from pipeline.report import evaluator_settings, load_references
 from store.identity import digest
 from tests.command import typed
+from tests.rejects import rejects
 
 FEATURES, CPU = EmbeddingName.public_features, torch.device("cpu")
 UNET = ["model=diffusers", f"model.pretrained={EMBEDDED / 'digits'}", "model.labels=10", "model.null_label=true"]
@@ -53,7 +53,7 @@ def test_an_extractor_is_of_the_sizes_in_its_file(tmp_path):
     assert vectors.shape == (2, 24) == (2, spaces.cost(FEATURES, (8, 8, 3))[1])
     assert isinstance(embedding, PublicFeatures)
     assert embedding.logits(vectors).shape == (2, 5)
-    with pytest.raises(InputError, match=r"^eval\.x=public_features: .* takes 3 channels, not 1"):
+    with rejects("eval.x", FEATURES, " 3 channels", " 1"):
         spaces.require_channels("eval.x", FEATURES, 1)
     spaces.require_channels("eval.x", FEATURES, 3)
     spaces.require_channels("eval.x", EmbeddingName.pixels, 1)
@@ -61,9 +61,9 @@ def test_an_extractor_is_of_the_sizes_in_its_file(tmp_path):
 
 def test_features_for_other_images_are_refused_by_the_key_that_names_them(tmp_path):
     folder = stored(tmp_path, channels=3)
-    with pytest.raises(InputError, match=rf"^eval\.frechet\.embedding=public_features: .*eval\.features={folder} takes 3"):
+    with rejects("eval.frechet.embedding", FEATURES, f"eval.features={folder}"):
         typed(f"eval.features={folder}")
-    with pytest.raises(InputError, match=r"^method\.embedding=public_features: .*model\.features"):
+    with rejects("method.embedding", FEATURES, f"model.features={folder}"):
         typed("method=pe", "method.embedding=public_features", f"model.features={folder}", "eval=none")
 
 
@@ -71,9 +71,9 @@ def test_features_for_other_images_are_refused_by_the_key_that_names_them(tmp_pa
 def test_a_folder_without_an_extractor_is_refused(tmp_path, content):
     spaces = Spaces(features=str(tmp_path), key="eval.features")
     if content is None:
-        with pytest.raises(InputError, match=r"^eval\.features=.*: a folder with features\.safetensors, or null"):
+        with rejects("eval.features", tmp_path, "features.safetensors"):
             spaces.prepare({FEATURES})
         return
     (tmp_path / "features.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"^eval\.features=.*: features\.safetensors is no feature extractor"):
+    with rejects("eval.features", tmp_path, "features.safetensors"):
         spaces.on(CPU)[FEATURES]

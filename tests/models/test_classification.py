@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from data.augmentations import Augmentation
 from data.images import random_shift, to_network
 from data.samples import SampleSet
-from errors import InputError
 from models.classifiers.networks import ClassifierName, Norm, WideResNet
 from models.classifiers.training import Recipe, Schedule, accuracy, logits, train
 from models.seeds import derive, torch_rng
+from tests.rejects import rejects
 
 CPU = torch.device("cpu")
 SMALL = Recipe(classifier=ClassifierName.cnn, steps=3, batch_size=4, schedule=Schedule.constant)
@@ -194,20 +194,21 @@ def test_cost_grows_with_the_images_of_a_step_and_memory_with_those_of_a_pass():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "key"),
     [
-        ({"steps": 0}, "x.steps=0: 1 or more"),
-        ({"batch_size": 1}, "x.batch_size=1: 2 or more"),
-        ({"augmult": 0}, "x.augmult=0: 1 or more"),
-        ({"pass_size": 7, "augmult": 4}, "x.pass_size=7: 8 or more, or null"),
-        ({"learning_rate": 0.0}, "x.learning_rate=0.0: a finite number above 0"),
-        ({"weight_decay": -1.0}, "x.weight_decay=-1.0"),
-        ({"ema_decay": 1.0}, "x.ema_decay=1.0: 0 \\(off\\) to below 1"),
-        ({"dropout": 0.5}, "x.dropout=0.5: 0, as classifier=cnn has none"),
-        ({"momentum": 0.0}, "x.nesterov=True: false, as momentum=0"),
-        ({"momentum": 0.5, "schedule": Schedule.one_cycle}, "x.momentum=0.5: 0.9, as schedule=one_cycle"),
+        ({"steps": 0}, "steps"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"augmult": 0}, "augmult"),
+        ({"pass_size": 7, "augmult": 4}, "pass_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"dropout": 0.5}, "dropout"),
+        ({"momentum": 0.0}, "nesterov"),
+        ({"momentum": 0.5, "schedule": Schedule.one_cycle}, "momentum"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused(change, message):
-    with pytest.raises(InputError, match=message):
-        replace(SMALL, **change).check_recipe("x")
+def test_settings_that_cannot_be_used_are_refused(change, key):
+    recipe = replace(SMALL, **change)
+    with rejects(f"x.{key}", getattr(recipe, key)):
+        recipe.check_recipe("x")

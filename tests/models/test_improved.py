@@ -18,6 +18,7 @@ from models.public.improved import ImprovedDiffusion
 from tests.command import call, published, typed
 from tests.data.test_folder import class_folders
 from tests.models.test_improved_diffusion import made_weights
+from tests.rejects import ANY, assert_refused, rejects
 from tracking import ranks
 
 CPU = torch.device("cpu")
@@ -53,7 +54,7 @@ def test_a_plan_of_the_official_models_needs_no_file(name):
         "eval=none",
     )
     assert config.model.facts()["parameters"] == OFFICIAL[name]
-    with pytest.raises(InputError, match=r"^model\.pretrained=checkpoints/.*official"):
+    with rejects("model.pretrained", config.model.pretrained, "official"):
         config.model.prepare()
 
 
@@ -87,7 +88,7 @@ def test_one_of_several_processes_converts_and_the_others_wait_for_it(official, 
     monkeypatch.setattr(ranks, "broadcast", wait)
     chosen.load_unet(0)
     monkeypatch.setattr(ranks, "broadcast", lambda _: InputError("said by rank 0"))
-    with pytest.raises(InputError, match="said by rank 0"):
+    with rejects(None, ANY, "said by rank 0"):
         chosen.load_unet(0)
 
 
@@ -97,7 +98,7 @@ def test_a_folder_that_cannot_be_written_is_named_and_left_as_it_was(official, m
 
     name, file = official
     monkeypatch.setattr(improved, "write_json", read_only)
-    with pytest.raises(InputError, match=rf"^model\.pretrained={file}: cannot be converted .*Read-only file system"):
+    with rejects("model.pretrained", file, "Read-only file system"):
         model(name, file).load_unet(0)
     assert list(file.parent.iterdir()) == [file]
 
@@ -120,13 +121,13 @@ def test_a_wrong_file_is_refused_by_name(harm, tmp_path):
         file.write_bytes(pickle.dumps(print))
     else:
         torch.save({"weight": torch.zeros(2)}, file)
-    with pytest.raises(InputError, match=rf"^model\.pretrained={file}"):
+    with rejects("model.pretrained", file):
         model("cond", file).build(None, CPU, 0)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(official):
     name, file = official
-    with pytest.raises(InputError, match="weights of another shape"):
+    with rejects("model.pretrained", file, "shape"):
         model(name, file, "model.channels=[64,64,64,64]").build(None, CPU, 0)
 
 
@@ -143,5 +144,4 @@ def test_private_images_may_be_smaller_than_the_models(official, tmp_path):
     with np.load(published(Path("run")) / "samples.npz") as samples:  # type: ignore[operator]
         assert samples["images"].shape == (4, 32, 32, 3)
     refused = call(*overrides, "method=dp_diffusion", "method.batch_size=4", "eval=none", "hydra.run.dir=second")
-    assert refused.code == 2
-    assert ("makes 32×32×3" if name == "cond" else "model.labels=1") in refused.err
+    assert_refused(refused, f"model=improved_diffusion_imagenet64_{name}" if name == "cond" else "model.labels=1")

@@ -12,8 +12,8 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 from safetensors.torch import load_file, save_file
 
-from errors import InputError
 from tests.command import call, typed
+from tests.rejects import rejects
 from tests.toy import tiny_unet
 
 CPU = torch.device("cpu")
@@ -94,7 +94,7 @@ UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json"
         (UNET, {"in_channels": 4}, "in_channels"),
         (UNET, {"down_block_types": ["Foo", "Foo"]}, "Foo does not exist"),
         (UNET, {"layers": 3}, "unexpected keyword argument 'layers'"),
-        (UNET, {"block_out_channels": [16, 32]}, "weights of another shape than config.json's"),
+        (UNET, {"block_out_channels": [16, 32]}, "another shape than config.json's"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_told_with_the_plan(file, harm, message, tmp_path):
@@ -107,9 +107,8 @@ def test_a_folder_that_cannot_be_used_is_told_with_the_plan(file, harm, message,
         path.write_bytes(path.read_bytes()[:harm])
     else:
         change(path, **harm)
-    with pytest.raises(InputError, match=rf"^model\.pretrained={tmp_path}: .*{message}") as told:
+    with rejects("model.pretrained", tmp_path, message):
         typed(*WITHOUT_LABELS, f"model.pretrained={tmp_path}", "method=public_only", "method.conditional=false", "eval=none")
-    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("form", ["missing", "unknown", "pickled and cut off"])
@@ -124,14 +123,12 @@ def test_weights_that_do_not_fit_by_name_are_not_made_up(form, tmp_path):
         state = load_file(file)
         state["other.weight"] = state.pop("conv_in.weight") if form == "missing" else torch.zeros(2)
         save_file(state, file)
-    with pytest.raises(InputError, match=rf"^model\.pretrained={tmp_path}: ") as told:
+    with rejects("model.pretrained", folder, "" if pickled else "other.weight"):
         built(*WITHOUT_LABELS, f"model.pretrained={folder}")
-    assert "\n" not in str(told.value)
-    assert pickled or "other.weight" in str(told.value)
 
 
 def test_other_labels_than_the_networks_are_refused():
-    with pytest.raises(InputError, match=r"^model\.labels=12: 11, or 10 with"):
+    with rejects("model.labels", 12, "11", "10"):
         built("model=diffusers", "model.labels=12")
 
 

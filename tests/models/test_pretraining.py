@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from data.samples import SampleSet
-from errors import InputError
 from models.diffusion.schedules import linear_alpha_bar
 from models.diffusion.timesteps import Interval
 from models.public.pretraining import LearningRate, Recipe, pretrain, stand_ins, train_features
+from tests.rejects import rejects
 from tests.toy import tiny_unet
 
 ALPHA_BAR = linear_alpha_bar(100)
@@ -98,18 +98,18 @@ def test_stand_ins_are_the_images_of_the_mapped_classes():
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"),
-    [(["a"], "1 of them"), (["a", "e"], "recipe.classes=e: a public class"), (["a", "a"], "different classes")],
+    ("classes", "value"),
+    [(["a"], "1 of them"), (["a", "e"], "e"), (["a", "a"], ["a", "a"])],
 )
-def test_a_wrong_mapping_is_refused(classes, message):
-    with pytest.raises(InputError, match=message):
+def test_a_wrong_mapping_is_refused(classes, value):
+    with rejects("recipe.classes", value):
         stand_ins(blobs(60, classes=4), ["a", "b", "c", "d"], classes, labels=2)
 
 
 @pytest.mark.parametrize(
-    ("settings", "null_label", "message"),
+    ("settings", "null_label", "key"),
     [
-        ({"steps": 0}, True, "recipe.steps=0"),
+        ({"steps": 0}, True, "recipe.steps"),
         ({"learning_rate": -1.0}, True, "recipe.learning_rate"),
         ({"warmup": 1.0}, True, "recipe.warmup"),
         ({"ema_decay": 1.0}, True, "recipe.ema_decay"),
@@ -118,8 +118,8 @@ def test_a_wrong_mapping_is_refused(classes, message):
         ({"timestep_mixture": [Interval(weight=1.0, low=0, high=2000)]}, True, "recipe.timestep_mixture"),
     ],
 )
-def test_a_wrong_recipe_is_refused(settings, null_label, message):
-    with pytest.raises(InputError, match=message):
+def test_a_wrong_recipe_is_refused(settings, null_label, key):
+    with rejects(key):
         recipe(**settings).check(null_label, 1000)
 
 

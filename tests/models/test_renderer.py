@@ -8,10 +8,10 @@ import pytest
 from data.dataset import ClassCounts
 from data.datasets.printed import printed, warp
 from data.datasets.published import Published
-from errors import InputError
 from models.neighbours import nearest
 from models.public.renderer import DEGREES, PrintedDigits, Renderer
 from tests.command import call, typed
+from tests.rejects import rejects
 
 LABELS = np.arange(40) % 10
 
@@ -74,11 +74,11 @@ def test_no_warp_is_the_image_itself():
 
 def test_wrong_settings_are_refused_by_key():
     mnist = Published(name="mnist", class_counts=ClassCounts.uniform)
-    with pytest.raises(InputError, match=r"model\.image_size=32: 8 or 28"):
+    with rejects("model.image_size", 32):
         PrintedDigits(image_size=32).check(mnist)
-    with pytest.raises(InputError, match=r"method\.variation_degrees=21: 0 to 20"):
+    with rejects("method.variation_degrees", DEGREES + 1):
         PrintedDigits().check_degree("method.variation_degrees", DEGREES + 1, None)
-    with pytest.raises(InputError, match="none, as model=printed_digits"):
+    with rejects("method.respacings", "10", "model=printed_digits"):
         PrintedDigits().check_respacing("method.respacings", "10")
 
 

@@ -19,9 +19,9 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from errors import InputError
 from tests.command import call, published, typed
 from tests.data.test_folder import class_folders
+from tests.rejects import rejects
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +155,7 @@ def test_the_memory_of_a_plan_holds_weights_and_the_larger_pass(pipeline):
 def test_a_folder_that_a_plan_cannot_read_is_one_line(file, pipeline, tmp_path):
     folder = shutil.copytree(pipeline, tmp_path / "copy")
     (folder / file).write_text("[")
-    with pytest.raises(InputError, match=rf"^model\.pretrained={folder}: {file.split('/')[0]}/ is not readable"):
+    with rejects("model.pretrained", folder, f" {file.split('/')[0]}/"):
         chosen(folder).facts()
 
 
@@ -177,16 +177,16 @@ def test_private_evolution_runs_on_it_and_the_certificate_tells_the_prompts(pipe
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "key", "value"),
     [
-        ("model.prompts=[one]", "model.prompts"),
-        ("model.image_size=12", "model.image_size=12"),
-        ("model.steps=0", "model.steps=0"),
-        ("model.pretrained=null", "model.pretrained=null"),
-        ("model.pretrained=/nowhere", "model.pretrained=/nowhere"),
-        ("model.steps=1001", "model.steps=1001: not for this scheduler"),
+        ("model.prompts=[one]", "prompts", ["one"]),
+        ("model.image_size=12", "image_size", 12),
+        ("model.steps=0", "steps", 0),
+        ("model.pretrained=null", "pretrained", None),
+        ("model.pretrained=/nowhere", "pretrained", "/nowhere"),
+        ("model.steps=1001", "steps", 1001),
     ],
 )
-def test_wrong_settings_are_refused_by_key(override, message, pipeline):
-    with pytest.raises(InputError, match=f"^{message}"):
+def test_wrong_settings_are_refused_by_key(override, key, value, pipeline):
+    with rejects(f"model.{key}", value):
         chosen(pipeline, override).prepare()

@@ -19,7 +19,6 @@ from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.method import DPDiffusion
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
-from errors import InputError
 from models.diffusion.timesteps import Interval
 from models.ema import trainable
 from pe import evolution
@@ -32,6 +31,7 @@ from privacy.inherited import Inherited
 from privacy.mechanisms import Gaussian, SampledGaussian, Spend
 from privacy.noise import NoiseSource
 from scripts import audit
+from tests.rejects import assert_line, rejects
 from tests.toy import Cloud, denoiser, start, tiny_unet, toy
 
 TRAIN = ["canaries=96", "dataset.fraction=0.01", "method.steps=2", "method.sample_rate=0.9", "method.augmult=1"]
@@ -263,30 +263,28 @@ def test_the_command_plays_the_game_on_the_real_model():
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "setting"),
     [
-        ("method=public_only", "method=public_only: one that adds noise"),
-        ("canaries=5", "canaries=5: 32 or more"),
+        ("method=public_only", "method=public_only"),
+        ("canaries=5", "canaries=5"),
         ("canarys=5", "canarys"),
-        ("confidence=95", "confidence=95.0: above 0.5, below 1"),
-        ("method.conditional=false", "method.conditional=False: true"),
+        ("confidence=95", "confidence=95.0"),
+        ("method.conditional=false", "method.conditional=false"),
         ("method.sample_rate=2", "method.sample_rate=2.0"),
         ("privacy.noise_multiplier=1", "privacy.epsilon=3.0"),
         ("device=tpu", "device=tpu"),
-        ("out=full", "out=full: a new folder"),
-        ("out=full/file", "out=full/file: a new folder"),
+        ("out=full", "out=full"),
+        ("out=full/file", "out=full/file"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(override, message, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(override, setting, monkeypatch, capsys):
     Path("full").mkdir()
     Path("full", "file").touch()
     monkeypatch.setattr("sys.argv", ["audit", override])
     with pytest.raises(SystemExit) as end:
         run_script(audit.main)
-    said = capsys.readouterr().err
     assert end.value.code == 2
-    assert message in said
-    assert len(said.strip().splitlines()) == 1
+    assert_line(capsys.readouterr().err, setting)
     assert [path.as_posix() for path in Path().rglob("*")] == ["full", "full/file"]
 
 
@@ -299,5 +297,5 @@ def test_a_killed_audit_leaves_no_result_and_its_folder_is_not_taken_for_another
     with pytest.raises(KeyboardInterrupt):
         audit.main(["method=dp_diffusion", *TRAIN, "canaries=32", "method.steps=1", "out=killed"])
     assert not Path("killed", "internal", "audit.json").exists()
-    with pytest.raises(InputError, match="out=killed: a new folder"):
+    with rejects("out", "killed"):
         audit.main(["method=dp_diffusion", *TRAIN, "out=killed"])

@@ -16,7 +16,6 @@ from data.datasets.digits import Digits
 from data.samples import SampleSet
 from dp_finetune.classifier import Classification, LabelledViews
 from dp_finetune.engines import BatchedEngine, ViewsEngine
-from errors import InputError
 from models.classifiers.networks import ClassifierName, Norm
 from models.classifiers.training import Recipe
 from privacy.accounting import compose_epsilon
@@ -25,6 +24,7 @@ from privacy.noise import NoiseSource
 from scripts import dp_classifier
 from store.run_dir import RunDir
 from tests.command import bytes_of, published
+from tests.rejects import rejects
 
 FAST = ["method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched", "device=cpu"]
 FAST += ["privacy.epsilon=null", "privacy.noise_multiplier=3", "privacy.noise_seed=1"]
@@ -82,16 +82,16 @@ def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "key", "value"),
     [
-        ("method.batch_size=5000", "method.batch_size=5000: 1 to the 1437"),
-        ("method.momentum=0.9", "method.momentum=0.9: 0, as method.optimizer=adam"),
-        ("method.num_samples=10", "method.num_samples=10: 0"),
-        ("dataset.keep_classes=['3']", "one of at least 2 classes"),
+        ("method.batch_size=5000", "method.batch_size", 5000),
+        ("method.momentum=0.9", "method.momentum", 0.9),
+        ("method.num_samples=10", "method.num_samples", 10),
+        ("dataset.keep_classes=['3']", "dataset", "digits"),
     ],
 )
-def test_what_cannot_run_is_refused(override, message, tmp_path):
-    with pytest.raises(InputError, match=message):
+def test_what_cannot_run_is_refused(override, key, value, tmp_path):
+    with rejects(key, value):
         train(tmp_path / "run", override)
     assert not (tmp_path / "run").exists()
 

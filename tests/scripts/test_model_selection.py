@@ -12,10 +12,10 @@ from PIL import Image
 
 from data.datasets.digits import handwritten
 from data.samples import SampleSet
-from errors import InputError
 from scripts import model_selection
 from scripts.model_selection import REAL, SYNTHETIC, TRANSFER, Family, ranking
 from tests.command import ROOT
+from tests.rejects import rejects
 
 SMALL = [
     "device=cpu", "~selection.families.resnet9", "selection.families.cnn.steps=2", "selection.families.cnn.batch_size=8",
@@ -82,17 +82,17 @@ def test_a_cell_is_a_recipe_with_one_pair():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "key", "value"),
     [
-        ([], "release=null: a release/ folder"),
-        (["release=nowhere"], "release=nowhere: .*not a readable npz"),
-        (["release=x", "selection.holdout=1"], "selection.holdout=1.0"),
-        (["release=x", "selection.families.cnn.learning_rates=[]"], "selection.families.cnn.learning_rates=\\[\\]: one or more"),
-        (["release=x", "selection.families.cnn.learning_rates=[0]"], "selection.families.cnn.learning_rate=0.0"),
-        (["release=x", "~selection.families.cnn", "~selection.families.resnet9"], "selection.families={}: one family or more"),
+        ([], "release", None),
+        (["release=nowhere"], "release", "nowhere"),
+        (["release=x", "selection.holdout=1"], "selection.holdout", 1.0),
+        (["release=x", "selection.families.cnn.learning_rates=[]"], "selection.families.cnn.learning_rates", []),
+        (["release=x", "selection.families.cnn.learning_rates=[0]"], "selection.families.cnn.learning_rate", 0.0),
+        (["release=x", "~selection.families.cnn", "~selection.families.resnet9"], "selection.families", {}),
     ],
 )
-def test_bad_settings_are_refused(overrides, message, here):
-    with pytest.raises(InputError, match=message):
+def test_bad_settings_are_refused(overrides, key, value, here):
+    with rejects(key, value):
         model_selection.main(overrides)
     assert not list(here.iterdir())

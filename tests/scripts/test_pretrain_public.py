@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.errors import HydraException
 from PIL import Image
 from safetensors.torch import load_file
 
 from data.datasets.digits import Digits, printed
 from data.samples import SampleSet
-from errors import InputError
 from models.features.spaces import EmbeddingName
 from models.public import pretraining
 from scripts import pretrain_public
 from tests.command import ROOT, in_processes, typed
+from tests.rejects import rejects
 
 FAST = ["recipe.steps=3", "recipe.batch_size=8", "recipe.checkpoint_steps=1", "device=cpu"]
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "pretraining").glob("*.yaml"))
@@ -80,29 +79,29 @@ def test_a_killed_training_goes_on_and_other_settings_are_refused(tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             pretrain_public.main(parts)
     assert not (tmp_path / "parts" / "unet").exists()
-    with pytest.raises(InputError, match="unfinished training with other settings"):
+    with rejects("out", tmp_path / "parts", "unfinished"):
         pretrain_public.main([*parts, "seed=1"])
     pretrain_public.main(parts)
     assert (tmp_path / "parts" / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
-    with pytest.raises(InputError, match="holds no U-Net yet"):
+    with rejects("out", tmp_path / "parts", "U-Net"):
         pretrain_public.main(parts)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "key", "value"),
     [
-        (["recipe.steps=0"], "recipe.steps=0"),
-        (["+recipe.stepps=1"], "recipe.stepps"),
-        (["model.pretrained=/nowhere"], "model.pretrained=/nowhere"),
-        (["recipe.classes=[eleven]"], "recipe.classes"),
-        (["dataset=svhn", "model=loda_unet"], "one with public images"),
-        (["model.labels=5"], "model.labels=5"),
-        (["model=loda_unet"], "model=loda_unet"),
-        (["device=tpu"], "device=tpu"),
+        (["recipe.steps=0"], "recipe.steps", 0),
+        (["+recipe.stepps=1"], "recipe.stepps", 1),
+        (["model.pretrained=/nowhere"], "model.pretrained", "/nowhere"),
+        (["recipe.classes=[eleven]"], "recipe.classes", "1 of them"),
+        (["dataset=svhn", "model=loda_unet"], "dataset", "svhn"),
+        (["model.labels=5"], "model.labels", 5),
+        (["model=loda_unet"], "model", "loda_unet"),
+        (["device=tpu"], "device", "tpu"),
     ],
 )
-def test_bad_settings_are_refused(overrides, message, tmp_path):
-    with pytest.raises((InputError, HydraException), match=message):
+def test_bad_settings_are_refused(overrides, key, value, tmp_path):
+    with rejects(key, value):
         pretrain_public.main([*FAST, f"out={tmp_path}/out", *overrides])
     assert not (tmp_path / "out" / "unet").exists()
 

@@ -10,11 +10,11 @@ import torch
 
 from conf.help import run_script
 from data.samples import SampleSet
-from errors import InputError
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
 from tests.command import ROOT
+from tests.rejects import assert_line, rejects
 from tests.toy import tiny_unet
 
 SPENT = {"purpose": "dp_sgd", "count": 2, "mechanism": "sampled_gaussian", "noise_multiplier": 1.0, "sample_rate": 0.1}
@@ -52,7 +52,7 @@ def test_a_base_that_has_spent_what_the_adapter_does_not_say_is_refused(released
     base = tmp_path / "base"
     base.mkdir()
     (base / "privacy.json").write_text(json.dumps({**CERTIFICATE, "id": "cd34"}))
-    with pytest.raises(InputError, match=r"base=.*spent epsilon=1 at delta=1e-05"):
+    with rejects("base", base, "spent epsilon=1 at delta=1e-05"):
         sample.main([f"model={released}", "num_samples=3", f"base={base}"])
 
 
@@ -68,21 +68,19 @@ def test_a_killed_run_goes_on_and_a_larger_one_extends_it(released, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "setting"),
     [
-        (["num_samples=0"], "num_samples=0: 1 or more"),
-        (["num_samples=3", "respacing=ddim99"], "no integer stride"),
+        (["num_samples=0"], "num_samples=0"),
+        (["num_samples=3", "respacing=ddim99"], "respacing=ddim99"),
         (["num_samples=3", "sead=1"], "sead"),
-        (["num_samples=3", "out=."], "is not empty"),
-        (["num_samples=3", "model=nowhere"], "is no released model"),
+        (["num_samples=3", "out=."], "out=."),
+        (["num_samples=3", "model=nowhere"], "model=nowhere"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(released, arguments, message, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(released, arguments, setting, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["scripts.sample", f"model={released}", *arguments])
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as end:
         run_script(sample.main)
     assert end.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert message in said
-    assert len(said.splitlines()) == 1
+    assert_line(capsys.readouterr().err, setting)

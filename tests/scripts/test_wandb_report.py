@@ -13,6 +13,7 @@ from PIL import Image
 
 from conf.help import run_script
 from scripts.wandb_report import METHODS, main
+from tests.rejects import assert_line
 from tracking.tracker import TrackerConfig
 
 pytest.importorskip("wandb_workspaces", reason="needs pip install wandb-workspaces")
@@ -72,17 +73,17 @@ def test_everything_that_the_report_names_is_recorded_by_a_run(tmp_path, capsys,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "setting", "word"),
     [
-        ([], "error: project=null: the name of a W&B project"),
-        (["project=a", "methods=[pf]"], "error: methods=pf: some of pe, dp_diffusion"),
-        (["project=a", "methods=[]"], "error: methods=[]: some of pe"),
-        (["project=a", "dry_run=perhaps"], "error: dry_run: Value 'perhaps'"),
-        (["project=a", "colour=red"], "error: colour: "),
+        ([], "project=null", ""),
+        (["project=a", "methods=[pf]"], "methods=pf", "pe, dp_diffusion"),
+        (["project=a", "methods=[]"], "methods=[]", "pe, dp_diffusion"),
+        (["project=a", "dry_run=perhaps"], "dry_run", "perhaps"),
+        (["project=a", "colour=red"], "colour", ""),
     ],
 )
-def test_bad_input_is_one_line(monkeypatch, capsys, arguments, said):
-    assert refused(monkeypatch, capsys, arguments).startswith(said)
+def test_bad_input_is_one_line(monkeypatch, capsys, arguments, setting, word):
+    assert_line(refused(monkeypatch, capsys, arguments), setting, word)
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch, capsys):
@@ -97,7 +98,9 @@ def test_a_refusal_of_wandb_is_one_line(monkeypatch, capsys):
         raise Exception("not logged in to W&B\nand more")
 
     monkeypatch.setattr(reports.Report, "save", save)
-    assert refused(monkeypatch, capsys, ["project=a", "entity=me"]).endswith("not logged in to W&B\n")
+    line = refused(monkeypatch, capsys, ["project=a", "entity=me"])
+    assert_line(line, "project=a", "not logged in to W&B")
+    assert "and more" not in line
 
 
 def refused(monkeypatch, capsys, arguments: list[str]) -> str:

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from disk import write_json, write_whole
-from errors import InputError
 from store.run_dir import RunDir
+from tests.rejects import rejects
 
 TORCH_2 = {"torch": ("2", "torch {}, here is 2")}
 
@@ -68,7 +68,7 @@ def test_metrics_mark_a_finished_run_which_is_refused(folder):
     assert not folder.finished
     write_json(folder.metrics, {"a": 1.0})
     assert folder.finished
-    with pytest.raises(InputError, match="holds a finished run"):
+    with rejects("hydra.run.dir", folder.path, "finished"):
         folder.require_usable(same)
 
 
@@ -76,7 +76,7 @@ def test_an_unfinished_run_goes_on_with_its_settings_alone(folder):
     stored: list[str] = []
     folder.require_usable(lambda text: stored.append(text))
     assert stored == ["seed: 0\n"]
-    with pytest.raises(InputError, match=r"other settings \(seed: 0 before, 1 now\)"):
+    with rejects("hydra.run.dir", folder.path, "seed: 0 before, 1 now"):
         folder.require_usable(lambda text: "seed: 0 before, 1 now")
     folder.open("seed: 1\n")
     assert folder.config.read_text() == "seed: 0\n"
@@ -84,7 +84,7 @@ def test_an_unfinished_run_goes_on_with_its_settings_alone(folder):
 
 def test_a_folder_that_holds_other_things_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("text")
-    with pytest.raises(InputError, match="is not empty and holds no run"):
+    with rejects("hydra.run.dir", tmp_path):
         RunDir(tmp_path).require_usable(same)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -114,12 +114,12 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_a_run_goes_on_only_where_it_rounds_the_same(folder):
-    with pytest.raises(InputError, match="unfinished run on torch 2, here is 3"):
+    with rejects("hydra.run.dir", folder.path, "torch 2, here is 3"):
         folder.start_with({"torch": ("3", "torch {}, here is 3")})
 
 
 def test_one_process_at_a_time(folder):
-    with pytest.raises(InputError, match="another process is running there"):
+    with rejects("hydra.run.dir", folder.path, "another process"):
         opened(RunDir(folder.path))
     folder.close()
     opened(RunDir(folder.path))

@@ -25,6 +25,7 @@ from store.identity import digest
 from store.run_dir import RunDir
 from store.sweep import Sweep, distinct_spends
 from tests.command import STRONG_NOISE, Result, call, composed, python_run, typed
+from tests.rejects import assert_refused
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
 TINY += ["method.variation_degrees=[2]"]
@@ -50,7 +51,7 @@ def test_what_runs_inherit_from_one_release_was_spent_once():
 def test_an_experiment_may_set_one_value_by_another():
     sizes = [composed("+experiment=digits/pe", f"privacy.epsilon={epsilon}").method.num_samples for epsilon in (1, 10)]
     assert sizes == [1000, 3000]
-    with pytest.raises(InterpolationResolutionError, match=r"privacy.epsilon=2.0: one of 10.0, 3.0, 1.0"):
+    with pytest.raises(InterpolationResolutionError, match=r"privacy\.epsilon .*10\.0, 3\.0, 1\.0.* 2\.0"):
         _ = composed("+experiment=digits/pe", "privacy.epsilon=2").method.num_samples
 
 
@@ -101,8 +102,7 @@ def test_a_run_of_the_store_is_made_for_its_own_settings(here):
     """By the folder's name, also where the command is not a sweep's."""
     folder = f"runs/by_config/{digest(typed(*TINY))}"
     refused = call(f"hydra.run.dir={folder}", *TINY, "eval.frechet.enabled=true")
-    assert refused.code == 2
-    assert "is named for other settings than these" in refused.err
+    assert_refused(refused, f"hydra.run.dir={here}/{folder}", "other settings")
     assert not Path("runs").exists()
     assert call(f"hydra.run.dir={folder}", *TINY).code == 0
     judged = f"runs/by_config/{digest(typed(*TINY, 'eval.frechet.enabled=true'))}"
@@ -220,8 +220,7 @@ def test_a_sweeps_link_leads_to_the_run_of_those_settings_alone(here):
     (first,) = links().values()
     (first / "internal" / "metrics.json").unlink()
     refused = call("hydra.run.dir=sweep/0", *TINY, "seed=0", "eval.frechet.enabled=true")
-    assert refused.code == 2
-    assert "is named for other settings than these" in refused.err
+    assert_refused(refused, f"hydra.run.dir={first}", "other settings")
     assert call("hydra.run.dir=sweep/0", *TINY, "seed=0").code == 0
     assert (first / "internal" / "metrics.json").exists()
 
@@ -235,7 +234,7 @@ def test_a_release_that_began_on_another_machine_is_left_as_it_is(here):
     started.write_text(started.read_text().replace('"torch": "', '"torch": "0.'))
     refused = sweep("seed=0", "eval.frechet.enabled=true", folder="other")
     assert refused.code == 2
-    assert "unfinished run on torch 0." in refused.err
+    assert "torch 0." in refused.err
     assert first.noise_key.exists()
 
 
@@ -244,7 +243,7 @@ def test_a_release_of_which_only_the_record_is_here_is_refused(here):
     (RunDir(links()["0"]).release / "samples.npz").unlink()
     refused = sweep("seed=0", "eval.frechet.enabled=true", folder="other")
     assert refused.code == 2
-    assert "has no samples" in refused.err
+    assert "no samples" in refused.err
 
 
 def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(here, monkeypatch):

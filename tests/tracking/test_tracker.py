@@ -14,7 +14,7 @@ import pytest
 import wandb
 from PIL import Image
 
-from errors import InputError
+from tests.rejects import rejects
 from tracking.tracker import JsonLines, Several, TrackerConfig, without_places
 
 
@@ -138,5 +138,5 @@ def test_a_resumed_run_is_the_same_wandb_run(folder, monkeypatch):
 
 
 def test_an_unknown_mode_is_refused_by_key():
-    with pytest.raises(InputError, match=r"tracker\.mode=later: one of online, offline, disabled"):
+    with rejects("tracker.mode", "later", "online, offline, disabled"):
         TrackerConfig(mode="later").check()

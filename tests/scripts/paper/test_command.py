@@ -8,31 +8,31 @@ from pathlib import Path
 import pytest
 import torch
 
-from errors import InputError
 from scripts.paper.__main__ import _then, _told_apart, main
 from scripts.paper.runs import finished, refusal
 from scripts.paper.sheet import Kind, load
+from tests.rejects import rejects
 from tests.scripts.paper.fake import fake
 
 TINY = ["device=cpu", "eval.downstream.steps=2", "method.num_samples=20"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "key", "value", "word"),
     [
-        ([], "arguments=none"),
-        (["table", "pe"], "arguments=table pe"),
-        (["plot", "pe", "1"], "kind=plot"),
-        (["table", "dpe", "1"], "paper=dpe"),
-        (["table", "pe", "99"], "number=99: of what is there: table pe 1"),
-        (["table", "pe", "1", "out=runs/x/release/tables"], "out=runs/x/release/tables: not inside a release/"),
-        (["table", "pe", "1", "run=no"], "run=no: true or false"),
-        (["table", "pe", "1", "scale=small"], "scale=small: one of paper, hour, smoke"),
-        (["table", "pe", "1", "seed=0,1", "method.threshold=1,2"], "method.threshold=1,2: one value: .*iterations, seed"),
+        ([], "arguments", "none", ""),
+        (["table", "pe"], "arguments", "table pe", ""),
+        (["plot", "pe", "1"], "kind", "plot", ""),
+        (["table", "dpe", "1"], "paper", "dpe", ""),
+        (["table", "pe", "99"], "number", "99", "table pe 1"),
+        (["table", "pe", "1", "out=runs/x/release/tables"], "out", "runs/x/release/tables", ""),
+        (["table", "pe", "1", "run=no"], "run", "no", ""),
+        (["table", "pe", "1", "scale=small"], "scale", "small", "paper, hour, smoke"),
+        (["table", "pe", "1", "seed=0,1", "method.threshold=1,2"], "method.threshold", "1,2", "iterations, seed"),
     ],
 )
-def test_a_wrong_name_is_one_line_before_any_run(arguments, message, here):
-    with pytest.raises(InputError, match=message):
+def test_a_wrong_name_is_one_line_before_any_run(arguments, key, value, word, here):
+    with rejects(key, value, word):
         main(arguments)
     assert not list(here.iterdir())
 
@@ -50,7 +50,7 @@ def test_several_values_are_taken_where_they_are_told_apart(sheet, override):
     kind, paper, number = sheet
     loaded = load(Kind(kind), paper, number, "paper")
     _told_apart(loaded, ["seed=0,1", override])
-    with pytest.raises(InputError, match="would be averaged"):
+    with rejects("method.lookahead", "1,2"):
         _told_apart(loaded, ["method.lookahead=1,2"])
 
 
@@ -62,7 +62,7 @@ def test_a_setting_that_no_column_shows_is_refused_before_anything_is_spent(valu
     if shown:
         _told_apart(sheet, [f"privacy.epsilon={value}"])
     else:
-        with pytest.raises(InputError, match=f"privacy.epsilon={value}: of 1.0, 5.0, 10.0, which"):
+        with rejects("privacy.epsilon", value, "1.0, 5.0, 10.0"):
             _told_apart(sheet, [f"privacy.epsilon={value}"])
 
 
@@ -111,7 +111,8 @@ def test_an_override_that_an_experiment_has_not_leaves_its_row_empty_and_one_tha
 
 def test_of_several_values_those_that_an_experiment_has_no_settings_for_are_told_and_left_out(here, capsys):
     one = "pe/figure30", "hour"
-    assert "method.iterations=99: one of 1, 3, 5, 7" in str(refusal(*one, ["method.iterations=99"]))
+    refused = str(refusal(*one, ["method.iterations=99"]))
+    assert [word in refused for word in ("method.iterations ", "1, 3, 5, 7", " 99")] == [True] * 3
     assert refusal(*one, ["method.iterations=99,1"]) is None
     assert finished(*one, ["method.iterations=99,1"]) == ([], 1)
     assert "method.iterations=99: error" in capsys.readouterr().err
