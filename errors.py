@@ -22,7 +22,7 @@ class InputError(ValueError):
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:
     """`allowed` completes "must be …": "1 or more", "one of a, b", "null, as … is set"."""
     if not condition:
-        raise InputError(f"{key} must be {allowed}, not {shown(value)}.", key, shown(value))
+        raise InputError(f"{key} must be {allowed}, not {format_value(value)}.", key, format_value(value))
 
 
 def reject_unless(condition: bool, key: str, value: Any, problem: str) -> None:
@@ -33,7 +33,7 @@ def reject_unless(condition: bool, key: str, value: Any, problem: str) -> None:
 
 def unusable(key: str, value: Any, problem: str) -> InputError:
     """The error of `reject_unless`, for an `except`."""
-    return InputError(f"{key}={shown(value)} cannot be used: {problem.removesuffix('.')}.", key, shown(value))
+    return InputError(f"{key}={format_value(value)} cannot be used: {problem.removesuffix('.')}.", key, format_value(value))
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def reason(error: BaseException) -> str:
     return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting as users write it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

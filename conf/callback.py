@@ -18,7 +18,7 @@ from rich.table import Table
 from disk import write_json
 from store.identity import flat
 from store.sweep import Sweep
-from tracking.results import accuracy, distance, shown_epsilon
+from tracking.results import accuracy, distance, format_epsilon
 
 
 def running_sweep() -> Sweep | None:
@@ -72,15 +72,15 @@ def report(sweep: Sweep) -> None:
         metrics = json.loads(run.metrics.read_text()) if run.finished else {}
         right, far = accuracy(metrics), distance(metrics)
         numbers = ("–" if right is None else f"{100 * right:.1f}", "–" if far is None else f"{far:.1f}")
-        spent = shown_epsilon(metrics["privacy/epsilon"]) if metrics else "–"
+        spent = format_epsilon(metrics["privacy/epsilon"]) if metrics else "–"
         table.add_row(run.path.name, *(str(config.get(key)) for key in differing), spent, *numbers)
     console = Console()
     console.print(table)
     for part in composed:
-        each = ", ".join(dict.fromkeys(shown_epsilon(value) for value in part["spent"]))
-        count, total = part["runs"], shown_epsilon(part["epsilon"])
-        said = f"{part['dataset']}: each of {count} release(s) spent ε = {each}; all together ε = {total}"
-        console.print(f"{said} at δ = {part['delta']:.2g}.", soft_wrap=True)
+        each = ", ".join(dict.fromkeys(format_epsilon(value) for value in part["spent"]))
+        count, total = part["runs"], format_epsilon(part["epsilon"])
+        sentence = f"{part['dataset']}: each of {count} release(s) spent ε = {each}; all together ε = {total}"
+        console.print(f"{sentence} at δ = {part['delta']:.2g}.", soft_wrap=True)
     if composed:
         console.print(
             "Who uses more than one of these releases has spent what all did. The accuracies and distances here are measured on "

@@ -69,5 +69,5 @@ def shades(count: int) -> list[Any]:
 def cumulative(axes: Any, values: np.ndarray, **style: Any) -> None:
     """The share of values that are at most x; of many values, at so many of them as a figure can show."""
     ordered, shares = np.sort(values), np.arange(1, len(values) + 1) / len(values)
-    shown = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))
-    axes.step(np.append(ordered[:1], ordered[shown]), np.append(0.0, shares[shown]), where="post", **style)
+    drawn = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))
+    axes.step(np.append(ordered[:1], ordered[drawn]), np.append(0.0, shares[drawn]), where="post", **style)

@@ -139,19 +139,19 @@ class Pictures(InEmbedding):
 
 def rounds_picture(rounds: list[Round], classes: list[str]) -> Image.Image:
     """Fig. 23: the first samples of each class, round after round."""
-    shown = _thinned(rounds)
-    columns = _columns(rounds[0], len(shown))
-    blocks = [Block([one.images(rows[:columns]) for rows in first(one.labels)], round_name(one)) for one in shown]
+    drawn = _thinned(rounds)
+    columns = _columns(rounds[0], len(drawn))
+    blocks = [Block([one.images(rows[:columns]) for rows in first(one.labels)], round_name(one)) for one in drawn]
     told = "Private Evolution: random images of the public model at the start, and the population after each round."
     return tiled(blocks, names_of(present(rounds[0].labels), classes), told)
 
 
 def votes_picture(rounds: list[Round], classes: list[str]) -> Image.Image:
     """Fig. 19, 26, with noisy votes."""
-    shown = _thinned(rounds)
-    columns = _columns(rounds[0], 2 * len(shown))
+    drawn = _thinned(rounds)
+    columns = _columns(rounds[0], 2 * len(drawn))
     blocks = []
-    for one in shown:
+    for one in drawn:
         for most, title in ((True, f"round {one.index + 1}: most votes"), (False, "fewest votes")):
             rows_of_classes = voted(one.labels, one.noisy_votes, most)
             blocks.append(Block([one.images(rows[:columns]) for rows in rows_of_classes], title))
@@ -163,8 +163,8 @@ def draw_spread(rounds: list[Round], subject: EvaluationContext) -> None:
     """Fig. 20, 29: noisy votes alone; the counts behind them are kept nowhere."""
     note = "Noisy votes above the threshold, as they choose parents: private by DP."
     with panels(subject.figures / "votes_spread", note=note) as axes:
-        shown = _thinned(rounds)
-        for one, shade in zip(shown, shades(len(shown)), strict=True):
+        drawn = _thinned(rounds)
+        for one, shade in zip(drawn, shades(len(drawn)), strict=True):
             ranks = np.unique(np.geomspace(1, len(one.labels), POINTS).round().astype(int))
             axes[0, 0].plot(ranks, np.sort(one.noisy_votes)[::-1][ranks - 1], label=f"round {one.index + 1}", color=shade)
         axes[0, 0].set(xlabel="images, the most voted first", ylabel="noisy votes", xscale="log")

@@ -30,7 +30,11 @@ def run_evaluators(
     digest = subject.samples.digest()
     for name, evaluator in evaluators.items():
         settings: Any = OmegaConf.to_container(OmegaConf.structured(evaluator), enum_to_str=True)
-        around = {"dataset": _said(subject.dataset), "model": _said(subject.model), "spaces": _said(subject.spaces)}
+        around = {
+            "dataset": _settings_text(subject.dataset),
+            "model": _settings_text(subject.model),
+            "spaces": _settings_text(subject.spaces),
+        }
         asked = {
             "settings": settings,
             "samples": digest,
@@ -69,7 +73,7 @@ def failure(errors: Mapping[str, Exception]) -> str:
     return "; ".join(told)
 
 
-def _said(settings: Any) -> dict[str, str]:
+def _settings_text(settings: Any) -> dict[str, str]:
     return {field.name: str(getattr(settings, field.name)) for field in fields(settings)} if is_dataclass(settings) else {}
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from errors import shown
+from errors import format_value
 from eval.downstream import Downstream
 from pipeline.config import Config
 from store.run_dir import RunDir
-from tracking.results import distance, shown_epsilon
+from tracking.results import distance, format_epsilon
 
 REFERENCES = Path(__file__).parents[1] / "eval" / "references"
 
@@ -34,7 +34,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
             label = name
         table.add_row(
             label,
-            shown_epsilon(row["privacy/epsilon"]),
+            format_epsilon(row["privacy/epsilon"]),
             _distance(row),
             _accuracy(row, classifier.value),
             style="bold" if row is metrics else None,
@@ -84,7 +84,9 @@ def _other_training(downstream: Downstream) -> list[str]:
     """What else decides an accuracy, where it is not the default."""
     aside = {"enabled", "seeds", "ensemble", "sizes", "holdout", "steps", "batch_size"}
     usual = vars(Downstream())
-    return [f"{name}={shown(value)}" for name, value in vars(downstream).items() if name not in aside and value != usual[name]]
+    return [
+        f"{name}={format_value(value)}" for name, value in vars(downstream).items() if name not in aside and value != usual[name]
+    ]
 
 
 def _distance(row: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 
-from errors import reject_unless, require, shown
+from errors import format_value, reject_unless, require
 from privacy.accounting import Accountant
 
 
@@ -25,7 +25,7 @@ class Privacy:
 
     def check(self) -> None:
         one = (self.epsilon is None) != (self.noise_multiplier is None)
-        other = f"privacy.noise_multiplier={shown(self.noise_multiplier)}"
+        other = f"privacy.noise_multiplier={format_value(self.noise_multiplier)}"
         reject_unless(one, "privacy.epsilon", self.epsilon, f"with {other}, exactly one of the two must be set, the other null")
         require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
         sigma = self.noise_multiplier

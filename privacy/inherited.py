@@ -120,14 +120,14 @@ class Inherited:
                 found.datasets |= datasets
                 found.delta = max(found.delta, document["delta"])
                 of = ", ".join(dict.fromkeys(datasets.values()))
-                said = f"spent epsilon={document['epsilon']:.4g} at delta={document['delta']:g} on {of}"
+                spent = f"spent epsilon={document['epsilon']:.4g} at delta={document['delta']:g} on {of}"
                 if flagged:
-                    assumption = f"{one.key} ({one.path.name}, {said}) was made from images of other people than these"
+                    assumption = f"{one.key} ({one.path.name}, {spent}) was made from images of other people than these"
                     if document.get("dataset") == dataset:
                         assumption += ", though both datasets are called that"
                     found.assumptions.append(assumption)
                 else:
-                    told[f"{one.key}={one.path} {said}"] = None
+                    told[f"{one.key}={one.path} {spent}"] = None
                     found.assumptions += [f"of {one.key}: {text}" for text in document.get("public_by_assumption", [])]
         found.spends, found.told = list(counted.values()), "; ".join(told)
         found.elsewhere = [spend for purpose, spend in aside.items() if purpose not in counted]

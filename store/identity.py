@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from errors import shown
+from errors import format_value
 
 ASIDE = ("device", "tracker", "plan_only", "out")  # groups and keys that no result depends on
 _UNSET = "???"  # what a schema has where a setting must be given
@@ -103,7 +103,7 @@ def difference(stored: str, config: Any, also_evaluation: bool = False) -> str |
         then, here = (values.get(key, usual.get(key)) for values in (before, now))
         ignored = key.split(".")[0] in ASIDE if also_evaluation else release_ignores(key, now)
         if then != here and not ignored:
-            return f"{key}: {shown(then)} before, {shown(here)} now"
+            return f"{key}: {format_value(then)} before, {format_value(here)} now"
     return None
 
 

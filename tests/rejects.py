@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from errors import InputError, shown
+from errors import InputError, format_value
 from tests.command import Result
 
 ANY: Any = object()
@@ -21,7 +21,7 @@ def rejects(key: str | None, value: Any = ANY, *words: str) -> Iterator[None]:
         yield
     error, line = raised.value, str(raised.value)
     assert error.key == key, line
-    assert value is ANY or error.value == shown(value), line
+    assert value is ANY or error.value == format_value(value), line
     assert "\n" not in line
     for word in words:
         assert word in line, line

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conf.help import one_line
-from errors import InputError, naming, reject_unless, require, shown, unusable
+from errors import InputError, format_value, naming, reject_unless, require, unusable
 from tests.command import ROOT, call
 
 FOLDERS = ("audit", "baselines", "conf", "data", "dp_finetune", "eval", "models", "pe", "pipeline", "privacy", "scripts", "store")
@@ -31,7 +31,7 @@ def test_what_holds_says_nothing():
     ("value", "written"), [(2.0, "2.0"), (None, "null"), (True, "true"), (False, "false"), (Colour.red, "dark red"), ([1], "[1]")]
 )
 def test_a_value_is_as_users_write_it(value, written):
-    assert shown(value) == written
+    assert format_value(value) == written
     with pytest.raises(InputError) as raised:
         require(False, "a.b", value, "above 0 and at most 1")
     assert str(raised.value) == f"a.b must be above 0 and at most 1, not {written}."

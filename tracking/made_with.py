@@ -27,7 +27,7 @@ def made_with(device: torch.device | None = None) -> dict[str, str]:
     }
 
 
-def said(made: dict[str, str]) -> str:
+def format_environment(made: dict[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in made.items())
 
 

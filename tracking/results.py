@@ -24,6 +24,6 @@ def distance(metrics: dict[str, Any]) -> float | None:
     return None if name is None else metrics[name]
 
 
-def shown_epsilon(value: Any) -> str:
+def format_epsilon(value: Any) -> str:
     """`10`, `0.561`, `∞` (which files write "inf")."""
     return "∞" if float(value) == float("inf") else f"{float(value):.3g}"

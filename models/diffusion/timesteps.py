@@ -28,11 +28,11 @@ def check_mixture(key: str, mixture: Sequence[Interval], num_steps: int) -> None
     require(weighted, key, f"weights that sum to {total:g}", "intervals whose weights are above 0 and sum to 1")
     edge = 0
     for interval in mixture:
-        shown = f"[{interval.low}, {interval.high})"
+        interval_text = f"[{interval.low}, {interval.high})"
         require(
             edge <= interval.low < interval.high <= num_steps,
             key,
-            shown,
+            interval_text,
             f"ordered intervals of low < high within 0 … {num_steps}",
         )
         edge = interval.high

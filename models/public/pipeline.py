@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.dataset import Dataset
-from errors import naming, reject_unless, require, shown
+from errors import format_value, naming, reject_unless, require
 from models.diffusion.stored import CONFIG, check_weights, on_meta, read_alpha_bar, read_config
 from models.public.network import Network
 
@@ -54,7 +54,7 @@ class Diffusers(Network):
             ("out_channels", config["out_channels"] in (channels, 2 * channels), f"{channels}, or twice that"),
             ("class_embed_type", config.get("class_embed_type") is None, "null"),
         ):
-            problem = f"{key} in the U-Net's {CONFIG} is {shown(config.get(key))}, not {allowed}"
+            problem = f"{key} in the U-Net's {CONFIG} is {format_value(config.get(key))}, not {allowed}"
             reject_unless(fits, "model.pretrained", self.pretrained, problem)
         return {key: value for key, value in config.items() if not key.startswith("_")} | {"sample_size": side}
 

@@ -104,8 +104,8 @@ def read(path: Path, folder: str, contents: Contents) -> tuple[dict[str, Any], d
     try:
         _read(run, row, details, contents)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
-        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        row.status, row.problem = "broken", said.splitlines()[0].replace(f"{path}/", "")
+        problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        row.status, row.problem = "broken", problem.splitlines()[0].replace(f"{path}/", "")
     return _strict(asdict(row)), _strict(asdict(details))
 
 

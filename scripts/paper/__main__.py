@@ -114,11 +114,11 @@ def _told_apart(sheet: Sheet, overrides: list[str]) -> None:
         )
         value = override.get_value_string()
         reject_unless(not override.is_sweep_override() or key in known, key, value, problem)
-        shown = [column.where.get(key) for column in sheet.columns]
-        if shown and None not in shown:  # the columns differ in it
+        known_values = [column.where.get(key) for column in sheet.columns]
+        if known_values and None not in known_values:  # the columns differ in it
             values = override.sweep_string_iterator() if override.is_sweep_override() else [value]
-            there = all(yaml.safe_load(one) in shown for one in values)
-            require(there, key, value, f"one of {', '.join(map(str, shown))}, which {sheet.source} has columns for")
+            there = all(yaml.safe_load(one) in known_values for one in values)
+            require(there, key, value, f"one of {', '.join(map(str, known_values))}, which {sheet.source} has columns for")
 
 
 def _refusing(sheets: Sequence[tuple[Kind, str, str, Sheet]], scale: str, overrides: list[str]) -> list[str]:

@@ -6,12 +6,16 @@ from pathlib import Path
 
 from disk import write_whole
 from scripts.paper.sheet import PAPERS, Kind, every, load
-from tracking.made_with import made_with, said
+from tracking.made_with import format_environment, made_with
 
 
 def write_index(folder: Path, scale: str) -> Path:
     """`folder`/README.md: every table and figure that is in `folder`, and what is not there."""
-    lines = [f"# Tables and figures at scale {scale}", "", f"`make all-tables SCALE={scale}`, rendered with {said(made_with())}."]
+    lines = [
+        f"# Tables and figures at scale {scale}",
+        "",
+        f"`make all-tables SCALE={scale}`, rendered with {format_environment(made_with())}.",
+    ]
     if scale == "smoke":
         lines.append(
             "Every run behind a table or figure, on the embedded 8×8 digits with a small CNN: that they run is what this shows."

@@ -25,7 +25,7 @@ from conf.help import one_line
 from pipeline.config import refuse_added_keys
 from store.run_dir import RunDir
 from store.sweep import Sweep
-from tracking.made_with import said
+from tracking.made_with import format_environment
 from tracking.progress import console
 from tracking.results import accuracy, distance, distance_name
 
@@ -77,7 +77,7 @@ class Measured:
     def made_with(self) -> list[str]:
         """Program and machine of its release and of its evaluation."""
         file = self.folder.made_with
-        return [said(made) for made in json.loads(file.read_text()).values()] if file.exists() else []
+        return [format_environment(made) for made in json.loads(file.read_text()).values()] if file.exists() else []
 
     def matches(self, where: dict[str, Any]) -> bool:
         return all(self.setting(key) == value for key, value in where.items())

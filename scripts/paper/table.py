@@ -14,7 +14,7 @@ import numpy as np
 from disk import write_whole
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Series, Sheet
-from tracking.results import shown_epsilon
+from tracking.results import format_epsilon
 
 Found = Mapping[str, Sequence[Measured]]  # by experiment
 
@@ -84,7 +84,7 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
 def rests_on(runs: Iterable[Measured]) -> tuple[str, str, str, str]:
     """ε as composed and δ, each value once; hours, where a release that was judged twice counts once; GPU or CPU."""
     runs = list(runs)
-    spent = dict.fromkeys(shown_epsilon(value) for value in sorted(float(one.certificate["epsilon"]) for one in runs))
+    spent = dict.fromkeys(format_epsilon(value) for value in sorted(float(one.certificate["epsilon"]) for one in runs))
     deltas = dict.fromkeys(f"{value:.2g}" for value in sorted(float(one.certificate["delta"]) for one in runs))
     releases = {one.folder.making.path.resolve(): one for one in runs}
     seconds = sum(one.seconds("method") for one in releases.values()) + sum(one.seconds("evaluation") for one in runs)

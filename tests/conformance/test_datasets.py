@@ -121,9 +121,9 @@ def test_private_images_are_as_many_as_is_taken_as_public(dataset):
 
 @every_dataset
 def test_the_certificate_repeats_the_number_and_the_classes(dataset):
-    said = "\n".join(dataset.assumptions())
-    assert f"number of private images: {dataset.num_private}" in said
-    assert ", ".join(dataset.classes) in said
+    sentence = "\n".join(dataset.assumptions())
+    assert f"number of private images: {dataset.num_private}" in sentence
+    assert ", ".join(dataset.classes) in sentence
 
 
 @every_dataset

@@ -98,8 +98,8 @@ def test_a_fraction_is_a_fixed_part_of_public_size(stratified):
 
 def test_the_certificate_says_that_it_is_about_a_fraction():
     dataset = Digits(class_counts=ClassCounts.uniform, fraction=0.1, stratified=True, keep_classes=["3", "5"])
-    said = "29 of the 291 training images of digits, classes 3, 5: fraction 0.1, fixed rows of official files, by class"
-    assert dataset.guarantee() == {"private_images": 29, "guarantee_is_about": said}
+    sentence = "29 of the 291 training images of digits, classes 3, 5: fraction 0.1, fixed rows of official files, by class"
+    assert dataset.guarantee() == {"private_images": 29, "guarantee_is_about": sentence}
 
 
 def test_a_fraction_is_not_the_first_rows():

@@ -144,8 +144,8 @@ def test_a_certificate_says_which_files_it_is_about(tmp_path):
     half, all_of_them = folder(place, test_path=test, fraction=0.5), folder(place, test_path=test)
     count = half.num_private
     by_name = "fraction 0.5, each by the hash of its file's name alone, so that one file more or less moves no other"
-    said = f"{count} of the 40 training images of folder: {by_name}"
-    assert half.guarantee() == {"private_images": count, "guarantee_is_about": said}
+    sentence = f"{count} of the 40 training images of folder: {by_name}"
+    assert half.guarantee() == {"private_images": count, "guarantee_is_about": sentence}
     assert all_of_them.guarantee() == {"private_images": 40, "guarantee_is_about": "all 40 training images of folder"}
     assert folder(place, keep_classes=["cat"]).chosen.endswith(
         "training images of folder, classes cat; test images are another 0.2 of the files, by the hash of their names"

@@ -51,7 +51,7 @@ def registered(here: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(name, None)
 
 
-def said(name: str) -> list[str]:
+def overrides_of(name: str) -> list[str]:
     """The overrides of the last command that the page gives for a file."""
     return shlex.split(re.findall(rf"    DP_SYNTHESIS_EXTENSIONS={name} python run\.py (.*)", PAGE)[-1])
 
@@ -78,7 +78,7 @@ def test_there_is_an_example_of_each_kind():
 @pytest.mark.parametrize("name", SMALL)
 def test_an_example_runs_by_the_command_that_stands_below_it(name: str, here: Path):
     scans(here / "my_scans")
-    result = run(compose([*said(name), *SMALL[name]]), here / "out")
+    result = run(compose([*overrides_of(name), *SMALL[name]]), here / "out")
     assert result is not None
     assert result.certificate["private"]
     assert 0 < result.certificate["epsilon"] <= 10
@@ -97,13 +97,13 @@ def test_the_methods_release_is_near_the_means_of_the_private_classes(here: Path
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_command_as_it_stands_has_a_plan(name: str, here: Path):
-    config = compose(said(name))
+    config = compose(overrides_of(name))
     config.check()
     assert plan_document(Plan.of(config), config)["privacy"]["epsilon"] <= 10
 
 
 def test_the_evaluators_numbers_are_internal(here: Path):
-    result = run(compose([*said("contrast"), *SMALL["contrast"]]), here / "out")
+    result = run(compose([*overrides_of("contrast"), *SMALL["contrast"]]), here / "out")
     assert result is not None
     assert result.metrics.keys() > {"contrast/train", "contrast/samples"}
     assert "contrast/train" not in str(result.certificate)
@@ -128,7 +128,7 @@ def test_an_extension_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_stored_run_of_an_extension_is_read_back_as_itself(here: Path):
-    config = compose([*said("scans"), "method=class_means"])
+    config = compose([*overrides_of("scans"), "method=class_means"])
     again = from_stored(plain(config))
     assert (type(again.dataset), type(again.method)) == (type(config.dataset), type(config.method))
     assert digest(again) == digest(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracking.results import accuracy, distance, distance_name, shown_epsilon
+from tracking.results import accuracy, distance, distance_name, format_epsilon
 
 METRICS = {
     "discriminator/accuracy": 0.98,
@@ -34,4 +34,4 @@ def test_what_stands_beside_a_distance_is_not_it_in_whatever_order_they_are():
 
 
 def test_epsilon_is_shown_in_three_digits():
-    assert [shown_epsilon(value) for value in (10.0, 0.5613, "inf", float("inf"))] == ["10", "0.561", "∞", "∞"]
+    assert [format_epsilon(value) for value in (10.0, 0.5613, "inf", float("inf"))] == ["10", "0.561", "∞", "∞"]
