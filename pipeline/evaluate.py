@@ -19,7 +19,7 @@ from eval.run import failure, run_evaluators
 from models.public.settings import PublicModel
 from pipeline.config import Config
 from store.run_dir import RunDir
-from tracking.made_with import made_with
+from tracking.environment import environment
 from tracking.memory import peak_gib
 from tracking.meter import MEMORY
 from tracking.tracker import Tracker
@@ -75,6 +75,6 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
             failed.add_note("".join(traceback.format_exception(error)))
         raise failed
     before = json.loads(folder.making.made_with.read_text()) if folder.making.made_with.exists() else {}
-    write_json(folder.made_with, {**before, "evaluation": made_with(device)})
+    write_json(folder.made_with, {**before, "evaluation": environment(device)})
     write_json(folder.metrics, metrics)
     return metrics

@@ -11,7 +11,7 @@ from disk import write_whole
 from errors import InputError
 from store.run_dir import RunDir
 from tracking import ranks
-from tracking.made_with import format_environment, made_with
+from tracking.environment import environment, format_environment
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def noting_failure(folder: RunDir, goes_on_with: str) -> Iterator[None]:
         raise
     except Exception:
         if ranks.rank() == 0 and folder.internal.is_dir():
-            told = [f"{datetime.now():%Y-%m-%d %H:%M:%S}, {format_environment(made_with())}"]
+            told = [f"{datetime.now():%Y-%m-%d %H:%M:%S}, {format_environment(environment())}"]
             told += [f"The same command goes on where this stopped:\n    {goes_on_with}"] if goes_on_with else []
             write_whole(folder.error, "\n".join([*told, "", traceback.format_exc()]))
         raise

@@ -26,7 +26,7 @@ from privacy.inherited import CERTIFICATE, carry_certificate
 from privacy.ledger import certificate
 from privacy.mechanisms import Selection
 from store.run_dir import RunDir
-from tracking.made_with import made_with
+from tracking.environment import environment
 
 
 def select(
@@ -86,6 +86,6 @@ def publish(
                 np.save(target / "model" / PUBLIC_DIGESTS, seen)
         write_json(target / CERTIFICATE, document)
 
-    write_json(folder.making.made_with, {"release": made_with(config.torch_device)})
+    write_json(folder.making.made_with, {"release": environment(config.torch_device)})
     write_json(folder.cost, run.meter.taken())
     folder.publish(write, private=document["private"])

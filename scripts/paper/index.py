@@ -6,7 +6,7 @@ from pathlib import Path
 
 from disk import write_whole
 from scripts.paper.sheet import PAPERS, Kind, every, load
-from tracking.made_with import format_environment, made_with
+from tracking.environment import environment, format_environment
 
 
 def write_index(folder: Path, scale: str) -> Path:
@@ -14,7 +14,7 @@ def write_index(folder: Path, scale: str) -> Path:
     lines = [
         f"# Tables and figures at scale {scale}",
         "",
-        f"`make all-tables SCALE={scale}`, rendered with {format_environment(made_with())}.",
+        f"`make all-tables SCALE={scale}`, rendered with {format_environment(environment())}.",
     ]
     if scale == "smoke":
         lines.append(

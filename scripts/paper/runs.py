@@ -25,7 +25,7 @@ from conf.help import one_line
 from pipeline.config import refuse_added_keys
 from store.run_dir import RunDir
 from store.sweep import Sweep
-from tracking.made_with import format_environment
+from tracking.environment import format_environment
 from tracking.progress import console
 from tracking.results import accuracy, distance, distance_name
 
@@ -74,7 +74,7 @@ class Measured:
         return "CPU" not in json.loads(self.folder.computed_with.read_text()).get("device", "CPU")
 
     @cached_property
-    def made_with(self) -> list[str]:
+    def environment(self) -> list[str]:
         """Program and machine of its release and of its evaluation."""
         file = self.folder.made_with
         return [format_environment(made) for made in json.loads(file.read_text()).values()] if file.exists() else []

@@ -72,7 +72,7 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
         f"Scale: {sheet.scale}; data: {', '.join(data)}; {took}.",
         f"ε as composed: {epsilon}; δ = {delta}.",
     ]
-    made = sorted({made for one in runs for made in one.made_with})
+    made = sorted({made for one in runs for made in one.environment})
     lines += [f"Made with {'; '.join(made)}."] if made else []
     if sheet.scale == "smoke":
         lines.append(

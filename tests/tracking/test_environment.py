@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from tracking import made_with as module
-from tracking.made_with import made_with
+from tracking import environment as module
+from tracking.environment import environment
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def checkout(tmp_path, monkeypatch):
 def test_only_another_program_is_marked(checkout, changed, marked):
     if changed:
         (checkout / changed).write_text("otherwise\n")
-    commit = made_with()["commit"]
+    commit = environment()["commit"]
     assert commit.endswith("+") == marked
     assert len(commit) >= 7
 
 
 def test_without_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    assert "commit" not in made_with()
+    assert "commit" not in environment()

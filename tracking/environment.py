@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-def made_with(device: torch.device | None = None) -> dict[str, str]:
+def environment(device: torch.device | None = None) -> dict[str, str]:
     """`commit` (where this is a checkout; with a + where its files, but for documentation, differ from it), `processor` (that of
     `device`; by default the CPU), `threads`, `torch`."""
     commit = _git("rev-parse", "--short", "HEAD")
