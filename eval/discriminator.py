@@ -50,23 +50,23 @@ class Discriminator(Recipe, Evaluator):
             kept + 2 * dataset.num_public * math.prod(dataset.shape),
         )
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
-        learned, held = split(public_and_private(subject), self.holdout)
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        learned, held = split(public_and_private(context), self.holdout)
         with progress(f"{self.classifier.title} tells private from public", self.steps) as advance:
-            network = train(learned, self, seed=subject.seed, device=subject.device, advance=advance, stream="eval/discriminator")
-        yield "discriminator/accuracy", accuracy(network, held, subject.device)
-        judged = logits(network, subject.samples, subject.device).argmax(1) == PRIVATE
+            network = train(learned, self, seed=context.seed, device=context.device, advance=advance, stream="eval/discriminator")
+        yield "discriminator/accuracy", accuracy(network, held, context.device)
+        judged = logits(network, context.samples, context.device).argmax(1) == PRIVATE
         yield "discriminator/private_like", float(judged.mean())
-        if subject.samples.num_classes > 1:
-            for label, name in enumerate(subject.dataset.classes):
-                mine = subject.samples.labels == label
+        if context.samples.num_classes > 1:
+            for label, name in enumerate(context.dataset.classes):
+                mine = context.samples.labels == label
                 if mine.any():
                     yield f"discriminator/private_like/class={name}", float(judged[mine].mean())
 
 
-def public_and_private(subject: EvaluationContext) -> SampleSet:
+def public_and_private(context: EvaluationContext) -> SampleSet:
     """As many public images, label 0, as private ones, label 1: those of the larger set are drawn."""
-    both = [subject.public.images, subject.train.images]
-    size, rng = min(len(images) for images in both), numpy_rng(subject.seed, "eval/discriminator/rows")
+    both = [context.public.images, context.train.images]
+    size, rng = min(len(images) for images in both), numpy_rng(context.seed, "eval/discriminator/rows")
     images = [images[np.sort(rng.permutation(len(images))[:size])] for images in both]
     return SampleSet(np.concatenate(images), np.repeat([PUBLIC, PRIVATE], size).astype(np.int64), 2)

@@ -49,31 +49,31 @@ class Frechet(InFeatureSpace):
 
         return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
         for space in self.compared:
-            yield from self._evaluate(subject, space)
+            yield from self._evaluate(context, space)
 
-    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
-        name, samples = space.distance_name("frechet", in_inception="fid"), subject.features(space.embedding)
-        real = subject.gaussian(space.embedding, space.reference)
+    def _evaluate(self, context: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
+        name, samples = space.distance_name("frechet", in_inception="fid"), context.features(space.embedding)
+        real = context.gaussian(space.embedding, space.reference)
         yield name, gaussian_distance(fit_gaussian(samples), real)
         yield f"{name}_n", float(real.count)
         if self.floor:
-            a, b = (subject.gaussian(space.embedding, space.reference, rows) for rows in subject.halves(space.reference))
+            a, b = (context.gaussian(space.embedding, space.reference, rows) for rows in context.halves(space.reference))
             yield f"{name}_floor", gaussian_distance(a, b)
         if self.per_class:
-            for label, found, there in _classes(subject, samples, space):
+            for label, found, there in _classes(context, samples, space):
                 yield f"{name}/class={label}", gaussian_distance(found, there)
 
 
-def _classes(subject: EvaluationContext, samples: np.ndarray, space: Space) -> Iterator[tuple[str, Gaussian, Gaussian]]:
-    if subject.samples.num_classes < 2:
+def _classes(context: EvaluationContext, samples: np.ndarray, space: Space) -> Iterator[tuple[str, Gaussian, Gaussian]]:
+    if context.samples.num_classes < 2:
         return  # samples without classes
-    for label, name in enumerate(subject.dataset.classes):
-        mine = np.flatnonzero(subject.samples.labels == label)
-        there = np.flatnonzero(subject.real(space.reference).labels == label)
+    for label, name in enumerate(context.dataset.classes):
+        mine = np.flatnonzero(context.samples.labels == label)
+        there = np.flatnonzero(context.real(space.reference).labels == label)
         if min(len(mine), len(there)) >= 2:
-            yield name, fit_gaussian(samples, mine), subject.gaussian(space.embedding, space.reference, there)
+            yield name, fit_gaussian(samples, mine), context.gaussian(space.embedding, space.reference, there)
 
 
 @dataclass(kw_only=True)
@@ -109,20 +109,20 @@ class Kernel(InFeatureSpace):
 
         return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
         for space in self.compared:
-            yield from self._evaluate(subject, space)
+            yield from self._evaluate(context, space)
 
-    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
+    def _evaluate(self, context: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
         name = space.distance_name("kernel", in_inception="kid")
-        samples, real = subject.features(space.embedding), subject.features(space.embedding, space.reference)
+        samples, real = context.features(space.embedding), context.features(space.embedding, space.reference)
         pairs = {"": (samples, real)}
         if self.floor:
-            a, b = subject.halves(space.reference)
+            a, b = context.halves(space.reference)
             pairs["_floor"] = real[a], real[b]
         self._check_fewest("eval.kernel", min(len(features) for pair in pairs.values() for features in pair))
         for part, (a, b) in pairs.items():
-            rng = numpy_rng(subject.seed, f"eval/kernel{part}")
+            rng = numpy_rng(context.seed, f"eval/kernel{part}")
             distance, error = kernel_distance(a, b, subsets=self.subsets, subset_size=self.subset_size, rng=rng)
             yield f"{name}{part}", distance
             yield f"{name}{part}_standard_error", error
@@ -159,13 +159,13 @@ class Manifold(InFeatureSpace):
 
         return self.feature_cost(dataset, spaces, num_samples).then(map(step, self.compared))
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
         for space in self.compared:
-            yield from self._evaluate(subject, space)
+            yield from self._evaluate(context, space)
 
-    def _evaluate(self, subject: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
-        samples, real = subject.features(space.embedding), subject.features(space.embedding, space.reference)
-        halves = [real[rows] for rows in subject.halves(space.reference)] if self.ceiling else []
+    def _evaluate(self, context: EvaluationContext, space: Space) -> Iterator[tuple[str, float]]:
+        samples, real = context.features(space.embedding), context.features(space.embedding, space.reference)
+        halves = [real[rows] for rows in context.halves(space.reference)] if self.ceiling else []
         self._check_fewest("eval.manifold", min(len(features) for features in (samples, real, *halves)))
         found = coverage_of_balls(real, samples, self.k)
         reached = coverage_of_balls(halves[0], halves[1], self.k) if self.ceiling else {}
@@ -203,21 +203,21 @@ class InceptionScore(InFeatureSpace):
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         return self.feature_cost(dataset, spaces, num_samples)
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
         told = set()
         for embedding, reference in self.compared:
             group = "inception_score" if embedding is EmbeddingName.inception else "class_score"
             if embedding not in told:
-                mean, spread = self._score(subject, embedding)
+                mean, spread = self._score(context, embedding)
                 yield f"{group}/mean", mean
                 yield f"{group}/spread", spread
                 told.add(embedding)
-            yield f"{group}/{reference.value}", self._score(subject, embedding, reference)[0]
+            yield f"{group}/{reference.value}", self._score(context, embedding, reference)[0]
 
-    def _score(self, subject: EvaluationContext, embedding: EmbeddingName, split: Reference | None = None) -> tuple[float, float]:
+    def _score(self, context: EvaluationContext, embedding: EmbeddingName, split: Reference | None = None) -> tuple[float, float]:
         """Mean and spread, of the samples or of the real images of a split."""
-        network, features = subject.embeddings[embedding], subject.features(embedding, split)
+        network, features = context.embeddings[embedding], context.features(embedding, split)
         assert isinstance(network, Classifies)
         self._check_fewest("eval.inception_score", len(features))
-        order = numpy_rng(subject.seed, "eval/inception_score").permutation(len(features))
+        order = numpy_rng(context.seed, "eval/inception_score").permutation(len(features))
         return inception_score(network.logits(features)[order], self.splits)

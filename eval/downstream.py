@@ -86,16 +86,16 @@ class Downstream(Recipe, Evaluator):
         public = 2 * dataset.num_public * math.prod(dataset.shape) if self.pretrain_steps else 0
         return Cost(flops * self._steps(longest=True), kept + public)
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
-        samples, name = subject.samples, self.classifier.value
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        samples, name = context.samples, self.classifier.value
         if samples.num_classes < 2:
             return  # samples without classes train no classifier
-        self.check_sizes("eval.downstream", subject.dataset, len(samples))
+        self.check_sizes("eval.downstream", context.dataset, len(samples))
         with progress(f"{self.classifier.title} on the samples", self._steps(longest=False)) as advance:
-            chosen, on_holdout, trained = self._train(subject, advance)
-        test = subject.test  # nothing is trained or chosen from here on
+            chosen, on_holdout, trained = self._train(context, advance)
+        test = context.test  # nothing is trained or chosen from here on
         for size, networks in trained.items():
-            scores = [logits(network, test, subject.device) for network in networks]
+            scores = [logits(network, test, context.device) for network in networks]
             mean, spread = mean_and_spread([right(score, test) for score in scores])
             at = "" if size is None else f"_at={size}"
             yield f"{name}/accuracy{at}", mean
@@ -110,46 +110,46 @@ class Downstream(Recipe, Evaluator):
             yield f"{name}/chosen_steps", float(chosen.steps)
 
     def _train(
-        self, subject: EvaluationContext, advance: Advance
+        self, context: EvaluationContext, advance: Advance
     ) -> tuple[Recipe, float | None, dict[int | None, list[Classifier]]]:
         """The recipe, its accuracy on held out samples where it was chosen, and the classifiers for each number of samples."""
-        samples, fit = subject.samples, self._fit(subject, advance)
+        samples, fit = context.samples, self._fit(context, advance)
         choosing = bool(self.choose_from or self.choose_steps)
-        chosen, on_holdout = self._choose(subject, fit) if choosing else (self, None)
+        chosen, on_holdout = self._choose(context, fit) if choosing else (self, None)
         trained: dict[int | None, list[Classifier]] = {}
         for size in (None, *self.sizes):
             part = samples if size is None else samples[subset(samples.labels, size, stratified=True)]
-            trained[size] = [fit(part, chosen, seed=subject.seed + i).cpu() for i in range(self.trainings)]
+            trained[size] = [fit(part, chosen, seed=context.seed + i).cpu() for i in range(self.trainings)]
         return chosen, on_holdout, trained
 
-    def _fit(self, subject: EvaluationContext, advance: Advance) -> Callable[..., Classifier]:
-        fit = functools.partial(train, device=subject.device, advance=advance)
+    def _fit(self, context: EvaluationContext, advance: Advance) -> Callable[..., Classifier]:
+        fit = functools.partial(train, device=context.device, advance=advance)
         if not self.pretrain_steps:
             return fit
         recipe = replace(self, steps=self.pretrain_steps)
-        return functools.partial(fit, start=fit(subject.public, recipe, seed=subject.seed, stream="eval/public"))
+        return functools.partial(fit, start=fit(context.public, recipe, seed=context.seed, stream="eval/public"))
 
-    def select(self, subject: EvaluationContext, private: SampleSet, noise: NoiseStream, epsilon: float) -> dict[str, Any]:
+    def select(self, context: EvaluationContext, private: SampleSet, noise: NoiseStream, epsilon: float) -> dict[str, Any]:
         """The `learning_rate` and `steps` that permute-and-flip takes, by how many private images each candidate has right.
 
         epsilon-DP: an image adds at most 1 to each count, and goes through a network in passes where it moves no other's answer.
         """
         with progress("choosing on private images", sum(recipe.steps for recipe in self.candidates)) as advance:
-            fit = self._fit(subject, advance)
-            networks = [fit(subject.samples, recipe, seed=subject.seed) for recipe in self.candidates]
+            fit = self._fit(context, advance)
+            networks = [fit(context.samples, recipe, seed=context.seed) for recipe in self.candidates]
         counts = []
         for network in networks:
-            answer = functools.partial(_answer, network, subject.device)
-            scores = embed_in_passes(private.images, PASS_ROWS, subject.samples.num_classes, answer)
+            answer = functools.partial(_answer, network, context.device)
+            scores = embed_in_passes(private.images, PASS_ROWS, context.samples.num_classes, answer)
             counts.append(int((scores.argmax(1) == private.labels).sum()))
         chosen = self.candidates[noise.permute_and_flip(counts, epsilon)]
         return {"learning_rate": chosen.learning_rate, "steps": chosen.steps}
 
-    def _choose(self, subject: EvaluationContext, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
+    def _choose(self, context: EvaluationContext, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
         """The candidate that is best on held out samples, the first of equals. Samples alone are looked at."""
-        samples = subject.samples
+        samples = context.samples
         kept, held = split(samples, self.holdout)
-        scores = [accuracy(fit(kept, recipe, seed=subject.seed), held, subject.device) for recipe in self.candidates]
+        scores = [accuracy(fit(kept, recipe, seed=context.seed), held, context.device) for recipe in self.candidates]
         best = int(np.argmax(scores))
         return self.candidates[best], scores[best]
 

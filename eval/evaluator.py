@@ -136,7 +136,7 @@ class Evaluator:
         """None: nobody knows, and a plan says so."""
         return None
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
         raise NotImplementedError
 
 

@@ -62,14 +62,14 @@ class IntrinsicDimension(InEmbedding):
         network = math.nan if unknown else sum(filter(None, calls)) * count * float(known or 0)
         return Cost(network + len(degrees) * each, 3 * 8 * count * dim)
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
-        assert subject.model is not None
-        embedding, shape = subject.embeddings[self.embedding], subject.dataset.shape
-        api = subject.model.build(subject.dataset, subject.device, subject.seed).api
-        image, label = self._start(subject, api.num_labels)
-        image = conform(image, subject.model.image_shape)
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        assert context.model is not None
+        embedding, shape = context.embeddings[self.embedding], context.dataset.shape
+        api = context.model.build(context.dataset, context.device, context.seed).api
+        image, label = self._start(context, api.num_labels)
+        image = conform(image, context.model.image_shape)
         dim = embedding.embed(conform(image, shape)).shape[1]
-        count, degrees = self._variations(dim), self._degrees(subject.model)
+        count, degrees = self._variations(dim), self._degrees(context.model)
         spectra = {}
         with progress("intrinsic dimension: variations", len(degrees) * count) as advance:
             for degree in degrees:
@@ -82,21 +82,21 @@ class IntrinsicDimension(InEmbedding):
                 )
                 spectra[degree] = singular_values(embedding.embed(conform(made, shape)))
                 yield f"intrinsic_dimension/degree_{degree:g}", float(intrinsic_dimension(spectra[degree], self.explained))
-        self._draw(subject, spectra, dim, count)
+        self._draw(context, spectra, dim, count)
 
-    def _start(self, subject: EvaluationContext, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
+    def _start(self, context: EvaluationContext, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
         """One image, uint8 [1, H, W, C], and its public label, int64 [1]."""
-        rng = numpy_rng(subject.seed, "eval/intrinsic_dimension")
+        rng = numpy_rng(context.seed, "eval/intrinsic_dimension")
         of_samples = self.start is Start.samples
-        source = subject.samples if of_samples else subject.real(Reference.private)
+        source = context.samples if of_samples else context.real(Reference.private)
         row = int(rng.integers(len(source)))
         drawn = rng.integers(num_labels, size=1)
         known = source.public_labels if of_samples else None
         return source.images[[row]], drawn if known is None else known[[row]]
 
-    def _draw(self, subject: EvaluationContext, spectra: dict[float, np.ndarray], dim: int, count: int) -> None:
+    def _draw(self, context: EvaluationContext, spectra: dict[float, np.ndarray], dim: int, count: int) -> None:
         note = f"{count} variations of one {'sample' if self.start is Start.samples else 'private image'}. {MEASURED}"
-        with panels(subject.figures / "intrinsic_dimension", note=note) as axes:
+        with panels(context.figures / "intrinsic_dimension", note=note) as axes:
             sizes = [intrinsic_dimension(values, self.explained) for values in spectra.values()]
             axes[0, 0].plot(list(spectra), sizes, marker="o")
             axes[0, 0].set(xlabel="variation degree", ylabel=f"dimensions of {dim} that explain {self.explained:.0%}")

@@ -40,10 +40,10 @@ class Membership(InEmbedding):
         images = 2 * min(dataset.num_private, dataset.num_test)
         return Cost((num_samples + images) * flops + 2.0 * num_samples * images * dim, 4 * (num_samples + images) * dim)
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
-        samples = subject.features(self.embedding)
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        samples = context.features(self.embedding)
         sides = equally_many(
-            subject.features(self.embedding, Reference.private), subject.features(self.embedding, Reference.test), subject.seed
+            context.features(self.embedding, Reference.private), context.features(self.embedding, Reference.test), context.seed
         )
         with progress("membership: nearest samples", sum(map(len, sides))) as advance:
             members, others = (-nearest_distances(side, samples, advance) for side in sides)

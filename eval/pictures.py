@@ -60,49 +60,49 @@ class Pictures(InEmbedding):
             cost.bytes += 4 * in_round * dim
         return cost
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
-        rounds = list(kept_rounds(subject.checkpoints)) if subject.checkpoints else []
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        rounds = list(kept_rounds(context.checkpoints)) if context.checkpoints else []
         if rounds:
-            rounds_picture(rounds, subject.dataset.classes).save(subject.figures / "rounds.png")
-            self._draw_distances_by_round(rounds, subject)
+            rounds_picture(rounds, context.dataset.classes).save(context.figures / "rounds.png")
+            self._draw_distances_by_round(rounds, context)
         if cast := [one for one in rounds if one.votes is not None]:
-            votes_picture(cast, subject.dataset.classes).save(subject.figures / "votes.png")
-            draw_spread(cast, subject)
-        self._draw_distances(subject)
+            votes_picture(cast, context.dataset.classes).save(context.figures / "votes.png")
+            draw_spread(cast, context)
+        self._draw_distances(context)
         nearest = {embedding: f"nearest_{embedding.value}.png" for embedding in self._spaces()}
-        if not subject.private_figures:
+        if not context.private_figures:
             files = ", ".join(nearest.values())
             told = f"pictures: {files} left out, as they show private images (eval.private_figures=true draws them)"
             console.print(told, highlight=False, soft_wrap=True)
             return
         for embedding, file in nearest.items():
-            save_private(self._nearest_picture(subject, embedding), subject.figures / file)
+            save_private(self._nearest_picture(context, embedding), context.figures / file)
         yield from ()
 
     def _spaces(self) -> list[EmbeddingName]:
         return sorted(self.embeddings(), key=lambda name: name is EmbeddingName.pixels)
 
-    def _nearest_picture(self, subject: EvaluationContext, embedding: EmbeddingName) -> Image.Image:
+    def _nearest_picture(self, context: EvaluationContext, embedding: EmbeddingName) -> Image.Image:
         """Fig. 15-16, 24-25. Shows private pixels: for `save_private` alone."""
-        samples, private = subject.samples, subject.real(Reference.private)
+        samples, private = context.samples, context.real(Reference.private)
         rows = spread_over_classes(samples.labels, self.rows)
-        queries, points = subject.features(embedding)[rows], subject.features(embedding, Reference.private)
+        queries, points = context.features(embedding)[rows], context.features(embedding, Reference.private)
         found = k_nearest(queries, points, k := min(self.neighbours, len(points)))[1]
         blocks = [
             Block([samples.images[[row]] for row in rows], "sample"),
             Block([private.images[near] for near in found], "nearest private images"),
         ]
         told = f"Each sample beside the {k} private images nearest to it, the nearest first: L2 distance in {space(embedding)}."
-        return tiled(blocks, names_of(samples.labels[rows], subject.dataset.classes, samples.num_classes), told)
+        return tiled(blocks, names_of(samples.labels[rows], context.dataset.classes, samples.num_classes), told)
 
-    def _draw_distances(self, subject: EvaluationContext) -> None:
+    def _draw_distances(self, context: EvaluationContext) -> None:
         """Fig. 17-18, 27-28."""
         spaces, note = self._spaces(), f"Compare curves of equally many real images. {MEASURED}"
-        with panels(subject.figures / "distances", rows=len(spaces), note=note) as axes:
+        with panels(context.figures / "distances", rows=len(spaces), note=note) as axes:
             for (left, right), embedding in zip(axes, spaces, strict=True):
-                samples = subject.features(embedding)
-                private, test = (subject.features(embedding, split) for split in (Reference.private, Reference.test))
-                few, others = equally_many(private, test, subject.seed)
+                samples = context.features(embedding)
+                private, test = (context.features(embedding, split) for split in (Reference.private, Reference.test))
+                few, others = equally_many(private, test, context.seed)
                 curves = [
                     (left, samples, private, f"to {len(private):,} private images", "C7", ":"),
                     (left, samples, few, f"to {len(few):,} private images", "C0", "-"),
@@ -117,20 +117,20 @@ class Pictures(InEmbedding):
                         cumulative(axes_of, found, label=name, color=color, linestyle=style)
                 name_axes(left, right, "real image", embedding)
 
-    def _draw_distances_by_round(self, rounds: list[Round], subject: EvaluationContext) -> None:
+    def _draw_distances_by_round(self, rounds: list[Round], context: EvaluationContext) -> None:
         """Fig. 17-18, 27-28, of the populations on the way to the samples: of equally many images of each."""
         kept = [(one, sample) for one in _thinned(rounds) if (sample := one.sample) is not None]
         if not kept:
             return
-        spaces, samples = self._spaces(), [conform(images, subject.dataset.shape) for _, images in kept]
+        spaces, samples = self._spaces(), [conform(images, context.dataset.shape) for _, images in kept]
         told = f"Private images and {len(samples[0]):,} of each population. {MEASURED}"
-        with panels(subject.figures / "distances_by_round", rows=len(spaces), note=told) as axes:
+        with panels(context.figures / "distances_by_round", rows=len(spaces), note=told) as axes:
             for (left, right), embedding in zip(axes, spaces, strict=True):
-                private = subject.features(embedding, Reference.private)
+                private = context.features(embedding, Reference.private)
                 count = sum(map(len, samples)) + len(samples) * len(private)
                 with progress(f"pictures: distances by round, {embedding.value}", count) as advance:
                     for (one, _), images, shade in zip(kept, samples, shades(len(kept)), strict=True):
-                        points = subject.embeddings[embedding].embed(images)
+                        points = context.embeddings[embedding].embed(images)
                         look: dict[str, Any] = {"label": round_name(one), "color": shade}
                         cumulative(left, nearest_distances(points, private, advance), **look)
                         cumulative(right, nearest_distances(private, points, advance), **look)
@@ -159,10 +159,10 @@ def votes_picture(rounds: list[Round], classes: list[str]) -> Image.Image:
     return tiled(blocks, names_of(present(rounds[0].labels), classes), told)
 
 
-def draw_spread(rounds: list[Round], subject: EvaluationContext) -> None:
+def draw_spread(rounds: list[Round], context: EvaluationContext) -> None:
     """Fig. 20, 29: noisy votes alone; the counts behind them are kept nowhere."""
     note = "Noisy votes above the threshold, as they choose parents: private by DP."
-    with panels(subject.figures / "votes_spread", note=note) as axes:
+    with panels(context.figures / "votes_spread", note=note) as axes:
         drawn = _thinned(rounds)
         for one, shade in zip(drawn, shades(len(drawn)), strict=True):
             ranks = np.unique(np.geomspace(1, len(one.labels), POINTS).round().astype(int))

@@ -18,7 +18,7 @@ from tracking.progress import console
 
 
 def run_evaluators(
-    evaluators: Mapping[str, Evaluator], subject: EvaluationContext, kept: Path, log: Callable[[dict[str, float]], None]
+    evaluators: Mapping[str, Evaluator], context: EvaluationContext, kept: Path, log: Callable[[dict[str, float]], None]
 ) -> tuple[dict[str, float], dict[str, Exception]]:
     """Numbers of all evaluators, and the errors of those that failed. `kept`: a folder, under internal/, of what is done.
 
@@ -27,19 +27,19 @@ def run_evaluators(
     numbers: dict[str, float] = {}
     errors: dict[str, Exception] = {}
     kept.mkdir(parents=True, exist_ok=True)
-    digest = subject.samples.digest()
+    digest = context.samples.digest()
     for name, evaluator in evaluators.items():
         settings: Any = OmegaConf.to_container(OmegaConf.structured(evaluator), enum_to_str=True)
         around = {
-            "dataset": _settings_text(subject.dataset),
-            "model": _settings_text(subject.model),
-            "spaces": _settings_text(subject.spaces),
+            "dataset": _settings_text(context.dataset),
+            "model": _settings_text(context.model),
+            "spaces": _settings_text(context.spaces),
         }
         asked = {
             "settings": settings,
             "samples": digest,
-            "seed": subject.seed,
-            "private_figures": subject.private_figures,
+            "seed": context.seed,
+            "private_figures": context.private_figures,
             **around,
         }
         before = _read(kept / f"{name}.json")
@@ -48,7 +48,7 @@ def run_evaluators(
             continue
         found: dict[str, float] = {}
         try:
-            for key, value in evaluator.evaluate(subject):
+            for key, value in evaluator.evaluate(context):
                 found[key] = value
                 log({key: value})
         except InputError as error:

@@ -29,7 +29,9 @@ class EvaluationError(RuntimeError):
     """Evaluators failed; the release stands, and the same command evaluates again."""
 
 
-def context(config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir) -> EvaluationContext:
+def evaluation_context(
+    config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir
+) -> EvaluationContext:
     """What evaluators are given."""
     same = config.spaces == config.model.spaces  # then the model's own, which the method may have in memory
     return EvaluationContext(
@@ -60,9 +62,9 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     tracker.summary({**budget, "method": config.method.name, "dataset": config.dataset.name})
     metrics: dict[str, Any] = {**budget, **json.loads(folder.cost.read_text())}
     started = time.time()
-    subject = context(config, open_release(published, config.dataset), model, device, folder)
+    context = evaluation_context(config, open_release(published, config.dataset), model, device, folder)
     log = functools.partial(tracker.log, internal=True)
-    numbers, errors = run_evaluators(evaluation.evaluators, subject, folder.internal / "evaluation", log)
+    numbers, errors = run_evaluators(evaluation.evaluators, context, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
     if published == folder.release:

@@ -16,7 +16,7 @@ from data.shards import open_release
 from models.api import KeepsState
 from models.public.settings import PublicModel
 from pipeline.config import Config
-from pipeline.evaluate import context, evaluate
+from pipeline.evaluate import evaluate, evaluation_context
 from pipeline.failure import noting_failure
 from pipeline.plan import Plan
 from pipeline.release import publish, select
@@ -124,6 +124,6 @@ def _make(
         model.api.kept = own.checkpoints
     samples = config.method.run(session.private, model, session.run)
     if own is folder:
-        judged = functools.partial(context, config, model=model, device=device, folder=folder)
+        judged = functools.partial(evaluation_context, config, model=model, device=device, folder=folder)
         selected = select(samples, session, config, folder, lambda made: judged(samples=made))
         publish(samples, selected, config, plan, session, folder)

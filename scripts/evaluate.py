@@ -59,7 +59,7 @@ def main(overrides: list[str]) -> None:
     require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    subject = EvaluationContext(
+    context = EvaluationContext(
         samples,
         settings.dataset,
         spaces.on(device),
@@ -74,7 +74,7 @@ def main(overrides: list[str]) -> None:
     )
 
     # Run
-    numbers, errors = run_evaluators(settings.eval.evaluators, subject, out / "evaluators", log=lambda numbers: None)
+    numbers, errors = run_evaluators(settings.eval.evaluators, context, out / "evaluators", log=lambda numbers: None)
 
     # Report
     for name, value in numbers.items():

@@ -65,7 +65,7 @@ def world(**changes: Any) -> Grey:
     return Grey(**{**dict(count=36, held_out=24, published=30), **changes})
 
 
-def subject(figures: Path, seed: int = 0, samples: SampleSet | None = None, **changes: Any) -> EvaluationContext:
+def context(figures: Path, seed: int = 0, samples: SampleSet | None = None, **changes: Any) -> EvaluationContext:
     figures.mkdir(exist_ok=True)
     judged = samples if samples is not None else grey(30, first=3000)
     settings = model_settings()
@@ -116,7 +116,7 @@ def test_settings_that_cannot_be_used_are_refused_by_their_key(case, key, value)
 
 @every_evaluator
 def test_numbers_are_finite_and_carry_the_evaluator_s_own_names(case, tmp_path):
-    pairs = list(case.evaluator.evaluate(subject(tmp_path)))
+    pairs = list(case.evaluator.evaluate(context(tmp_path)))
     names = [name for name, _ in pairs]
     assert bool(names) == bool(case.names)
     assert len(set(names)) == len(names)
@@ -128,13 +128,13 @@ def test_numbers_are_finite_and_carry_the_evaluator_s_own_names(case, tmp_path):
 
 @every_evaluator
 def test_the_same_seed_measures_the_same_numbers(case, tmp_path):
-    one, two = (list(case.evaluator.evaluate(subject(tmp_path / name))) for name in ("one", "two"))
+    one, two = (list(case.evaluator.evaluate(context(tmp_path / name))) for name in ("one", "two"))
     assert one == two
 
 
 @every_evaluator
 def test_samples_and_the_model_are_as_they_were(case, tmp_path):
-    judged = subject(tmp_path)
+    judged = context(tmp_path)
     samples, before = judged.samples, judged.samples.digest()
     weights = {name: value.clone() for name, value in model_state().items()}
     list(case.evaluator.evaluate(judged))
@@ -153,7 +153,7 @@ def model_state() -> dict[str, torch.Tensor]:
 def test_an_evaluator_that_needs_no_test_images_does_without(case, tmp_path):
     if case.evaluator.needs_test:
         pytest.skip("needs them")
-    there, none = subject(tmp_path / "there"), subject(tmp_path / "none", held_out=0)
+    there, none = context(tmp_path / "there"), context(tmp_path / "none", held_out=0)
     assert list(case.evaluator.evaluate(there)) == list(case.evaluator.evaluate(none))
 
 
@@ -162,7 +162,7 @@ def test_only_an_evaluator_that_reads_test_images_changes_with_them(case, tmp_pa
     if hasattr(case.evaluator, "reference"):
         assert not dataclasses.replace(case.evaluator, reference=Reference.train).needs_test
         assert dataclasses.replace(case.evaluator, reference=Reference.test).needs_test
-    one, other = subject(tmp_path / "one"), subject(tmp_path / "other")
+    one, other = context(tmp_path / "one"), context(tmp_path / "other")
     other.__dict__["test"] = grey(24, first=9000)
     same = list(case.evaluator.evaluate(one)) == list(case.evaluator.evaluate(other))
     assert same or case.evaluator.needs_test
@@ -172,4 +172,4 @@ def test_only_an_evaluator_that_reads_test_images_changes_with_them(case, tmp_pa
 def test_samples_of_one_class_are_judged_too(case, tmp_path):
     ours = grey(30, first=3000)
     alone = SampleSet(ours.images, 0 * ours.labels, 1)
-    assert all(math.isfinite(value) for _, value in case.evaluator.evaluate(subject(tmp_path, samples=alone)))
+    assert all(math.isfinite(value) for _, value in case.evaluator.evaluate(context(tmp_path, samples=alone)))

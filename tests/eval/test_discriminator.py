@@ -23,7 +23,7 @@ def level(bright: np.ndarray, labels: np.ndarray, classes: int) -> SampleSet:
     return SampleSet((np.where(bright, 200, 50)[:, None, None, None] + noise).astype(np.uint8), labels, classes)
 
 
-def subject(samples: SampleSet) -> EvaluationContext:
+def context(samples: SampleSet) -> EvaluationContext:
     """Private images are bright and public ones dark."""
     private = level(np.ones(60, bool), np.arange(60) % 3, 3)
     public = level(np.zeros(90, bool), np.arange(90) % 7, 7)
@@ -35,7 +35,7 @@ def subject(samples: SampleSet) -> EvaluationContext:
 def test_samples_are_judged_by_class():
     labels = np.arange(30) % 3
     judge = Discriminator(classifier=ClassifierName.cnn, steps=30, batch_size=16)
-    numbers = dict(judge.evaluate(subject(level(labels > 0, labels, 3))))
+    numbers = dict(judge.evaluate(context(level(labels > 0, labels, 3))))
     assert numbers == {
         "discriminator/accuracy": 1.0,
         "discriminator/private_like": pytest.approx(2 / 3),
@@ -46,7 +46,7 @@ def test_samples_are_judged_by_class():
 
 
 def test_it_learns_on_as_many_public_as_private_images():
-    both = public_and_private(subject(level(np.ones(3, bool), np.arange(3), 3)))
+    both = public_and_private(context(level(np.ones(3, bool), np.arange(3), 3)))
     assert np.bincount(both.labels).tolist() == [60, 60]
     assert ((both.images.mean((1, 2, 3)) > 128) == both.labels).all()
     assert len(np.unique(both.images.reshape(120, -1), axis=0)) == 120

@@ -57,14 +57,14 @@ DATASET = Split(samples=points(200, 0), held_out=points(60, 1))
 VECTORS = {name: Plane().embed(split.images) for name, split in (("train", DATASET.samples), ("test", DATASET.held_out))}
 
 
-def subject(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[EvaluationContext, Counting]:
+def context(samples: SampleSet, cache: Path | None = None, seed: int = 0) -> tuple[EvaluationContext, Counting]:
     embedding: Any = Counting()
     every = dict.fromkeys(EmbeddingName, embedding)
     return EvaluationContext(samples, DATASET, every, None, seed, Path("figures"), cache=cache), embedding  # type: ignore[arg-type]
 
 
 def numbers(evaluator: Evaluator, samples: SampleSet, **settings: Any) -> dict[str, float]:
-    return dict(evaluator.evaluate(subject(samples, **settings)[0]))
+    return dict(evaluator.evaluate(context(samples, **settings)[0]))
 
 
 @pytest.mark.parametrize("reference", Reference)
@@ -90,15 +90,15 @@ def test_the_score_has_its_name_with_inceptions_classes_alone():
 
 
 def test_the_halves_are_disjoint_and_the_same_in_every_run():
-    a, b = subject(points(8, 2))[0].halves(Reference.train)
+    a, b = context(points(8, 2))[0].halves(Reference.train)
     assert sorted([*a, *b]) == list(range(200))
     for seed in (0, 1):
-        again = subject(points(8, 3), seed=seed)[0].halves(Reference.train)
+        again = context(points(8, 3), seed=seed)[0].halves(Reference.train)
         assert np.array_equal(again, [a, b])
 
 
 def test_the_floor_is_the_distance_between_the_halves_whatever_the_samples():
-    a, b = subject(points(8, 2))[0].halves(Reference.train)
+    a, b = context(points(8, 2))[0].halves(Reference.train)
     expected = frechet_distance(VECTORS["train"][a], VECTORS["train"][b])
     assert expected > 0
     for seed in (2, 3):
@@ -139,7 +139,7 @@ def test_a_class_without_two_samples_and_samples_without_classes_have_no_distanc
 
 def test_a_second_run_reads_what_the_first_kept_and_looks_at_no_real_image(tmp_path):
     evaluator, samples = Frechet(per_class=True), points(80, 2)
-    (first, shown), (second, shown_again) = subject(samples, tmp_path), subject(samples, tmp_path)
+    (first, shown), (second, shown_again) = context(samples, tmp_path), context(samples, tmp_path)
     assert dict(evaluator.evaluate(first)) == dict(evaluator.evaluate(second)) == numbers(evaluator, samples)
     assert (shown.shown, shown_again.shown) == (280, 80)
 

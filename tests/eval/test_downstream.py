@@ -58,8 +58,8 @@ class World:
 def judge(monkeypatch, world: World, samples: SampleSet | None = None, **settings: Any) -> dict[str, float]:
     monkeypatch.setattr(downstream, "train", world.train)
     usual = {"classifier": ClassifierName.cnn, "schedule": Schedule.constant, "steps": 6, "batch_size": 8, "learning_rate": 0.05}
-    subject = EvaluationContext(samples or images(0), cast(Any, world), cast(Any, None), CPU, 0, Path())
-    return dict(Downstream(**{**usual, **settings}).evaluate(subject))
+    context = EvaluationContext(samples or images(0), cast(Any, world), cast(Any, None), CPU, 0, Path())
+    return dict(Downstream(**{**usual, **settings}).evaluate(context))
 
 
 def test_the_classifiers_name_is_in_the_numbers(monkeypatch):

@@ -12,7 +12,7 @@ from eval.intrinsic import IntrinsicDimension, Start, intrinsic_dimension, singu
 from models.public.callable import CallableModel
 from models.public.settings import Model, PublicModel
 from tests.command import typed
-from tests.eval.world import PIXELS, PRIVATE, SAMPLE, TEST, flat, subject
+from tests.eval.world import PIXELS, PRIVATE, SAMPLE, TEST, context, flat
 from tests.rejects import rejects
 
 RNG = np.random.default_rng(0)
@@ -79,7 +79,7 @@ class Directed(Model):
 
 
 def varied(tmp_path, model: Directed, samples: SampleSet | None = None, **settings: Any) -> dict[str, float]:
-    judged = subject(tmp_path, samples or flat(SAMPLE, 4), flat(PRIVATE, 6), flat(TEST, 4), model=model)
+    judged = context(tmp_path, samples or flat(SAMPLE, 4), flat(PRIVATE, 6), flat(TEST, 4), model=model)
     return dict(IntrinsicDimension(embedding=PIXELS, variations=50, explained=0.999, **settings).evaluate(judged))
 
 

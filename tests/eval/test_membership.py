@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from data.samples import SampleSet
 from eval.evaluator import Reference
 from eval.membership import Membership, auc, equally_many, true_positives
-from tests.eval.world import PIXELS, subject
+from tests.eval.world import PIXELS, context
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +20,7 @@ def noise(seed: int, count: int) -> SampleSet:
 
 
 def attack(samples: SampleSet, tmp_path, **settings) -> dict[str, float]:
-    judged = subject(tmp_path, samples, noise(1, 400), noise(2, 150), **settings)
+    judged = context(tmp_path, samples, noise(1, 400), noise(2, 150), **settings)
     return dict(Membership(embedding=PIXELS).evaluate(judged))
 
 
@@ -38,13 +38,13 @@ def test_samples_that_never_saw_them_are_at_chance(tmp_path):
 
 
 def test_members_are_what_the_method_was_given_and_not_all_of_the_training_split(tmp_path):
-    judged = subject(tmp_path, noise(3, 1), noise(1, 400), noise(2, 150), fraction=0.25)
+    judged = context(tmp_path, noise(3, 1), noise(1, 400), noise(2, 150), fraction=0.25)
     given = judged.real(Reference.private)
     assert len(given) == 100
     judged.samples = given
     assert dict(Membership(embedding=PIXELS).evaluate(judged))["membership/auc"] == 1
     rest = np.array([not (image == given.images).all((1, 2, 3)).any() for image in judged.train.images])
-    judged = subject(tmp_path, judged.train[rest], noise(1, 400), noise(2, 150), fraction=0.25)
+    judged = context(tmp_path, judged.train[rest], noise(1, 400), noise(2, 150), fraction=0.25)
     assert dict(Membership(embedding=PIXELS).evaluate(judged))["membership/auc_low"] < 0.5
 
 

@@ -13,7 +13,7 @@ from data.rounds import keep_round, kept_rounds
 from data.samples import SampleSet
 from eval import pictures
 from eval.pictures import Pictures, rounds_picture, spread_over_classes, votes_picture
-from tests.eval.world import PIXELS, PRIVATE, SAMPLE, TEST, flat, subject
+from tests.eval.world import PIXELS, PRIVATE, SAMPLE, TEST, context, flat
 
 RESULTS = {"distances.png", "distances.svg"}
 OF_ROUNDS = {"rounds.png", "votes.png"} | {
@@ -25,7 +25,7 @@ def drawn(folder: Path, private_figures: bool, **settings) -> dict[str, np.ndarr
     """The pixels of every picture that the evaluator leaves; the svg files by their names alone."""
     figures = folder / "figures"
     figures.mkdir()
-    judged = subject(figures, flat(SAMPLE, 10), flat(PRIVATE, 40), flat(TEST, 20), private_figures=private_figures, **settings)
+    judged = context(figures, flat(SAMPLE, 10), flat(PRIVATE, 40), flat(TEST, 20), private_figures=private_figures, **settings)
     assert list(Pictures(embedding=PIXELS, rows=4, neighbours=3).evaluate(judged)) == []
     assert all(path.suffix in (".png", ".svg") for path in figures.iterdir())
     return {
@@ -93,7 +93,7 @@ def test_each_sample_stands_beside_its_nearest_private_images_nearest_first(tmp_
     private = flat(PRIVATE, 40)
     samples = private[[7, 30, 11]]
     samples.images = samples.images + np.array([0, 1, 0], np.uint8)  # nearest to their own level, then to those around it
-    judged = subject(tmp_path, samples, private, flat(TEST, 5), private_figures=True)
+    judged = context(tmp_path, samples, private, flat(TEST, 5), private_figures=True)
     names: object = Pictures(rows=3, neighbours=3)._nearest_picture(judged, PIXELS)
     (_, shown), (_, near) = blocks
     assert shown == [[30], [7]]  # the first of each class
@@ -165,7 +165,7 @@ def test_one_class_fills_the_rows():
 
 def test_a_set_without_classes_has_no_names(tmp_path, blocks):
     samples = SampleSet(flat(SAMPLE, 6).images, np.zeros(6, np.int64), 1)
-    judged = subject(tmp_path, samples, flat(PRIVATE, 10), flat(TEST, 5), private_figures=True)
+    judged = context(tmp_path, samples, flat(PRIVATE, 10), flat(TEST, 5), private_figures=True)
     names: object = Pictures(rows=6, neighbours=2)._nearest_picture(judged, PIXELS)
     assert names == []
     assert len(blocks[0][1]) == 6

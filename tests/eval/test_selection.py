@@ -98,11 +98,11 @@ def test_candidates_are_scored_by_the_private_images_that_they_have_right(monkey
     labels = np.arange(700) % 3
     grey = np.array([0, 127, 255], np.uint8)[labels][:, None, None, None]
     private = SampleSet(np.broadcast_to(grey, (700, 8, 8, 1)).copy(), labels, 3)
-    subject = EvaluationContext(private[slice(0, 9)], None, None, torch.device("cpu"), 0, Path())  # type: ignore[arg-type]
+    context = EvaluationContext(private[slice(0, 9)], None, None, torch.device("cpu"), 0, Path())  # type: ignore[arg-type]
     downstream = Downstream(classifier=ClassifierName.cnn, choose_from=[0.1, 0.5])
-    assert downstream.select(subject, private, Noise(), 1.0) == {"learning_rate": 0.5, "steps": 200}  # type: ignore[arg-type]
+    assert downstream.select(context, private, Noise(), 1.0) == {"learning_rate": 0.5, "steps": 200}  # type: ignore[arg-type]
     assert scored == [[int((labels == 0).sum()), 700]]
-    downstream.select(subject, private[slice(1, 700)], Noise(), 1.0)  # type: ignore[arg-type]
+    downstream.select(context, private[slice(1, 700)], Noise(), 1.0)  # type: ignore[arg-type]
     assert np.abs(np.array(scored[1]) - scored[0]).max() == 1  # one image moves no count by more
 
 

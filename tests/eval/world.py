@@ -56,7 +56,7 @@ class World(Dataset):
         return self.held_out
 
 
-def subject(figures: Path, samples: SampleSet, private: SampleSet, test: SampleSet, **settings: Any) -> EvaluationContext:
+def context(figures: Path, samples: SampleSet, private: SampleSet, test: SampleSet, **settings: Any) -> EvaluationContext:
     dataset = World(given=private, held_out=test, fraction=settings.pop("fraction", 1.0))
     return EvaluationContext(samples, dataset, Embeddings(lambda name: Pixels()), torch.device("cpu"), 0, figures, **settings)
 

@@ -20,8 +20,8 @@ from tests.command import typed
 class Brightness(Evaluator):
     """A first evaluator: `evaluate`, and nothing else."""
 
-    def evaluate(self, subject: EvaluationContext) -> Iterator[tuple[str, float]]:
-        yield "brightness/mean", float(subject.samples.images.mean())
+    def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        yield "brightness/mean", float(context.samples.images.mean())
 
 
 @dataclass(kw_only=True)
