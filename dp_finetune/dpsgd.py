@@ -134,7 +134,7 @@ class DPSGD(Method):
         def trainer(of: Any, noise: NoiseSource) -> Trainer:
             engine = ENGINES[kind](of, views, self.augmult, bfloat16)
             return Trainer(
-                unet=of,
+                network=of,
                 engine=engine,
                 objective=objective,
                 optimizer=self.private_optimizer(engine.parameters, sigma, run.dataset),

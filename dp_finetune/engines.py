@@ -31,10 +31,10 @@ class EngineName(Enum):
 class Engine:
     """Fills `p.grad_sample` of the trainable parameters for `views.examples` examples, at most `examples_per_pass`."""
 
-    def __init__(self, unet: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
-        self.unet, self.views_per_pass, self.bfloat16 = unet, max(1, views_per_pass), bfloat16
+    def __init__(self, network: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
+        self.network, self.views_per_pass, self.bfloat16 = network, max(1, views_per_pass), bfloat16
         self.examples_per_pass = 1
-        self.parameters: list[nn.Parameter] = list(trainable(unet).values())
+        self.parameters: list[nn.Parameter] = list(trainable(network).values())
 
     def __call__(self, views: ViewsLike) -> None:
         raise NotImplementedError
@@ -47,7 +47,7 @@ class ViewsEngine(Engine):
         assert views.examples == 1
         for start in range(0, views.augmult, self.views_per_pass):
             part = views.part(slice(start, start + self.views_per_pass))
-            (part.losses(self.unet, self.bfloat16).sum() / views.augmult).backward()
+            (part.losses(self.network, self.bfloat16).sum() / views.augmult).backward()
         for p in self.parameters:
             p.grad_sample = torch.zeros_like(p)[None] if p.grad is None else p.grad[None]  # type: ignore[attr-defined]
             p.grad = None
@@ -56,15 +56,15 @@ class ViewsEngine(Engine):
 class BatchedEngine(Engine):
     """Several examples at a time, as many as their views fit in one pass."""
 
-    def __init__(self, unet: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
-        super().__init__(unet, views_per_pass, augmult, bfloat16)
-        if missing := unsupported_layers(unet):
+    def __init__(self, network: Any, views_per_pass: int, augmult: int, bfloat16: bool = False):
+        super().__init__(network, views_per_pass, augmult, bfloat16)
+        if missing := unsupported_layers(network):
             raise unusable("method.gradient_engine", "batched", f"it has no rule for {missing[0]}; use views")
         self.examples_per_pass = max(1, views_per_pass // augmult)
 
     def __call__(self, views: ViewsLike) -> None:
-        with per_example_gradients(self.unet, views.examples):
-            (views.losses(self.unet, self.bfloat16).sum() / views.augmult).backward()
+        with per_example_gradients(self.network, views.examples):
+            (views.losses(self.network, self.bfloat16).sum() / views.augmult).backward()
         for p in self.parameters:
             if getattr(p, "grad_sample", None) is None:
                 p.grad_sample = p.new_zeros(views.examples, *p.shape)  # type: ignore[attr-defined]
@@ -74,9 +74,9 @@ class BatchedEngine(Engine):
 ENGINES = {EngineName.views: ViewsEngine, EngineName.batched: BatchedEngine}
 
 
-def refuse_batch_norm(unet: nn.Module) -> None:
+def refuse_batch_norm(network: nn.Module) -> None:
     """BatchNorm mixes examples, so no per-example gradient exists: InputError with the layer's name."""
-    for name, module in unet.named_modules():
+    for name, module in network.named_modules():
         if isinstance(module, _BatchNorm):
             kind = type(module).__name__
             raise InputError(f"The model's layer {name} is {kind}, which mixes examples; use GroupNorm.", "model")

@@ -28,7 +28,7 @@ def steps_that_fit(seconds: float, rehearsal: Trainer, shape: tuple[int, int, in
     examples = rehearsal.engine.examples_per_pass
     images, rows = np.zeros((examples, *shape), np.uint8), np.arange(examples)
     labels = np.full(examples, rehearsal.model_labels[0])
-    rehearsal.unet.eval()
+    rehearsal.network.eval()
 
     def one_pass() -> None:
         rehearsal.add(images, labels, rows, step=0)

@@ -33,7 +33,7 @@ NOBODY = -1  # the row number of the black images that fill up a pass
 
 @dataclass
 class Trainer:
-    unet: Any
+    network: Any  # U-Net or classifier
     engine: Engine
     objective: DrawsViews
     optimizer: PrivateOptimizer
@@ -57,7 +57,7 @@ class Trainer:
         if self.step:
             yield self.step
         saved = time.monotonic()
-        self.unet.eval()  # dropout would make another step of one that is taken again after a kill
+        self.network.eval()  # dropout would make another step of one that is taken again after a kill
         while self.step < steps:
             step = self.step + 1
             purpose = f"dp_sgd/step={step}"
@@ -101,13 +101,13 @@ class Trainer:
         self.optimizer.noise = self.noise.stream(f"{purpose}/noise")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.unet)
+        self.ema.update(self.network)
         self.step += 1
 
     def save(self) -> None:
         state = {
             "step": self.step,
-            "parameters": trainable(self.unet),
+            "parameters": trainable(self.network),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -120,7 +120,7 @@ class Trainer:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.step = state["step"]
         with torch.no_grad():
-            for name, p in trainable(self.unet).items():
+            for name, p in trainable(self.network).items():
                 p.copy_(state["parameters"][name])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
