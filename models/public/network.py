@@ -33,7 +33,7 @@ class Precision(Enum):
 
 
 @dataclass(kw_only=True)
-class Network(Model):
+class NetworkModel(Model):
     """A `UNet2DModel` by its `architecture()`, its schedule `alpha_bar()` and its weights."""
 
     respacing: str = "50"

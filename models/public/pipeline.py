@@ -10,11 +10,11 @@ import numpy as np
 from data.dataset import Dataset
 from errors import format_value, naming, reject_unless, require
 from models.diffusion.stored import CONFIG, check_weights, on_meta, read_alpha_bar, read_config
-from models.public.network import Network
+from models.public.network import NetworkModel
 
 
 @dataclass(kw_only=True)
-class Diffusers(Network):
+class Diffusers(NetworkModel):
     """Shape and schedule are read from `unet/` and `scheduler/`, or from the folder itself: a plan needs them."""
 
     name: str = "diffusers"

@@ -16,7 +16,7 @@ from data.dataset import Dataset
 from errors import naming, reject_unless, require
 from models.diffusion.schedules import SCHEDULES
 from models.diffusion.stored import CONFIG, SCHEDULER, has_unet, part, read_alpha_bar, read_config
-from models.public.network import Network
+from models.public.network import NetworkModel
 from models.seeds import derive
 
 LABELS = "class_embedding.weight"
@@ -28,7 +28,7 @@ class Schedule(Enum):
 
 
 @dataclass(kw_only=True)
-class UNet(Network):
+class UNet(NetworkModel):
     """`pretrained`: a name under models/weights, a folder with `unet/` as diffusers writes it, or null for random weights."""
 
     image_size: int = MISSING
