@@ -37,7 +37,7 @@ from data.samples import SampleSet
 from errors import reject_unless, require, unusable
 from models.diffusion.model import save_schedule
 from models.public.network import Precision
-from models.public.pretraining import Recipe, pretrain, stand_ins, train_features
+from models.public.pretraining import PretrainingConfig, pretrain, stand_ins, train_features
 from models.public.settings import Model
 from models.public.unet import UNet
 from pipeline.config import check_device, refuse_added_keys, torch_device
@@ -52,7 +52,7 @@ CONF = Path(__file__).parent.parent / "conf"
 class Pretraining:
     dataset: Dataset = MISSING
     model: Model = MISSING
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: PretrainingConfig = field(default_factory=PretrainingConfig)
     out: str = MISSING
     half: bool = False  # float16 halves the file; it is loaded as float32
     features_steps: int = 0  # of a feature extractor beside the U-Net

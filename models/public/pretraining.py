@@ -31,7 +31,7 @@ class LearningRate(Enum):
 
 
 @dataclass(kw_only=True)
-class Recipe:
+class PretrainingConfig:
     """How a U-Net is trained on public images."""
 
     steps: int = 6000
@@ -80,7 +80,7 @@ def pretrain(
     alpha_bar: np.ndarray,
     samples: SampleSet,
     null_label: int | None,
-    recipe: Recipe,
+    recipe: PretrainingConfig,
     seed: int,
     checkpoint: Path,
     bfloat16: bool = False,
@@ -136,7 +136,7 @@ def _gradient(p: nn.Parameter) -> torch.Tensor:
     return p.grad
 
 
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:
+def _schedule(optimizer: torch.optim.Optimizer, recipe: PretrainingConfig) -> Any:
     if recipe.schedule is LearningRate.one_cycle:
         total = recipe.steps
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=recipe.warmup)

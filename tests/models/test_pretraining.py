@@ -11,7 +11,7 @@ import torch
 from data.samples import SampleSet
 from models.diffusion.schedules import linear_alpha_bar
 from models.diffusion.timesteps import Interval
-from models.public.pretraining import LearningRate, Recipe, pretrain, stand_ins, train_features
+from models.public.pretraining import LearningRate, PretrainingConfig, pretrain, stand_ins, train_features
 from tests.rejects import rejects
 from tests.toy import tiny_unet
 
@@ -24,8 +24,8 @@ def blobs(count: int = 60, classes: int = 3) -> SampleSet:
     return SampleSet(np.clip(images, 0, 255).astype(np.uint8), labels, classes)
 
 
-def recipe(**changes: Any) -> Recipe:
-    return Recipe(**{**dict(steps=6, batch_size=8, checkpoint_steps=1, ema_decay=0.5), **changes})
+def recipe(**changes: Any) -> PretrainingConfig:
+    return PretrainingConfig(**{**dict(steps=6, batch_size=8, checkpoint_steps=1, ema_decay=0.5), **changes})
 
 
 def trained(folder, unet: Any = None, **changes: Any) -> dict[str, torch.Tensor]:
