@@ -30,7 +30,7 @@ from tracking.progress import Advance
 _BATCHES_FOR_NORMS = 50
 
 
-class Schedule(Enum):
+class LearningRateSchedule(Enum):
     one_cycle = "one_cycle"  # up to `learning_rate` in 15 % of the steps, then down to nearly nothing
     constant = "constant"
     cosine = "cosine"  # from `learning_rate` down to 0
@@ -47,7 +47,7 @@ class Recipe:
     batch_size: int = 128  # samples; each is `augmult` images
     pass_size: int | None = None  # images that go through the network at once; null: the batch. Batch norm sees one pass
     learning_rate: float = 0.1
-    schedule: Schedule = Schedule.one_cycle
+    schedule: LearningRateSchedule = LearningRateSchedule.one_cycle
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -71,7 +71,7 @@ class Recipe:
         allowed = f"0, as classifier={self.classifier.value} has none"
         require(not self.dropout or has_dropout(self.classifier), f"{key}.dropout", self.dropout, allowed)
         require(not self.nesterov or self.momentum > 0, f"{key}.nesterov", self.nesterov, "false, as momentum=0")
-        fixed = self.schedule is Schedule.one_cycle and self.momentum != 0.9
+        fixed = self.schedule is LearningRateSchedule.one_cycle and self.momentum != 0.9
         require(not fixed, f"{key}.momentum", self.momentum, "0.9, as schedule=one_cycle moves it between 0.85 and 0.95")
 
     def network(self, channels: int, num_classes: int) -> Classifier:
@@ -88,11 +88,11 @@ class Recipe:
 
     def rates(self, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
         match self.schedule:
-            case Schedule.one_cycle:
+            case LearningRateSchedule.one_cycle:
                 return lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps, pct_start=0.15)
-            case Schedule.cosine:
+            case LearningRateSchedule.cosine:
                 return lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-            case Schedule.constant:
+            case LearningRateSchedule.constant:
                 return lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

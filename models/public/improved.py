@@ -20,7 +20,7 @@ from errors import InputError, reason, require, unusable
 from models.diffusion.improved_diffusion import to_unet
 from models.diffusion.stored import has_unet, on_meta
 from models.features.spaces import EmbeddingName
-from models.public.unet import Schedule, UNet
+from models.public.unet import NoiseSchedule, UNet
 from privacy.inherited import PublicInput
 from tracking import ranks
 
@@ -35,7 +35,7 @@ class ImprovedDiffusion(UNet):
     timestep_scale: float = 1.0  # 1000 / 4000 for the models that were trained with rescaled timesteps
     image_channels: int = 3
     scale_shift: bool = True
-    schedule: Schedule = Schedule.cosine
+    schedule: NoiseSchedule = NoiseSchedule.cosine
     schedule_steps: int = 4000
 
     def check(self, dataset: Dataset) -> None:

@@ -22,7 +22,7 @@ from models.seeds import derive
 LABELS = "class_embedding.weight"
 
 
-class Schedule(Enum):
+class NoiseSchedule(Enum):
     linear = "linear"
     cosine = "cosine"
 
@@ -41,7 +41,7 @@ class UNet(NetworkModel):
     labels: int = MISSING
     new_labels: bool = False  # with pretrained: another set of labels than theirs, whose embedding starts random
     scale_shift: bool = False  # adaptive group norm
-    schedule: Schedule = Schedule.linear
+    schedule: NoiseSchedule = NoiseSchedule.linear
     schedule_steps: int = 1000
 
     @property

@@ -16,7 +16,7 @@ from eval import downstream
 from eval.downstream import Downstream, mean_and_spread, split
 from eval.evaluator import EvaluationContext
 from models.classifiers.networks import ClassifierName
-from models.classifiers.training import Schedule, logits, train
+from models.classifiers.training import LearningRateSchedule, logits, train
 from tests.rejects import rejects
 
 CPU = torch.device("cpu")
@@ -57,7 +57,13 @@ class World:
 
 def judge(monkeypatch, world: World, samples: SampleSet | None = None, **settings: Any) -> dict[str, float]:
     monkeypatch.setattr(downstream, "train", world.train)
-    usual = {"classifier": ClassifierName.cnn, "schedule": Schedule.constant, "steps": 6, "batch_size": 8, "learning_rate": 0.05}
+    usual = {
+        "classifier": ClassifierName.cnn,
+        "schedule": LearningRateSchedule.constant,
+        "steps": 6,
+        "batch_size": 8,
+        "learning_rate": 0.05,
+    }
     context = EvaluationContext(samples or images(0), cast(Any, world), cast(Any, None), CPU, 0, Path())
     return dict(Downstream(**{**usual, **settings}).evaluate(context))
 

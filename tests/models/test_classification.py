@@ -14,12 +14,12 @@ from data.augmentations import Augmentation
 from data.images import random_shift, to_network
 from data.samples import SampleSet
 from models.classifiers.networks import ClassifierName, Norm, WideResNet
-from models.classifiers.training import Recipe, Schedule, accuracy, logits, train
+from models.classifiers.training import LearningRateSchedule, Recipe, accuracy, logits, train
 from models.seeds import derive, torch_rng
 from tests.rejects import rejects
 
 CPU = torch.device("cpu")
-SMALL = Recipe(classifier=ClassifierName.cnn, steps=3, batch_size=4, schedule=Schedule.constant)
+SMALL = Recipe(classifier=ClassifierName.cnn, steps=3, batch_size=4, schedule=LearningRateSchedule.constant)
 
 
 def samples(seed: int = 0, channels: int = 1, classes: int = 4) -> SampleSet:
@@ -84,8 +84,8 @@ def test_the_network_is_one_of_the_samples_kind_and_reports_every_step():
         {"norm": Norm.group},
         {"batch_size": 8},
         {"learning_rate": 0.05},
-        {"schedule": Schedule.cosine},
-        {"schedule": Schedule.one_cycle},
+        {"schedule": LearningRateSchedule.cosine},
+        {"schedule": LearningRateSchedule.one_cycle},
         {"momentum": 0.5},
         {"nesterov": False},
         {"weight_decay": 0.1},
@@ -102,7 +102,10 @@ def test_every_setting_reaches_the_weights(change):
 
 @pytest.mark.parametrize(
     ("schedule", "rates"),
-    [(Schedule.constant, [0.2] * 4), (Schedule.cosine, [0.1 * (1 + np.cos(np.pi * t / 4)) for t in range(4)])],
+    [
+        (LearningRateSchedule.constant, [0.2] * 4),
+        (LearningRateSchedule.cosine, [0.1 * (1 + np.cos(np.pi * t / 4)) for t in range(4)]),
+    ],
 )
 def test_a_schedule_is_its_closed_form(schedule, rates):
     recipe = replace(SMALL, schedule=schedule, learning_rate=0.2, steps=4)
@@ -205,7 +208,7 @@ def test_cost_grows_with_the_images_of_a_step_and_memory_with_those_of_a_pass():
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"dropout": 0.5}, "dropout"),
         ({"momentum": 0.0}, "nesterov"),
-        ({"momentum": 0.5, "schedule": Schedule.one_cycle}, "momentum"),
+        ({"momentum": 0.5, "schedule": LearningRateSchedule.one_cycle}, "momentum"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(change, key):
