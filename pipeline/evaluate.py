@@ -51,8 +51,8 @@ def evaluation_context(
 
 def evaluate(config: Config, model: PublicModel, device: torch.device, folder: RunDir, tracker: Tracker) -> dict[str, Any]:
     """The numbers of every evaluator, written last of all to internal/metrics.json. EvaluationError where one failed."""
-    published, document = folder.published, folder.certificate
-    assert published is not None
+    output, document = folder.output, folder.certificate
+    assert output is not None
     assert document is not None
     evaluation = config.eval
     if selected := document.get("selected"):
@@ -62,13 +62,13 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     tracker.summary({**budget, "method": config.method.name, "dataset": config.dataset.name})
     metrics: dict[str, Any] = {**budget, **json.loads(folder.cost.read_text())}
     started = time.time()
-    context = evaluation_context(config, open_release(published, config.dataset), model, device, folder)
+    context = evaluation_context(config, open_release(output, config.dataset), model, device, folder)
     log = functools.partial(tracker.log, internal=True)
     numbers, errors = run_evaluators(evaluation.evaluators, context, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
-    if published == folder.release:
-        tracker.image("grid", published / "grid.png")
+    if output == folder.release:
+        tracker.image("grid", output / "grid.png")
     if errors:
         failed = EvaluationError(
             f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {failure(errors)}"

@@ -52,11 +52,11 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
     if "caution" in certificate:
         console.print(f"[bold yellow]Caution:[/] {certificate['caution']}.")
-    published = folder.published
-    assert published is not None
-    console.print(f"grid picture   {published / 'grid.png'}", soft_wrap=True, highlight=False)
+    output = folder.output
+    assert output is not None
+    console.print(f"grid picture   {output / 'grid.png'}", soft_wrap=True, highlight=False)
     console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
-    shared = "release/ may be shared" if published == folder.release else "nothing of this run may be shared"
+    shared = "release/ may be shared" if output == folder.release else "nothing of this run may be shared"
     console.print(f"               {shared}; all else, metrics.jsonl too, must not be")
 
 

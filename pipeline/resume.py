@@ -48,8 +48,8 @@ def require_own_folder(folder: RunDir, config: Any) -> None:
     if folder.in_store and folder.path.name != digest(config):
         problem = f"it is named for other settings than these, whose name is {digest(config)}"
         raise unusable(folder.key, folder.path, problem)
-    if folder.in_store and (published := folder.published) and not any(published.glob("samples*")):
-        problem = f"it has no samples in {published}, only the record of a run that made some"
+    if folder.in_store and (output := folder.output) and not any(output.glob("samples*")):
+        problem = f"it has no samples in {output}, only the record of a run that made some"
         raise unusable(folder.key, folder.path, problem)
     for place in {folder.path: folder, folder.making.path: folder.making}.values():
         place.require_usable(functools.partial(difference, config=config))
@@ -83,7 +83,7 @@ def begin(
     folder.making.open(text)
     images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
     weights = {f"{one.key} (sha256)": (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
-    folder.start_with(images if folder.published else _computes_with(device) | weights | images)
+    folder.start_with(images if folder.output else _computes_with(device) | weights | images)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
         problem = f"it has spends in its ledger but no {folder.noise_key.name}; start a new run"

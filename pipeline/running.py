@@ -44,8 +44,8 @@ class Result:
     @functools.cached_property
     def samples(self) -> SampleSet:
         """What was released, or, of a run that is not private, what is not for release."""
-        assert self.folder.published is not None
-        return open_release(self.folder.published, self.config.dataset)
+        assert self.folder.output is not None
+        return open_release(self.folder.output, self.config.dataset)
 
     @functools.cached_property
     def certificate(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     folder = folder if first else RunDir(path)
     tracker = config.tracker.build(folder.path, plain(config), folder.making.path) if first else Several()
     model = config.model.build(config.dataset, device, config.seed)
-    if folder.published is None:
+    if folder.output is None:
         _make(config, plan, folder, tracker, load, model, device)
     ranks.stop()
     if not first:

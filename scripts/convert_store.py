@@ -45,21 +45,21 @@ def main(arguments: list[str]) -> None:
 
 def convert(run: RunDir) -> str | None:
     """Move one run of the old form to where its settings say; or why it stays where it is."""
-    published = next((path for name in OF_THE_RELEASE[:2] if (path := run.path / name).is_dir()), None)
+    output = next((path for name in OF_THE_RELEASE[:2] if (path := run.path / name).is_dir()), None)
     values = yaml.safe_load(run.config.read_text())
-    moved = published is None and values.get(MOVING)
-    if published is None and not moved:
+    moved = output is None and values.get(MOVING)
+    if output is None and not moved:
         return "as it has not come to its release: the version that began it has to finish it"
     try:
         run.lock()
     except InputError:
         return "as another process is running there"
     values.pop(MOVING, None)
-    if published is not None and values["privacy"].get("delta") is None:
-        values["privacy"]["delta"] = yaml.safe_load((published / "privacy.json").read_text())["delta"]
+    if output is not None and values["privacy"].get("delta") is None:
+        values["privacy"]["delta"] = yaml.safe_load((output / "privacy.json").read_text())["delta"]
     config = from_stored(values)
     target = RunDir(run.path.with_name(digest(config)))
-    if published is not None and _of_another(run, published, target):
+    if output is not None and _of_another(run, output, target):
         run.close()
         return f"as {target.making.path.name} holds another release that was made with the same settings"
     run.config.write_text(yaml.safe_dump({**values, MOVING: True}, sort_keys=False))  # before its certificate goes elsewhere
@@ -84,10 +84,10 @@ def convert(run: RunDir) -> str | None:
     return None
 
 
-def _of_another(run: RunDir, published: Path, target: RunDir) -> bool:
+def _of_another(run: RunDir, output: Path, target: RunDir) -> bool:
     """Whether what lies at the target is no copy of this run's release: it has another key, or another certificate."""
     pairs = [(run.path / "internal" / "noise.key", target.noise_key)]
-    pairs += [(published / "privacy.json", folder / "privacy.json") for folder in (target.release, target.withheld)]
+    pairs += [(output / "privacy.json", folder / "privacy.json") for folder in (target.release, target.withheld)]
     return any(one.exists() and two.exists() and one.read_bytes() != two.read_bytes() for one, two in pairs)
 
 

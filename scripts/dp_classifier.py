@@ -85,14 +85,14 @@ def _train_and_judge(
     tracker = settings.tracker.build(folder.path, plain(settings))
 
     # Run
-    if folder.published is None:
+    if folder.output is None:
         session = Session.of_run(data, privacy, plan, folder, tracker, load, settings.seed)
         network = method.train(session.private, session.run, device)
         write_json(folder.cost, session.run.meter.taken())
         _release(network, settings, session, folder)
-    assert folder.published is not None
+    assert folder.output is not None
     network = method.recipe.network(data.shape[2], len(data.classes))
-    network.load_state_dict(load_file(folder.published / "classifier.safetensors"))
+    network.load_state_dict(load_file(folder.output / "classifier.safetensors"))
 
     # Report
     reached = accuracy(network, data.test(), device)
@@ -104,7 +104,7 @@ def _train_and_judge(
     write_json(folder.metrics, {**budget, **cost, "dp_classifier/accuracy": reached})
     spent = f"ε = {document['epsilon']:.4g}, δ = {document['delta']:g}"
     print(f"{method.classifier.title} by DP-SGD at {spent}: {reached:.1%} on {len(data.test())} real test images")
-    print(f"{folder.published}: {'may be shared' if document['private'] else document['reason']}")
+    print(f"{folder.output}: {'may be shared' if document['private'] else document['reason']}")
 
 
 def _release(network: Any, settings: Classifying, session: Session, folder: RunDir) -> None:

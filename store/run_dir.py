@@ -169,14 +169,14 @@ class RunDir:
                 link.symlink_to(os.path.relpath(shared, link.parent))
 
     @property
-    def published(self) -> Path | None:
+    def output(self) -> Path | None:
         """Where the samples are, once they are there."""
         return next((folder for folder in (self.release, self.withheld) if folder.exists()), None)
 
     @property
     def certificate(self) -> dict[str, Any] | None:
-        """Of what is published."""
-        return json.loads((self.published / "privacy.json").read_text()) if self.published is not None else None
+        """Of the output."""
+        return json.loads((self.output / "privacy.json").read_text()) if self.output is not None else None
 
 
 def run_of(release: Path) -> RunDir:

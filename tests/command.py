@@ -165,9 +165,9 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def published(folder: Path) -> Path:
+def output_of(folder: Path) -> Path:
     """What a run directory releases, or would: under internal/ where its noise is known."""
-    found = RunDir(folder).published
+    found = RunDir(folder).output
     assert found is not None
     return found
 
@@ -175,7 +175,7 @@ def published(folder: Path) -> Path:
 def released(result: Result, folder: Path) -> Path:
     """What the run in `folder`/run released, which went well."""
     assert result.code == 0, result.err
-    return published(folder / "run")
+    return output_of(folder / "run")
 
 
 def parts_of(run: Path) -> dict[str, float]:

@@ -30,8 +30,8 @@ from tests.command import (
     fork,
     fork_run,
     in_processes,
+    output_of,
     parts_of,
-    published,
     python_run,
     typed,
 )
@@ -54,7 +54,7 @@ def files(folder: Path) -> set[str]:
 
 
 def images(folder: Path) -> np.ndarray:
-    return SampleSet.load(published(folder) / "samples.npz").images
+    return SampleSet.load(output_of(folder) / "samples.npz").images
 
 
 def finished(result: Result, folder: Path) -> Path:
@@ -206,9 +206,9 @@ def test_public_only_spends_nothing(here):
 
 def test_known_noise_repeats_the_release_and_voids_the_guarantee(seeded, tmp_path):
     again = finished(fork_run(tmp_path, *SEEDED), tmp_path)
-    assert bytes_of(published(again)) == bytes_of(published(seeded))
+    assert bytes_of(output_of(again)) == bytes_of(output_of(seeded))
     assert not (seeded / "release").exists()
-    document = read(published(seeded) / "privacy.json")
+    document = read(output_of(seeded) / "privacy.json")
     assert document["private"] is False
     assert "privacy.noise_seed=1" in document["reason"]
 
@@ -238,7 +238,7 @@ def other_test_split() -> None:
 
 def test_another_test_split_changes_no_byte_of_the_release(seeded, tmp_path):
     other = finished(fork_run(tmp_path, *SEEDED, "eval.frechet.reference=test", patch=other_test_split), tmp_path)
-    assert bytes_of(published(other)) == bytes_of(published(seeded))
+    assert bytes_of(output_of(other)) == bytes_of(output_of(seeded))
     assert read(other / "internal" / "metrics.json") != read(seeded / "internal" / "metrics.json")
 
 
@@ -266,16 +266,16 @@ def test_a_failed_evaluator_leaves_an_unfinished_run_that_can_be_evaluated_again
 def assert_resumes_to(seeded: Path, folder: Path) -> None:
     assert not (folder / "run" / "internal" / "metrics.json").exists()
     resumed = finished(fork_run(folder, *SEEDED), folder)
-    assert bytes_of(published(resumed)) == bytes_of(published(seeded))
+    assert bytes_of(output_of(resumed)) == bytes_of(output_of(seeded))
     assert len(lines(resumed / "internal" / "ledger.jsonl")) == 2
     config = typed(*SEEDED)
     planned = Plan.make(config.method, config.dataset, config.privacy).epsilon
-    assert read(published(resumed) / "privacy.json")["epsilon"] == planned
+    assert read(output_of(resumed) / "privacy.json")["epsilon"] == planned
 
 
 def test_two_processes_evolve_bitwise_what_one_does(seeded, tmp_path):
     both = finished(in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"), tmp_path)
-    assert bytes_of(published(both)) == bytes_of(published(seeded))
+    assert bytes_of(output_of(both)) == bytes_of(output_of(seeded))
     assert lines(both / "internal" / "ledger.jsonl") == lines(seeded / "internal" / "ledger.jsonl")
 
 
@@ -284,7 +284,7 @@ def test_a_run_killed_in_its_rounds_resumes_to_the_same_release(seeded, tmp_path
     internal = tmp_path / "run" / "internal"
     saved, ledger = internal / "checkpoints" / "population.npz", internal / "ledger.jsonl"
     fork(tmp_path, *SEEDED).kill_when(lambda: saved.exists() and len(lines(ledger)) >= entries)
-    assert RunDir(tmp_path / "run").published is None
+    assert RunDir(tmp_path / "run").output is None
     write_json(internal / "checkpoints" / "meter.json", {SECONDS: 1000.0, f"{PART}votes": 500.0})
     assert_resumes_to(seeded, tmp_path)
     assert read(internal / "metrics.json")[SECONDS] > 1000
@@ -294,7 +294,7 @@ def test_a_run_killed_in_its_rounds_resumes_to_the_same_release(seeded, tmp_path
 def test_a_run_killed_in_its_evaluation_keeps_its_release_and_finishes(seeded, tmp_path):
     curves = tmp_path / "run" / "metrics.jsonl"
     fork(tmp_path, *SEEDED).kill_when(lambda: curves.exists() and "frechet" in curves.read_text())
-    assert bytes_of(published(tmp_path / "run")) == bytes_of(published(seeded))
+    assert bytes_of(output_of(tmp_path / "run")) == bytes_of(output_of(seeded))
     assert_resumes_to(seeded, tmp_path)
 
 

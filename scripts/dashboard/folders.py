@@ -122,13 +122,13 @@ def _read(run: RunDir, row: Row, details: Details, contents: Contents) -> None:
         row.status, row.problem = "unfinished", "no internal/metrics.json: still running, killed, or not evaluated"
         if run.error.exists():
             row.problem = f"broke off: {run.error.relative_to(run.path)} has the traceback and the command that goes on"
-    if run.published is None:
+    if run.output is None:
         if run.finished:
             raise InputError("finished, but neither release/ nor internal/not_for_release is there")
         return
-    released = run.published == run.release
+    released = run.output == run.release
     if released or contents.private_metrics:
-        certificate = json.loads((run.published / "privacy.json").read_text())
+        certificate = json.loads((run.output / "privacy.json").read_text())
         released &= certificate["private"] is True
         details.certificate = certificate
         row.epsilon, row.delta = number(certificate["epsilon"]), number(certificate["delta"])
@@ -139,7 +139,7 @@ def _read(run: RunDir, row: Row, details: Details, contents: Contents) -> None:
     if released:
         details.shareable = [_link(f"release/{path.name}", row) for path in sorted(run.release.iterdir())]
     if released or contents.private_pictures:
-        details.picture = data_uri(run.published / "grid.png", private=not released)
+        details.picture = data_uri(run.output / "grid.png", private=not released)
         row.picture = details.picture is not None
     if run.finished and contents.private_metrics:
         details.metrics = json.loads(run.metrics.read_text())

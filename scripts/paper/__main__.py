@@ -141,7 +141,7 @@ def _then(sheet: Sheet, found: dict[str, list[Measured]]) -> list[str]:
         for run in found[experiment][:1]:
             done = run.folder.internal / "then.json"
             assert sheet.then is not None
-            places = {"run": run.folder.path, "release": run.folder.published}
+            places = {"run": run.folder.path, "release": run.folder.output}
             command = sheet.then.format(**{name: shlex.quote(str(place)) for name, place in places.items()})
             if done.exists() and done.read_text().strip() == f'"{command}"':
                 continue

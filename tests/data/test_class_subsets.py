@@ -15,7 +15,7 @@ from data.datasets.imagenet import ImageNet
 from data.datasets.official import FACTS
 from data.datasets.published import Published
 from scripts import sample
-from tests.command import call, published, released
+from tests.command import call, output_of, released
 from tests.data.test_folder import class_folders, folder
 from tests.data.test_listed import camelyon as camelyon
 from tests.data.test_listed import write_camelyon
@@ -114,7 +114,7 @@ def test_private_evolution_starts_from_them_where_labels_match(here):
 
 def test_a_trained_model_makes_more_of_those_classes_alone(here):
     released(call("+experiment=dp_diffusion/smoke", *SUBSET, "method.batch_size=16", "model.respacing='2'"), here)
-    sample.main([f"model={published(here / 'run')}/model", "num_samples=6", "out=more"])
+    sample.main([f"model={output_of(here / 'run')}/model", "num_samples=6", "out=more"])
     with np.load(here / "more" / "samples_00000.npz") as file:
         assert file["labels"].tolist() == [0, 1] * 3
         assert file["public_labels"].tolist() == [3, 5] * 3

@@ -21,7 +21,7 @@ from data.decoding import MAX_PIXELS, OnBad, decode
 from data.files import list_images
 from data.samples import SampleSet
 from errors import InputError
-from tests.command import call, published
+from tests.command import call, output_of
 from tests.rejects import assert_refused, rejects
 
 RNG = np.random.default_rng(0)
@@ -406,7 +406,7 @@ def test_from_a_folder_of_images_to_a_release(tmp_path):
     ]
     result = call(*settings)
     assert result.code == 0, result.err
-    assert SampleSet.load(published(Path("run")) / "samples.npz").images.shape == (4, 8, 8, 1)
+    assert SampleSet.load(output_of(Path("run")) / "samples.npz").images.shape == (4, 8, 8, 1)
     unfinished = call(*settings, "hydra.run.dir=third", "method.max_minutes=1e-9", "seed=3")
     assert unfinished.code == 0
     (Path("third") / "internal" / "metrics.json").unlink()
@@ -445,7 +445,7 @@ def test_a_class_that_skipping_leaves_without_images_stops_no_run(tmp_path, meth
         settings += ["method.num_samples=8"]
     result = call(*settings)
     assert result.code == 0, result.err
-    samples = SampleSet.load(published(Path("run")) / "samples.npz")
+    samples = SampleSet.load(output_of(Path("run")) / "samples.npz")
     assert samples.num_classes == 2
     assert len(np.unique(samples.labels)) == (1 if method == "real_data" else 2)
 

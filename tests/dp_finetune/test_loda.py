@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from data.samples import SampleSet
 from dp_finetune import adapters
 from scripts import sample
-from tests.command import ROOT, bytes_of, call, fork, fork_run, published, released, save_every_step, typed
+from tests.command import ROOT, bytes_of, call, fork, fork_run, output_of, released, save_every_step, typed
 from tests.rejects import assert_refused
 
 TRAIN = [
@@ -45,7 +45,7 @@ def test_only_adapters_are_in_checkpoint_optimizer_and_certificate(trained):
     assert sum(p.numel() for p in state["parameters"].values()) == TRAINABLE
     moments = [value["exp_avg"].numel() for value in state["optimizer"]["state"].values()]
     assert sum(moments) == TRAINABLE
-    certificate = json.loads((published(trained / "run") / "privacy.json").read_text())
+    certificate = json.loads((output_of(trained / "run") / "privacy.json").read_text())
     assert certificate["trainable_parameters"] == TRAINABLE
 
 
@@ -64,13 +64,13 @@ def test_adapters_move_and_the_base_does_not(trained, monkeypatch, here):
     after = {name.replace(".base.", "."): p for name, p in unet.named_parameters() if not p.requires_grad}
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], p) for name, p in after.items())
-    stored = load_file(published(here / "run") / "model" / "adapter.safetensors")
+    stored = load_file(output_of(here / "run") / "model" / "adapter.safetensors")
     assert all(bool(value.any()) for name, value in stored.items() if name.endswith("up.weight"))
-    assert bytes_of(published(here / "run")) == bytes_of(published(trained / "run"))
+    assert bytes_of(output_of(here / "run")) == bytes_of(output_of(trained / "run"))
 
 
 def test_the_release_is_the_adapter_alone_and_makes_what_was_released(trained):
-    folder = published(trained / "run") / "model"
+    folder = output_of(trained / "run") / "model"
     assert sorted(path.name for path in folder.iterdir()) == [
         "adapter.json",
         "adapter.safetensors",
@@ -88,11 +88,11 @@ def test_the_release_is_the_adapter_alone_and_makes_what_was_released(trained):
 def test_a_killed_training_resumes_to_the_same_release(trained, tmp_path):
     saved = tmp_path / "run" / "internal" / "checkpoints" / "training.pt"
     fork(tmp_path, *TRAIN, patch=save_every_step).kill_when(saved.exists)
-    assert bytes_of(released(fork_run(tmp_path, *TRAIN), tmp_path)) == bytes_of(published(trained / "run"))
+    assert bytes_of(released(fork_run(tmp_path, *TRAIN), tmp_path)) == bytes_of(output_of(trained / "run"))
 
 
 def test_more_can_be_sampled_from_released_adapters(trained, tmp_path):
-    folder = published(trained / "run") / "model"
+    folder = output_of(trained / "run") / "model"
     sample.main([f"model={folder}", "num_samples=20", f"out={tmp_path}/more", "device=cpu"])
     named = [f"base={EMBEDDED / 'digits'}", f"out={tmp_path}/named"]
     sample.main([f"model={folder}", "num_samples=20", *named, "device=cpu"])

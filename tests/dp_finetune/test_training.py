@@ -31,8 +31,8 @@ from tests.command import (
     fork_run,
     in_processes,
     ledger,
+    output_of,
     parts_of,
-    published,
     released,
     save_every_step,
     typed,
@@ -65,7 +65,7 @@ def trained(tmp_path_factory) -> Path:
 
 def test_every_step_is_in_the_ledger_and_the_certificate_composes_them(trained):
     assert ledger(trained / "run") == [f"dp_sgd/step={step}" for step in range(1, STEPS + 1)]
-    release = published(trained / "run")
+    release = output_of(trained / "run")
     document = json.loads((release / "privacy.json").read_text())
     spends = [Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), STEPS)]
     assert document["epsilon"] == compose_epsilon(spends, document["delta"])
@@ -79,7 +79,7 @@ def test_training_and_sampling_are_what_took_time(trained):
 
 
 def test_training_moves_the_weights_and_the_released_model_names_no_path(trained):
-    release = published(trained / "run")
+    release = output_of(trained / "run")
     before = load_file(ROOT / "models" / "weights" / "digits" / "unet" / "diffusion_pytorch_model.safetensors")
     after = load_file(release / WEIGHTS)
     assert before.keys() == after.keys()
@@ -93,7 +93,7 @@ def test_training_moves_the_weights_and_the_released_model_names_no_path(trained
 def test_the_released_model_is_a_diffusers_model_that_makes_what_was_released(trained):
     from diffusers import UNet2DModel
 
-    release = published(trained / "run")
+    release = output_of(trained / "run")
     config = typed(*SEEDED, f"model.pretrained={release}/model")
     model = config.model.build(config.dataset, torch.device("cpu"), config.seed)
     assert isinstance(model.denoiser.network, UNet2DModel)
@@ -108,9 +108,9 @@ def test_a_killed_training_resumes_to_bitwise_the_same_release(trained, tmp_path
     saved = tmp_path / "run" / "internal" / "checkpoints" / "training.pt"
     going = fork(tmp_path, *SEEDED, patch=save_every_step)
     going.kill_when(lambda: len(ledger(tmp_path / "run")) >= entries and (saved.exists() or not entries))
-    assert RunDir(tmp_path / "run").published is None
+    assert RunDir(tmp_path / "run").output is None
     release = released(fork_run(tmp_path, *SEEDED), tmp_path)
-    expected = published(trained / "run")
+    expected = output_of(trained / "run")
     assert bytes_of(release) == bytes_of(expected)
     assert ledger(tmp_path / "run") == ledger(trained / "run")
 
@@ -135,7 +135,7 @@ def test_a_time_is_a_number_of_steps_decided_before_the_first_and_spent_for(here
     assert result.code == 0, result.err
     assert result.err.count("method.max_minutes=0.1: 2 of 4 steps") == 1
     assert ledger(here / "run") == ["dp_sgd/step=1", "dp_sgd/step=2"]
-    document = json.loads((published(here / "run") / "privacy.json").read_text())
+    document = json.loads((output_of(here / "run") / "privacy.json").read_text())
     assert document["epsilon"] == compose_epsilon([Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 2)], document["delta"])
 
 
@@ -156,7 +156,7 @@ def test_no_clock_is_read_once_a_step_is_spent_for(here, monkeypatch):
 def test_a_timing_changes_nothing_in_what_is_trained(trained, here):
     result = call(*SEEDED, "method.max_minutes=1e9")
     assert result.code == 0, result.err
-    assert (published(here / "run") / WEIGHTS).read_bytes() == (published(trained / "run") / WEIGHTS).read_bytes()
+    assert (output_of(here / "run") / WEIGHTS).read_bytes() == (output_of(trained / "run") / WEIGHTS).read_bytes()
 
 
 def test_the_number_of_steps_is_decided_before_anything_is_spent(here, monkeypatch):
@@ -226,7 +226,7 @@ def test_every_pass_has_the_same_size_and_what_fills_it_is_in_no_sum(here, monke
 
 def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):
     done = in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run")
-    both, alone = released(done, tmp_path), published(trained / "run")
+    both, alone = released(done, tmp_path), output_of(trained / "run")
     assert ledger(tmp_path / "run") == ledger(trained / "run")
     assert (both / "privacy.json").read_bytes() == (alone / "privacy.json").read_bytes()
     one, two = load_file(alone / WEIGHTS), load_file(both / WEIGHTS)

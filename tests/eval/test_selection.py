@@ -19,7 +19,7 @@ from models.classifiers.networks import ClassifierName
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import DiscreteGaussian, Selection, Spend
 from privacy.noise import NoiseSource
-from tests.command import call, ledger, parts_of, published, released
+from tests.command import call, ledger, output_of, parts_of, released
 from tests.rejects import assert_refused
 
 CHOOSE = ["+experiment=smoke", "eval.downstream.steps=2", "eval.downstream.choose_from=[0.1,0.001]"]
@@ -46,7 +46,7 @@ def test_without_a_price_the_private_images_choose_nothing(here):
     folder = released(call(*CHOOSE), here)
     assert "selected" not in json.loads((folder / "privacy.json").read_text())
     assert "selection" not in ledger(here / "run")
-    assert published(here / "run") == folder
+    assert output_of(here / "run") == folder
 
 
 def test_a_price_for_no_choice_is_refused(here):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.public.callable import RequestedAPI
-from tests.command import bytes_of, call, published
+from tests.command import bytes_of, call, output_of
 from tests.rejects import assert_refused, rejects
 
 FLAKY = """
@@ -173,7 +173,7 @@ def test_private_evolution_on_an_api_that_dies_asks_for_nothing_twice(tmp_path, 
     assert len(set(asked)) == len(asked)
     Path("asked.json").unlink()
     assert call(*RUN, "hydra.run.dir=whole").code == 0
-    assert bytes_of(published(Path("run"))) == bytes_of(published(Path("whole")))
+    assert bytes_of(output_of(Path("run"))) == bytes_of(output_of(Path("whole")))
 
 
 @pytest.mark.usefixtures("here")

@@ -15,7 +15,7 @@ from models.diffusion.improved_diffusion import to_unet
 from models.diffusion.model import DiffusionModel
 from models.public import improved
 from models.public.improved import ImprovedDiffusion
-from tests.command import call, published, typed
+from tests.command import call, output_of, typed
 from tests.data.test_folder import class_folders
 from tests.models.test_improved_diffusion import made_weights
 from tests.rejects import ANY, assert_refused, rejects
@@ -141,7 +141,7 @@ def test_private_images_may_be_smaller_than_the_models(official, tmp_path):
     eval_ = ["eval.frechet.embedding=pixels", "eval.downstream.steps=1", "eval.downstream.batch_size=4", "device=cpu"]
     result = call(*overrides, *pe, *eval_)
     assert result.code == 0, result.err
-    with np.load(published(Path("run")) / "samples.npz") as samples:  # type: ignore[operator]
+    with np.load(output_of(Path("run")) / "samples.npz") as samples:  # type: ignore[operator]
         assert samples["images"].shape == (4, 32, 32, 3)
     refused = call(*overrides, "method=dp_diffusion", "method.batch_size=4", "eval=none", "hydra.run.dir=second")
     assert_refused(refused, f"model=improved_diffusion_imagenet64_{name}" if name == "cond" else "model.labels=1")

@@ -19,7 +19,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from tests.command import call, published, typed
+from tests.command import call, output_of, typed
 from tests.data.test_folder import class_folders
 from tests.rejects import rejects
 
@@ -173,7 +173,7 @@ def test_private_evolution_runs_on_it_and_the_certificate_tells_the_prompts(pipe
     run += ["method.num_samples=4", "method.iterations=2", "method.variation_degrees=[0.9,0.5]", "method.lookahead=1"]
     result = call(*run, "method.embedding=pixels", "method.expansions=0")
     assert result.code == 0, result.err
-    assert "a cat" in (published(Path("run")) / "privacy.json").read_text()
+    assert "a cat" in (output_of(Path("run")) / "privacy.json").read_text()
 
 
 @pytest.mark.parametrize(

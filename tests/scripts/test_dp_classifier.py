@@ -23,7 +23,7 @@ from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
 from scripts import dp_classifier
 from store.run_dir import RunDir
-from tests.command import bytes_of, published
+from tests.command import bytes_of, output_of
 from tests.rejects import rejects
 
 FAST = ["method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched", "device=cpu"]
@@ -41,11 +41,11 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_the_certificate_is_the_composition_of_the_ledger(trained):
-    document = json.loads((published(trained) / "privacy.json").read_text())
+    document = json.loads((output_of(trained) / "privacy.json").read_text())
     spent = [Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 3)]
     assert document["epsilon"] == compose_epsilon(spent, document["delta"])
     assert document["private"] is False  # its noise is known
-    assert RunDir(trained).published == RunDir(trained).withheld
+    assert RunDir(trained).output == RunDir(trained).withheld
     assert 0 <= json.loads(RunDir(trained).metrics.read_text())["dp_classifier/accuracy"] <= 1
 
 
@@ -63,14 +63,14 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_classifier(trained, tmp
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run")
     train(tmp_path / "run")
-    assert bytes_of(published(tmp_path / "run")) == bytes_of(published(trained))
+    assert bytes_of(output_of(tmp_path / "run")) == bytes_of(output_of(trained))
 
 
 def test_other_test_images_change_the_number_alone(trained, tmp_path, monkeypatch):
     original = Digits.test
     monkeypatch.setattr(Digits, "test", lambda self: SampleSet(255 - original(self).images, original(self).labels, 10))
     train(tmp_path / "run")
-    assert bytes_of(published(tmp_path / "run")) == bytes_of(published(trained))
+    assert bytes_of(output_of(tmp_path / "run")) == bytes_of(output_of(trained))
 
 
 def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
@@ -101,10 +101,10 @@ def test_one_that_broke_off_between_its_release_and_its_accuracy_goes_on(tmp_pat
         patch.setattr(dp_classifier, "accuracy", Mock(side_effect=OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             train(tmp_path / "run")
-    released = (published(tmp_path / "run") / "privacy.json").read_bytes()
+    released = (output_of(tmp_path / "run") / "privacy.json").read_bytes()
     train(tmp_path / "run")
     assert (tmp_path / "run" / "internal" / "metrics.json").exists()
-    assert (published(tmp_path / "run") / "privacy.json").read_bytes() == released
+    assert (output_of(tmp_path / "run") / "privacy.json").read_bytes() == released
 
 
 def test_a_published_preset_spends_its_published_budget():

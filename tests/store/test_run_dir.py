@@ -39,15 +39,15 @@ def fill(text: str):
 
 
 def test_a_release_is_shown_whole_and_only_it_may_be_shared(folder):
-    assert folder.published is None
-    assert folder.publish(fill("private"), private=True) == folder.release == folder.published
+    assert folder.output is None
+    assert folder.publish(fill("private"), private=True) == folder.release == folder.output
     assert [path.name for path in folder.release.iterdir()] == ["samples.npz"]
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "internal", "release"]
 
 
 def test_what_is_not_private_never_appears_under_release(folder):
     target = folder.publish(fill("not private"), private=False)
-    assert target == folder.published
+    assert target == folder.output
     assert folder.internal in target.parents
     assert not folder.release.exists()
 
@@ -59,7 +59,7 @@ def test_a_release_that_fails_halfway_leaves_nothing_and_can_be_written_again(fo
 
     with pytest.raises(OSError, match="disk full"):
         folder.publish(fail, private=True)
-    assert folder.published is None
+    assert folder.output is None
     folder.publish(lambda target: (target / "grid.png").write_text("whole"), private=True)
     assert [path.name for path in folder.release.iterdir()] == ["grid.png"]
 
@@ -149,7 +149,7 @@ def test_runs_that_differ_in_evaluation_alone_make_one_release_in_a_folder_of_it
     first.publish(fill("samples"), private=True)
     first.link_release()
     write_json(first.metrics, {"accuracy": 0.9})
-    assert (second.published, second.noise_key) == (first.published, first.noise_key)
+    assert (second.output, second.noise_key) == (first.output, first.noise_key)
     assert first.finished
     assert not second.finished
     assert (first.path / "release" / "samples.npz").read_text() == "samples"
