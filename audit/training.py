@@ -82,9 +82,9 @@ def train_with_canaries(
     scores = np.zeros(len(included))
 
     def read(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        published = probe.weights.weight.grad
-        assert published is not None
-        scores[:] += published[1:, 0].double().cpu().numpy()
+        gradient = probe.weights.weight.grad
+        assert gradient is not None
+        scores[:] += gradient[1:, 0].double().cpu().numpy()
 
     watching = register_optimizer_step_pre_hook(read)  # what the optimizer is given is what DP-SGD publishes
     try:

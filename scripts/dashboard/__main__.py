@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from conf.help import run_script
 from disk import whole_file
 from errors import reject_unless, require, unusable
-from scripts.dashboard import folders, published
+from scripts.dashboard import folders, paper_points
 from scripts.dashboard.page import page
 
 RUNS = Path("runs")
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     # Setup
     places, settings = parse(arguments)
     out = Path(settings.out)
-    points = published.load(Path(settings.published)) if settings.published else []
+    points = paper_points.load(Path(settings.published)) if settings.published else []
 
     # Run
     contents = folders.Contents(private_pictures=settings.private, private_metrics=settings.private_metrics)

@@ -61,8 +61,8 @@ def _draw_curves(axes: Any, sheet: Sheet, panel: Panel, points: Points) -> None:
         if xs:
             line = axes.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)
             colour = line[0].get_color()
-        if sheet.beside and (published := sheet.published_points(row, panel)):
-            told = np.asarray(published, dtype=float).T
+        if sheet.beside and (of_paper := sheet.paper_points(row, panel)):
+            told = np.asarray(of_paper, dtype=float).T
             axes.plot(*told, marker=marker, fillstyle="none", linestyle=":", color=colour, label=f"{row.name}, published")
             ticks += told[0].tolist()
     axes.set(xlabel=sheet.x_label, ylabel=panel.label)

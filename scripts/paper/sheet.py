@@ -83,7 +83,7 @@ class Sheet:
     def notes(self) -> list[str]:
         return [note for note in (self.note, self.published_note * (self.scale != "smoke")) if note]
 
-    def published_points(self, row: Series, panel: Panel) -> list[Any]:
+    def paper_points(self, row: Series, panel: Panel) -> list[Any]:
         """[x, y] pairs."""
         if isinstance(row.published, dict):
             return row.published.get(panel.metric, [])

@@ -23,10 +23,10 @@ Found = Mapping[str, Sequence[Measured]]  # by experiment
 class Cell:
     metric: str
     values: dict[Measured, float]
-    published: float | None
+    paper_value: float | None
 
     def __str__(self) -> str:
-        known = [] if self.published is None else [f"{self.published:g}"]
+        known = [] if self.paper_value is None else [f"{self.paper_value:g}"]
         return " | ".join([self._measured(), *known]) if known or self.values else ""
 
     def _measured(self) -> str:
@@ -54,8 +54,8 @@ def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
         for i, column in enumerate(sheet.columns):
             metric = column.metric or row.metric or sheet.metric
             values = {one: one.value(metric) for one in runs if one.matches(column.where)}
-            published = row.published[i] if sheet.beside and row.published else None
-            line.append(Cell(metric, {one: float(value) for one, value in values.items() if value is not None}, published))
+            paper_value = row.published[i] if sheet.beside and row.published else None
+            line.append(Cell(metric, {one: float(value) for one, value in values.items() if value is not None}, paper_value))
         rows.append((row, line))
     return rows
 
@@ -149,7 +149,7 @@ def _csv(sheet: Sheet, rows: list[tuple[Series, list[Cell]]]) -> str:
     lines = []
     for row, line in rows:
         for column, cell in zip(sheet.columns, line, strict=True):
-            known = "" if cell.published is None else cell.published
+            known = "" if cell.paper_value is None else cell.paper_value
             below = rests_on(cell.values) if cell.values else ("",) * 4
             lines.append([row.name, column.name, cell.metric, *summary(list(cell.values.values())), known, *below, sheet.scale])
     header = ["row", "column", "metric", "mean", "standard_deviation", "runs", "published"]

@@ -62,7 +62,7 @@ refusals = pytest.mark.parametrize(
 
 
 def world(**changes: Any) -> Grey:
-    return Grey(**{**dict(count=36, held_out=24, published=30), **changes})
+    return Grey(**{**dict(count=36, held_out=24, public_count=30), **changes})
 
 
 def context(figures: Path, seed: int = 0, samples: SampleSet | None = None, **changes: Any) -> EvaluationContext:

@@ -52,7 +52,7 @@ class Grey(Dataset):
     class_counts: ClassCounts = ClassCounts.uniform
     count: int = 48
     held_out: int = 0
-    published: int = 0
+    public_count: int = 0
     closed: bool = False
 
     @property
@@ -65,7 +65,7 @@ class Grey(Dataset):
 
     @property
     def num_public(self) -> int:
-        return self.published
+        return self.public_count
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,7 +83,7 @@ class Grey(Dataset):
         return grey(self.held_out, first=1000)
 
     def public(self) -> SampleSet:
-        return grey(self.published, first=2000)
+        return grey(self.public_count, first=2000)
 
 
 def grey(count: int, first: int) -> SampleSet:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from conf.help import run_script
-from scripts.dashboard import published
+from scripts.dashboard import paper_points
 from scripts.dashboard.__main__ import main, parse
 from scripts.dashboard.pictures import data_uri
 from tests.rejects import assert_line, rejects
@@ -187,7 +187,7 @@ def test_a_bad_point_is_refused_by_its_number(tmp_path, change):
     bad = {key: value for key, value in {**point, **change}.items() if value is not ...}
     (tmp_path / "sheet.yaml").write_text(json.dumps([point, bad]))
     with rejects("published", tmp_path / "sheet.yaml", "point 2"):
-        published.load(tmp_path / "sheet.yaml")
+        paper_points.load(tmp_path / "sheet.yaml")
 
 
 @pytest.mark.slow

@@ -25,9 +25,9 @@ def test_the_fid_of_other_images_is_no_result_of_pe():
 def test_a_panel_has_the_published_points_of_its_own_metric():
     sheet = load(Kind.figure, "dpd", "2", "paper")
     first = replace(sheet.rows[0], published=[[10, 9.8]])
-    assert [bool(sheet.published_points(first, panel)) for panel in sheet.panels] == [True, False]
+    assert [bool(sheet.paper_points(first, panel)) for panel in sheet.panels] == [True, False]
     both = replace(first, published={sheet.panels[1].metric: [[1, 2]]})
-    assert [sheet.published_points(both, panel) for panel in sheet.panels] == [[], [[1, 2]]]
+    assert [sheet.paper_points(both, panel) for panel in sheet.panels] == [[], [[1, 2]]]
 
 
 def told(sheet: Sheet) -> str:
@@ -60,9 +60,7 @@ def test_no_words_of_a_sheet_give_a_published_number_at_smoke_scale():
 def test_a_figure_has_every_point_that_its_paper_prints(sheet, points):
     paper, number = sheet
     loaded = load(Kind.figure, paper, number, "paper")
-    found = {
-        panel.metric: [point for row in loaded.rows for point in loaded.published_points(row, panel)] for panel in loaded.panels
-    }
+    found = {panel.metric: [point for row in loaded.rows for point in loaded.paper_points(row, panel)] for panel in loaded.panels}
     assert found == points
 
 
