@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -34,6 +35,11 @@ def reject_unless(condition: bool, key: str, value: Any, problem: str) -> None:
 def unusable(key: str, value: Any, problem: str) -> InputError:
     """The error of `reject_unless`, for an `except`."""
     return InputError(f"{key}={format_value(value)} cannot be used: {problem.removesuffix('.')}.", key, format_value(value))
+
+
+def unusable_file(path: Path, problem: str) -> InputError:
+    """About a file of the user's, where the setting that leads to it is not known."""
+    return InputError(f"{path} cannot be used: {problem.removesuffix('.')}.")
 
 
 @contextmanager

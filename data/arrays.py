@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import Listing, Read
-from errors import InputError, reason
+from errors import reason, unusable_file
 
 
 def list_arrays(path: Path) -> Listing:
@@ -23,15 +23,15 @@ def list_arrays(path: Path) -> Listing:
             labels = file["labels"]
             declared = int(file["num_classes"]) if "num_classes" in file else None
     except Exception as error:  # a foreign file may make anything of its reader
-        raise InputError(f"{path}: no npz with images and labels ({reason(error)})") from error
+        raise unusable_file(path, f"it is no npz with images and labels ({reason(error)})") from error
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:]:
-        raise InputError(f"{path}: images are {dtype} {list(shape)}, not uint8 [N, H, W, 1 or 3]")
+        raise unusable_file(path, f"images are {dtype} {list(shape)}, not uint8 [N, H, W, 1 or 3]")
     if labels.dtype.kind not in "iu" or labels.shape != shape[:1]:
-        raise InputError(f"{path}: labels are {labels.dtype} {list(labels.shape)}, not whole numbers [{shape[0]}]")
+        raise unusable_file(path, f"labels are {labels.dtype} {list(labels.shape)}, not whole numbers [{shape[0]}]")
     numbers = labels.tolist()
     last = max(numbers, default=-1) if declared is None else declared - 1
     if not all(0 <= number <= last for number in numbers):
-        raise InputError(f"{path}: labels are not all inside 0 … {last}")
+        raise unusable_file(path, f"labels are not all inside 0 … {last}")
     names = [f"image {row}" for row in range(len(numbers))]
     return Listing.of(path, range(last + 1), names, numbers, functools.partial(_loaded, path), math.prod(shape))
 
@@ -50,5 +50,5 @@ def _loaded(path: Path) -> Iterator[Read]:
         with np.load(path, allow_pickle=False) as file:
             images = file["images"]
     except Exception as error:
-        raise InputError(f"{path}: images cannot be read ({reason(error)})") from error
+        raise unusable_file(path, f"images cannot be read ({reason(error)})") from error
     yield lambda name: images[int(name.split()[1])]

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.images import resized, to_image
 from data.samples import SampleSet
-from errors import InputError, reason
+from errors import reason, unusable_file
 
 MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memory; nor are more decoded at a time
 BYTES_PER_PIXEL = 20  # of a picture and its decoder's buffers; JPEG 2000 takes most
@@ -59,12 +59,12 @@ class Listing:
     ) -> Listing:
         """InputError unless there are images, and some of every class: a number of classes too large to list is refused."""
         if not names:
-            raise InputError(f"{where}: holds no images")
+            raise unusable_file(where, "it holds no images")
         seen = set(labels)
         if (gap := next((name for label, name in enumerate(classes) if label not in seen), None)) is not None:
             last = max(range(len(names)), key=labels.__getitem__)
             to = f"classes go to {classes[-1]}, images to class {classes[labels[last]]} ({names[last]})"
-            raise InputError(f"{where}: class {gap} has no image; {to}")
+            raise unusable_file(where, f"class {gap} has no image; {to}")
         return cls(where, [str(name) for name in classes], names, np.array(labels, np.int64), opened, decoding_bytes)
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ def decode(
             except Exception as error:  # foreign bytes may make anything of their reader
                 unknown = isinstance(error, UnidentifiedImageError)
                 told = "of no known format" if unknown else reason(error)
-                errors[row] = f"{listing.where}: {name} is no readable image ({told})"
+                errors[row] = f"{name} is no readable image ({told})"
 
     quiet = warnings.catch_warnings(action="ignore")  # Pillow's, of images that are read all the same
     step = max(1, min(64, len(listing) // (4 * WORKERS)))  # of large pictures there may be few
@@ -117,7 +117,8 @@ def decode(
             pass
     bad = [error for error in errors if error]
     if bad and on_bad is OnBad.error:
-        raise InputError(bad[0] + (f"; and {len(bad) - 1} more" if len(bad) > 1 else "") + "; or dataset.on_bad=skip")
+        more = f", and {len(bad) - 1} more are none" if len(bad) > 1 else ""
+        raise unusable_file(listing.where, f"{bad[0]}{more}; dataset.on_bad=skip leaves them out")
     good = np.array([not error for error in errors], bool)
     labels = listing.labels[good]
     samples = SampleSet(images if not bad else images[good], labels, len(listing.classes))

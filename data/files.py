@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from data.arrays import list_arrays
 from data.decoding import MAX_PIXELS, PICTURES, WORKERS, Listing
-from errors import InputError, reason
+from errors import reason, unusable_file
 
 Files = Callable[[str], IO[bytes]]
 Labelled = tuple[list[str] | range, list[str], list[int]]  # classes, names of images, their labels
@@ -31,7 +31,7 @@ def list_images(path: Path) -> Listing:
     if path.suffix == ".npz":
         return list_arrays(path)
     if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: is no folder, zip or npz of images")
+        raise unusable_file(path, "it is no folder, zip or npz of images")
     try:
         with zipfile.ZipFile(path) as archive:
             members, folders = _members(path, archive)
@@ -39,7 +39,7 @@ def list_images(path: Path) -> Listing:
         held = PICTURES + WORKERS * max((info.file_size for info in members.values()), default=0)
         return Listing.of(path, *_labelled(path, sorted(members), folders, opened), opened, held)
     except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # torn, encrypted, of another kind
-        raise InputError(f"{path}: is no readable zip ({reason(error)})") from error
+        raise unusable_file(path, f"it is no readable zip ({reason(error)})") from error
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def _walked(root: Path) -> tuple[list[str], set[str]]:
     """Names of all files, sorted, and of the folders right under `root`. Links are followed; hidden folders are not entered."""
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"{root}: {error.filename} cannot be listed ({error.strerror})")
+        raise unusable_file(root, f"{error.filename} cannot be listed ({error.strerror})")
 
     files: list[str] = []
     top: set[str] = set()
@@ -72,7 +72,7 @@ def _walked(root: Path) -> tuple[list[str], set[str]]:
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         first = seen.setdefault(os.path.realpath(folder), folder)
         if first != folder:
-            raise InputError(f"{root}: {folder} is a link to a folder that is there as {first} already")
+            raise unusable_file(root, f"{folder} is a link to a folder that is there as {first} already")
         folders[:] = sorted(name for name in folders if not _hidden(name))
         if Path(folder) == root:
             top = set(folders)
@@ -88,15 +88,15 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.Zi
         name = PurePosixPath(info.filename.replace("\\", "/"))
         folder = info.filename.endswith("/")
         if not name.parts and not folder:
-            raise InputError(f"{path}: holds {info.filename!r}, which is no name of a file")
+            raise unusable_file(path, f"it holds {info.filename!r}, which is no name of a file")
         if name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
-            raise InputError(f"{path}: holds {info.filename!r}, a name outside the archive")
+            raise unusable_file(path, f"it holds {info.filename!r}, a name outside the archive")
         if folder:
             top |= {part for part in name.parts[:1] if not _hidden(part)}
         elif name.as_posix() in members:
-            raise InputError(f"{path}: holds {name} twice")
+            raise unusable_file(path, f"it holds {name} twice")
         elif info.file_size > 4 * MAX_PIXELS:
-            raise InputError(f"{path}: {name} unpacks to {info.file_size:,} bytes")
+            raise unusable_file(path, f"{name} unpacks to {info.file_size:,} bytes")
         else:
             members[name.as_posix()] = info
     return members, top
@@ -109,7 +109,7 @@ def _labelled(where: Path, files: list[str], folders: set[str], opened: Callable
             return _from_json(where, files, read)
     images = [name for name in files if not any(map(_hidden, PurePosixPath(name).parts))]
     if wrong := next((name for name in images if len(PurePosixPath(name).parts) != 2), None):
-        raise InputError(f"{where}: {wrong} is not in a class folder, and there is no dataset.json")
+        raise unusable_file(where, f"{wrong} is not in a class folder, and there is no dataset.json")
     labels = [PurePosixPath(name).parts[0] for name in images]
     classes = sorted({*labels, *folders})
     number = {name: label for label, name in enumerate(classes)}
@@ -124,18 +124,18 @@ def _from_json(where: Path, files: list[str], read: Files) -> Labelled:
         pairs = document["labels"]
         names, labels = [str(name) for name, _ in pairs or []], [label for _, label in pairs or []]
     except Exception as error:  # a foreign file may make anything of its reader
-        raise InputError(f"{where}: dataset.json has no list of names and labels under `labels` ({reason(error)})") from error
+        raise unusable_file(where, f"dataset.json has no list of names and labels under `labels` ({reason(error)})") from error
     if pairs is None:
-        raise InputError(f"{where}: dataset.json has no labels; give every image one, 0 for a single class")
+        raise unusable_file(where, "dataset.json has no labels; give every image one, 0 for a single class")
     images = {name for name in files if name != "dataset.json" and not _hidden(PurePosixPath(name).name)}
     if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise InputError(f"{where}: {repeated} has two labels in dataset.json")
+        raise unusable_file(where, f"{repeated} has two labels in dataset.json")
     if missing := next((name for name in names if name not in images), None):
-        raise InputError(f"{where}: {missing} is in dataset.json, and not among the files")
+        raise unusable_file(where, f"{missing} is in dataset.json, and not among the files")
     if without := min(images - set(names), default=None):
-        raise InputError(f"{where}: {without} has no label in dataset.json")
+        raise unusable_file(where, f"{without} has no label in dataset.json")
     if wrong := next((f"{n}: {y}" for n, y in zip(names, labels, strict=True) if type(y) is not int or y < 0), None):
-        raise InputError(f"{where}: dataset.json has a label that is no class number: {wrong}")
+        raise unusable_file(where, f"dataset.json has a label that is no class number: {wrong}")
     order = sorted(range(len(names)), key=names.__getitem__)
     return _class_names(where, document, max(labels, default=-1) + 1), [names[i] for i in order], [labels[i] for i in order]
 
@@ -147,7 +147,7 @@ def _class_names(where: Path, document: dict[str, Any], count: int) -> list[str]
         return range(count)
     known = isinstance(names, list) and all(type(name) is str for name in names) and len({*names}) == len(names) == count
     if not known:
-        raise InputError(f"{where}: dataset.json has `classes` that are no {count} different names")
+        raise unusable_file(where, f"dataset.json has `classes` that are no {count} different names")
     return names
 
 

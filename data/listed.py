@@ -81,9 +81,9 @@ class Listed(Dataset):
             self._lists[1].where,
             "it lists no test image that can be read",
         )
-        for part, decoded in zip(("private", "test"), self._decoded, strict=True):
+        for part, listing, decoded in zip(("private", "test"), self._lists, self._decoded, strict=True):
             if bad := decoded.bad:
-                told = f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {bad[0]}"
+                told = f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {listing.where}: {bad[0]}"
                 console.print(told, highlight=False, markup=False, soft_wrap=True)
 
     def private(self) -> SampleSet:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import InputError, reason, unusable
+from errors import InputError, reason, unusable, unusable_file
 from tracking.progress import console
 
 PUBLIC_DIGESTS = "public_images.npy"  # beside public weights: digests of the images that they were trained on
@@ -46,9 +46,9 @@ def read_digests(file: Path) -> np.ndarray:
     try:
         found = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: holds no digests of public images ({reason(error)})") from error
+        raise unusable_file(file, f"it holds no digests of public images ({reason(error)})") from error
     if found.dtype != np.uint64 or found.ndim != 1:
-        raise InputError(f"{file}: holds no digests of public images, but {found.dtype} {list(found.shape)}")
+        raise unusable_file(file, f"it holds no digests of public images, but {found.dtype} {list(found.shape)}")
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from disk import sync_folder
-from errors import InputError
+from errors import unusable_file
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.config import caution
 from privacy.mechanisms import NEIGHBOURING, UNIT, Mechanism, NonPrivate, Spend
@@ -107,7 +107,7 @@ def read_entries(path: Path) -> dict[str, Spend]:
             entry = {"count": 1, **json.loads(line)}
         except json.JSONDecodeError as error:
             if number < len(lines):
-                raise InputError(f"{path}, line {number}: is damaged, so what was spent is not known") from error
+                raise unusable_file(path, f"line {number} is damaged, so what was spent is not known") from error
             break  # the last line of a killed start: its noise was never drawn
         entries[entry["purpose"]] = Spend.from_dict(entry)
     return entries

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conf.help import one_line
-from errors import InputError, format_value, naming, reject_unless, require, unusable
+from errors import InputError, format_value, naming, reject_unless, require, unusable, unusable_file
 from tests.command import ROOT, call
 
 FOLDERS = ("audit", "baselines", "conf", "data", "dp_finetune", "eval", "models", "pe", "pipeline", "privacy", "scripts", "store")
@@ -45,6 +45,11 @@ def test_a_problem_is_said_of_the_value(problem):
     for error in (raised.value, unusable("a.b", None, problem)):
         assert str(error) == "a.b=null cannot be used: it is not empty."
         assert (error.key, error.value) == ("a.b", "null")
+
+
+def test_an_error_about_a_file_is_of_no_setting():
+    error = unusable_file(Path("a/b.zip"), "it is no readable zip (torn)")
+    assert (str(error), error.key, error.value) == ("a/b.zip cannot be used: it is no readable zip (torn).", None, None)
 
 
 def test_an_error_of_foreign_code_is_one_line_about_the_setting():
@@ -100,7 +105,12 @@ def clauses(file: Path) -> list[tuple[str, str]]:
     """The literal texts that the functions of errors.py put into a sentence, by the function; … is what is put into them."""
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("require", "reject_unless", "unusable"):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+            "require",
+            "reject_unless",
+            "unusable",
+            "unusable_file",
+        ):
             name, text = getattr(node.func, "id", ""), node.args[-1]
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in WORDS:
             name, text = WORDS[getattr(node.targets[0], "id", "")], node.value

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.resolvers import register_resolvers
-from errors import InputError, require
+from errors import require, unusable_file
 from pipeline.config import SCALES
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -124,7 +124,7 @@ def load(kind: Kind, paper: str, number: str, scale: str) -> Sheet:
         merged = OmegaConf.merge(OmegaConf.structured(Sheet), OmegaConf.load(path), {"scale": scale})
         sheet = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+        raise unusable_file(path, str(error).splitlines()[0]) from error
     assert isinstance(sheet, Sheet)
     for row in sheet.rows:
         row.published = row.published or []

@@ -85,7 +85,7 @@ def test_classes_of_an_edm_archive_may_have_names(tmp_path):
 
 @pytest.mark.parametrize("classes", [["cat"], ["cat", "cat"], ["cat", 1], "ab", 2, [["cat"], ["dog"]], ["cat", "dog", "eel"]])
 def test_wrong_names_of_classes_are_refused(classes, tmp_path):
-    with pytest.raises(InputError, match=r"images\.zip: dataset\.json has `classes` that are no 2 different names"):
+    with pytest.raises(InputError, match=r"images\.zip .*dataset\.json has `classes` that are no 2 different names"):
         list_images(named(tmp_path, classes))
 
 
@@ -113,7 +113,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_arrays_are_named(changes, message, tmp_path):
-    with pytest.raises(InputError, match=rf"x\.npz: {message}") as told:
+    with pytest.raises(InputError, match=rf"x\.npz .*{message}") as told:
         list_images(npz(tmp_path, **changes))
     assert "on_bad" not in str(told.value)
 
@@ -122,7 +122,7 @@ def test_damaged_pixels_are_told_of_the_array(tmp_path):
     content = bytearray(npz(tmp_path, images=np.full((4, 64, 64, 3), 7, np.uint8)).read_bytes())
     content[content.find(b"\7" * 999)] ^= 1
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.npz: images cannot be read \(Bad CRC"):
+    with pytest.raises(InputError, match=r"x\.npz .*images cannot be read \(Bad CRC"):
         decode(list_images(tmp_path / "x.npz"), (8, 8, 3), OnBad.skip)
 
 

@@ -461,7 +461,7 @@ def test_a_bad_public_image_is_told_before_work_where_an_evaluator_asks_for_them
     settings = ["dataset=folder", *place, "dataset.image_size=8", "dataset.image_channels=1", "+experiment=dp_diffusion/smoke"]
     result = call(*settings, "eval=none", *asks, "device=cpu")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "public: ant/bad.png is no readable image" in result.err
+    assert [word in result.err for word in (f"{tmp_path}/public ", "ant/bad.png")] == [True, True]
     assert not Path("run").exists()
 
 
