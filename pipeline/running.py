@@ -119,7 +119,7 @@ def _make(
 ) -> None:
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
-    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, model, key=folder.noise_key)
+    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, key=folder.noise_key)
     if isinstance(model.api, KeepsState):
         model.api.kept = own.checkpoints
     samples = config.method.run(session.private, model, session.run)
