@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.plan import Plan
 from pipeline.release import publish, select
 from pipeline.resume import already_finished, begin, begin_evaluation, keep_apart, require_own_folder
 from pipeline.session import Session
+from privacy.inherited import PublicInput
 from store.identity import plain
 from store.run_dir import RunDir
 from tracking import ranks
@@ -85,9 +86,9 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     config.dataset.prepare()
     config.model.prepare(config.method.embeddings())
     config.spaces.prepare(config.eval.embeddings())
+    inputs = config.public_inputs() if first else []
     if first:
         config.eval.prepare(config.dataset)
-        inputs = config.public_inputs()
         keep_apart(config.dataset, inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
         if not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished):
             return Result(config, folder, fresh=False)
@@ -97,7 +98,7 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     tracker = config.tracker.build(folder.path, plain(config), folder.making.path) if first else Several()
     model = config.model.build(config.dataset, device, config.seed)
     if folder.published is None:
-        _make(config, plan, folder, tracker, load, model, device)
+        _make(config, plan, inputs, folder, tracker, load, model, device)
     ranks.stop()
     if not first:
         return None
@@ -111,6 +112,7 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
 def _make(
     config: Config,
     plan: Plan,
+    inputs: Sequence[PublicInput],
     folder: RunDir,
     tracker: Tracker,
     load: Callable[[], SampleSet],
@@ -126,4 +128,4 @@ def _make(
     if own is folder:
         judged = functools.partial(context, config, model=model, device=device, folder=folder)
         selected = select(samples, session, config, folder, lambda made: judged(samples=made))
-        publish(samples, selected, config, plan, session, folder)
+        publish(samples, selected, config, plan, inputs, session, folder)
