@@ -31,7 +31,7 @@ from rich.table import Table
 from audit.clipping import largest_contribution
 from audit.planted import Planted, patterns
 from audit.statistics import Finding, game, one_run
-from audit.training import train_base, train_with_canaries
+from audit.training import Training, train_base, train_with_canaries
 from audit.votes import play
 from conf.compose import compose_script
 from conf.help import run_script
@@ -148,13 +148,15 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
     included = noise.stream("audit/coins").uniform(settings.canaries) < 0.5
     model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
     before, inherited = np.zeros(settings.canaries), Inherited()
+    training = Training(
+        settings.method, settings.dataset, model, settings.privacy, included, noise, folder.checkpoints, settings.seed
+    )
     if (sigma := settings.base_noise_multiplier) is not None:
         known = replace(settings.privacy, epsilon=None, noise_multiplier=sigma)
         key, place = NoiseSource(noise.stream("audit/base").bytes(32)), folder.checkpoints / "base"
         place.mkdir()
-        before, inherited = train_base(settings.method, settings.dataset, model, known, included, key, place, settings.seed)
-    world, place = (settings.dataset, model, settings.privacy, included, noise), folder.checkpoints
-    scores, ledger = train_with_canaries(settings.method, *world, place, settings.seed, inherited)
+        before, inherited = train_base(replace(training, privacy=known, noise=key, folder=place))
+    scores, ledger = train_with_canaries(training, inherited)
     finding = one_run(before + scores, included, ledger.delta, settings.confidence)
     return finding, ledger, {"canaries": settings.canaries, "runs": 1 if settings.base_noise_multiplier is None else 2}
 
