@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from conf.schema import EXTENSIONS
 from errors import InputError
 
 _USAGE = """\
@@ -64,6 +66,12 @@ def print_help(config_dir: str) -> None:
             mark = "*" if _DEFAULTS.get(group) == option else " "
             print(f"   {mark} {option:<16} {comments[0] if comments else ''}")
     print(_KEYS)
+
+
+def goes_on_with(program: str, overrides: Sequence[str]) -> str:
+    """The command for a shell, with the extensions that it needs."""
+    extensions = f"{EXTENSIONS}={shlex.quote(os.environ[EXTENSIONS])} " if os.environ.get(EXTENSIONS) else ""
+    return f"{extensions}python {program} {shlex.join(overrides)}"
 
 
 def run_script(main: Callable[[list[str]], None], usage: str | None = None) -> None:

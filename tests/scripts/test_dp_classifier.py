@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -105,6 +106,28 @@ def test_one_that_broke_off_between_its_release_and_its_accuracy_goes_on(tmp_pat
     train(tmp_path / "run")
     assert (tmp_path / "run" / "internal" / "metrics.json").exists()
     assert (published(tmp_path / "run") / "privacy.json").read_bytes() == released
+
+
+def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(tmp_path, monkeypatch):
+    folder = tmp_path / "a run"
+    with monkeypatch.context() as patch:
+        patch.setattr(dp_classifier, "save_file", Mock(side_effect=ZeroDivisionError("norm")))
+        with pytest.raises(ZeroDivisionError, match="norm"):
+            train(folder)
+    text = (folder / "internal" / "error.txt").read_text()
+    assert "ZeroDivisionError: norm" in text
+    assert "in _release" in text  # where it broke
+    command = shlex.split(next(line for line in text.splitlines() if "python -m scripts.dp_classifier" in line))
+    assert command[:3] == ["python", "-m", "scripts.dp_classifier"]
+    dp_classifier.main(command[3:])
+    assert RunDir(folder).finished
+    assert not (folder / "internal" / "error.txt").exists()
+
+
+def test_a_users_mistake_leaves_no_error_file(trained):
+    with pytest.raises(InputError, match="holds a finished run"):
+        train(trained)
+    assert not (trained / "internal" / "error.txt").exists()
 
 
 def test_a_published_preset_spends_its_published_budget():
