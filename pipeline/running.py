@@ -95,17 +95,21 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     device = ranks.start(config.torch_device)
     path = ranks.broadcast(folder.path)
     folder = folder if first else RunDir(path)
-    tracker = config.tracker.build(folder.path, plain(config), folder.making.path) if first else Several()
+    build = functools.partial(config.tracker.build, folder.path, plain(config), folder.making.path)
+    tracker: Tracker | None = None  # until it is needed and the lock is held: a W&B run has one process
     model = config.model.build(config.dataset, device, config.seed)
     if folder.published is None:
+        tracker = build() if first else Several()
         _make(config, plan, inputs, folder, tracker, load, model, device)
     ranks.stop()
     if not first:
         return None
     fresh = begin_evaluation(folder, config)
     if fresh:
+        tracker = tracker or build()
         evaluate(config, model, device, folder, tracker)
-    tracker.finish()
+    if tracker:
+        tracker.finish()
     return Result(config, folder, fresh)
 
 

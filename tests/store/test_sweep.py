@@ -25,6 +25,7 @@ from store.identity import digest
 from store.run_dir import RunDir
 from store.sweep import Sweep, distinct_spends
 from tests.command import STRONG_NOISE, Result, call, composed, python_run, typed
+from tracking.tracker import TrackerConfig
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
 TINY += ["method.variation_degrees=[2]"]
@@ -213,6 +214,36 @@ def test_a_run_that_another_process_judges_is_waited_for(here, monkeypatch):
     assert result.code == 0, result.err
     assert "waits for another process, which evaluates this release" in result.err
     assert "finished before, kept" in result.err
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_tracker_is_built_where_the_lock_is_held(here, monkeypatch, finishes):
+    import fcntl
+
+    assert sweep("seed=0").code == 0
+    run = RunDir(next(iter(links().values())))
+    numbers, built = run.metrics.read_text(), []
+    run.metrics.unlink()
+    build = TrackerConfig.build
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        built.append(args)
+        return build(*args, **settings)
+
+    monkeypatch.setattr(TrackerConfig, "build", counted)
+    with (run.internal / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+        def ends(folder: RunDir, text: str) -> None:
+            assert not built
+            if finishes:
+                run.metrics.write_text(numbers)
+            held.close()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(resume, "tell", ends)
+            assert sweep("seed=0", folder="other").code == 0
+    assert len(built) == (0 if finishes else 1)
 
 
 def test_a_sweeps_link_leads_to_the_run_of_those_settings_alone(here):
