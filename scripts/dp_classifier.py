@@ -37,7 +37,7 @@ from pipeline.failure import noting_failure
 from pipeline.plan import Plan
 from pipeline.resume import begin, keep_apart
 from pipeline.session import Session
-from privacy.config import Privacy
+from privacy.config import Privacy, caution
 from privacy.ledger import certificate
 from store.identity import plain
 from store.run_dir import RunDir
@@ -65,7 +65,14 @@ def main(overrides: list[str]) -> None:
     plan = Plan.make(method, data, privacy)
     if settings.plan_only:
         events = [spend.to_dict() for spend in plan.spends]
-        budget = {"epsilon": plan.epsilon, "delta": plan.delta, "noise_multiplier": plan.noise_multiplier, "events": events}
+        budget: dict[str, Any] = {
+            "epsilon": plan.epsilon,
+            "delta": plan.delta,
+            "noise_multiplier": plan.noise_multiplier,
+            "events": events,
+        }
+        if warning := caution(plan.delta, data.num_private):
+            budget["caution"] = warning
         print(json.dumps({"dataset": data.facts(), "privacy": budget}, indent=2))
         return
     data.prepare()

@@ -76,9 +76,10 @@ def test_other_test_images_change_the_number_alone(trained, tmp_path, monkeypatc
 
 def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("data.datasets.digits.handwritten", lambda split: pytest.fail("images were opened"))
-    train(tmp_path / "run", "plan_only=true")
+    train(tmp_path / "run", "plan_only=true", "privacy.delta=3.4e-4")
     document = json.loads(capsys.readouterr().out)
     assert document["privacy"]["events"][0]["count"] == 3
+    assert "with probability 0.49" in document["privacy"]["caution"]
     assert not (tmp_path / "run").exists()
 
 
