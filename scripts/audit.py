@@ -44,7 +44,7 @@ from method import Method
 from models.public.settings import Model
 from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, torch_device
-from privacy.config import Privacy
+from privacy.config import LEAST_NOISE, Privacy
 from privacy.inherited import Inherited
 from privacy.ledger import Ledger
 from privacy.mechanisms import NEIGHBOURING, UNIT
@@ -75,8 +75,8 @@ class Auditing:
         whole = self.repetitions >= 8 and self.repetitions % 4 == 0
         require(whole, "repetitions", self.repetitions, "a multiple of 4, at least 8")
         base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
-        allowed = "a finite number above 0 for method=dp_diffusion, or null"
-        require(base is None or (plain and 0 < base < 1e6), "base_noise_multiplier", base, allowed)
+        allowed = f"a finite number above 0, at least {LEAST_NOISE:g}, for method=dp_diffusion, or null"
+        require(base is None or (plain and LEAST_NOISE <= base < 1e6), "base_noise_multiplier", base, allowed)
         allowed = "one that adds noise: dp_diffusion, dp_loda, pe"
         require(isinstance(self.method, DPDiffusion | PrivateEvolution), "method", self.method.name, allowed)
         self.privacy.check()
