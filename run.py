@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 from conf.callback import Report, running_sweep, sweep_name
 from conf.compose import CONFIG_DIR, register, to_typed
 from conf.help import goes_on_with, launch_failure, one_line, print_help, shows_tracebacks
+from errors import InputError
 from pipeline import EvaluationError, run
 from pipeline.plan import Plan
 from pipeline.plan_document import plan_document
@@ -96,6 +97,11 @@ def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
 def cli() -> int:
     """Exit status 0: done; 1: something broke; 2: bad input, said in one line before any work."""
     if {"--help", "-h"} & set(sys.argv[1:]):
+        try:
+            register()  # extensions have options too
+        except InputError as error:
+            say(f"error: {error}")
+            return 2
         print_help(CONFIG_DIR)
         return 0
     Report.status, Report.sweep = 0, None
