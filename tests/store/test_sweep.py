@@ -25,6 +25,7 @@ from store.identity import digest
 from store.run_dir import RunDir
 from store.sweep import Sweep, distinct_spends
 from tests.command import STRONG_NOISE, Result, call, composed, python_run, typed
+from tracking.results import shown_epsilon
 from tracking.tracker import TrackerConfig
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
@@ -84,12 +85,18 @@ def test_a_run_that_broke_goes_on_under_another_evaluation(here, monkeypatch):
         publish(*args)
 
     monkeypatch.setattr(running, "publish", breaks_once)
-    assert sweep("eval.frechet.enabled=true,false").code == 1
+    result = sweep("eval.frechet.enabled=true,false")
+    assert result.code == 1
     assert set(links()) == {"0", "1"}
     broken, finished = (RunDir(links()[name]) for name in ("0", "1"))
     assert not broken.finished
     assert finished.finished
     assert broken.making.path == finished.making.path  # one key, one release
+    assert finished.certificate is not None
+    spent = shown_epsilon(finished.certificate["epsilon"])
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.out.splitlines() if line.startswith("│")]
+    told = {row[1]: row[3] for row in rows if row[1] in links()}
+    assert told == {"0": spent, "1": spent}  # the broken one's too, whose release the other one made
     samples = (finished.release / "samples.npz").read_bytes()
     assert len(read_entries(finished.ledger)) == 1
     assert sweep("eval.frechet.enabled=true,false", folder="other").code == 0
