@@ -97,7 +97,8 @@ class Method:
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         """Bytes that `run` takes at most, at one time, besides the private images; None: nobody knows."""
-        return 2 * self.num_samples * math.prod(model.image_shape) + model.memory()
+        networks = model.memory()
+        return None if networks is None else 2 * self.num_samples * math.prod(model.image_shape) + networks
 
     def training_facts(self, model: Model) -> dict[str, int]:
         """`trainable_parameters`, and `backward_flops` of one image."""

@@ -15,7 +15,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin stall each other on shared cores
 
 import json
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -26,8 +25,8 @@ from omegaconf import DictConfig
 
 from conf.callback import Report, running_sweep, sweep_name
 from conf.compose import CONFIG_DIR, register, to_typed
-from conf.help import launch_failure, one_line, print_help, shows_tracebacks
-from conf.schema import EXTENSIONS
+from conf.help import goes_on_with, launch_failure, one_line, print_help, shows_tracebacks
+from errors import InputError
 from pipeline import EvaluationError, run
 from pipeline.plan import Plan
 from pipeline.plan_document import plan_document
@@ -90,9 +89,7 @@ def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
     if sweep:
         config.tracker.group = config.tracker.group or sweep_name(sweep)
     overrides = [*HydraConfig.get().overrides.task, f"hydra.run.dir={folder.path}"]
-    extensions = f"{EXTENSIONS}={shlex.quote(os.environ[EXTENSIONS])} " if os.environ.get(EXTENSIONS) else ""
-    again = f"{extensions}python run.py {shlex.join(overrides)}"
-    result = run(config, folder, keep_finished=sweep is not None, goes_on_with=again)
+    result = run(config, folder, keep_finished=sweep is not None, goes_on_with=goes_on_with("run.py", overrides))
     if result is not None and result.fresh:
         print_report(config, result.metrics, result.certificate, result.folder)
 
@@ -100,6 +97,11 @@ def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
 def cli() -> int:
     """Exit status 0: done; 1: something broke; 2: bad input, said in one line before any work."""
     if {"--help", "-h"} & set(sys.argv[1:]):
+        try:
+            register()  # extensions have options too
+        except InputError as error:
+            say(f"error: {error}")
+            return 2
         print_help(CONFIG_DIR)
         return 0
     Report.status, Report.sweep = 0, None

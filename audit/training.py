@@ -7,6 +7,7 @@ the ledger. What cannot be seen from a canary's own weight is noise that is miss
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,28 +56,34 @@ class CanaryProbe(nn.Module):
         return UNet2DOutput(sample=self.unet(x, t, known).sample + move.reshape(-1, 1, 1, 1))
 
 
-def train_with_canaries(
-    method: DPDiffusion,
-    dataset: Dataset,
-    model: PublicModel,
-    privacy: Privacy,
-    included: np.ndarray,
-    noise: NoiseSource,
-    folder: Path,
-    seed: int,
-    inherited: Inherited | None = None,
-) -> tuple[np.ndarray, Ledger]:
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on which images, with which canaries and noise."""
+
+    method: DPDiffusion
+    dataset: Dataset
+    model: PublicModel  # trained in place
+    privacy: Privacy
+    included: np.ndarray  # bool [canaries]
+    noise: NoiseSource
+    folder: Path  # for ledger and checkpoints
+    seed: int
+
+
+def train_with_canaries(training: Training, inherited: Inherited | None = None) -> tuple[np.ndarray, Ledger]:
     """Scores float [m], high for canaries that seem to be in: the sum over steps of a canary's coordinate of the noisy gradient.
 
     They are divided by the noise's variance, so that those of two trainings may be added. `inherited` is what the model has spent
-    before. The model is trained in place. Sampling images afterwards would cost time and no privacy: it is left out.
+    before. Sampling images afterwards would cost time and no privacy: it is left out.
     """
-    denoiser, first = model.denoiser, model.denoiser.num_labels + 1  # beyond the labels in use and the null label
+    method, dataset, privacy = training.method, training.dataset, training.privacy
+    included, seed, denoiser = training.included, training.seed, training.model.denoiser
+    first = denoiser.num_labels + 1  # beyond the labels in use and the null label
     labels = first + np.arange(len(included))
     canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
     planted = Planted.of(dataset, canaries, included)
     plan = Plan.make(method, planted, privacy, inherited)
-    start = open_session(planted, privacy, plan, noise, folder, seed)
+    start = open_session(planted, privacy, plan, training.noise, training.folder, seed)
     method.prepare(denoiser.network, seed)
     denoiser.network = probe = CanaryProbe(denoiser.network, first, len(included)).to(denoiser.device)
     scores = np.zeros(len(included))
@@ -88,7 +95,7 @@ def train_with_canaries(
 
     watching = register_optimizer_step_pre_hook(read)  # what the optimizer is given is what DP-SGD publishes
     try:
-        method.fit(start.private, model, start.run)
+        method.fit(start.private, training.model, start.run)
     finally:
         watching.remove()
         denoiser.network = probe.unet
@@ -96,22 +103,17 @@ def train_with_canaries(
     return scores / plan.noise_multiplier**2, start.ledger
 
 
-def train_base(
-    method: DPDiffusion,
-    dataset: Dataset,
-    model: PublicModel,
-    privacy: Privacy,
-    included: np.ndarray,
-    noise: NoiseSource,
-    folder: Path,
-    seed: int,
-) -> tuple[np.ndarray, Inherited]:
+def train_base(training: Training) -> tuple[np.ndarray, Inherited]:
     """The model as an earlier run would release it, trained on the same images: its scores, and what whoever starts from that
     release inherits, read from the certificate that is released with it."""
-    scores, ledger = train_with_canaries(method, dataset, model, privacy, included, noise, folder, seed)
-    origin = {"dataset": dataset.name}
+    scores, ledger = train_with_canaries(training)
     document = certificate(
-        ledger, identity=noise.identity(), size=dataset.num_private, noise_seed=None, assumptions=[], provenance=origin
+        ledger,
+        identity=training.noise.identity(),
+        size=training.dataset.num_private,
+        noise_seed=None,
+        assumptions=[],
+        provenance={"dataset": training.dataset.name},
     )
     with tempfile.TemporaryDirectory() as elsewhere:
         carry_certificate(document, Path(elsewhere))

@@ -72,7 +72,8 @@ def report(sweep: Sweep) -> None:
         metrics = json.loads(run.metrics.read_text()) if run.finished else {}
         right, far = accuracy(metrics), distance(metrics)
         numbers = ("–" if right is None else f"{100 * right:.1f}", "–" if far is None else f"{far:.1f}")
-        spent = format_epsilon(metrics["privacy/epsilon"]) if metrics else "–"
+        document = run.certificate  # of a release that it may share, whether or not its own evaluation ended
+        spent = "–" if document is None else format_epsilon(document["epsilon"])
         table.add_row(run.path.name, *(str(config.get(key)) for key in differing), spent, *numbers)
     console = Console()
     console.print(table)

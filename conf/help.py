@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from conf.schema import EXTENSIONS, added
 from errors import InputError, unusable
 
 _USAGE = """\
@@ -52,7 +54,8 @@ Main keys (every group's keys: --cfg job):
 
 
 def print_help(config_dir: str) -> None:
-    """Groups and options as the configuration folder has them, each with the first comment of its file."""
+    """Groups and options as the configuration folder has them, each with the first comment of its file; then those of
+    extensions, each with the first line of what its component says of itself."""
     print(_USAGE)
     for group in (*_DEFAULTS, "adapter", "experiment", "scale"):
         print(f"  {group if group in _DEFAULTS else '+' + group}")
@@ -63,7 +66,17 @@ def print_help(config_dir: str) -> None:
             ]
             mark = "*" if _DEFAULTS.get(group) == option else " "
             print(f"   {mark} {option:<16} {comments[0] if comments else ''}")
+        for option, component in added(group).items():
+            told = component.__doc__ or ""
+            told = "" if told.startswith(f"{component.__name__}(") else told.strip()  # which dataclasses write
+            print(f"     {option:<16} {told.splitlines()[0] if told else f'from {component.__module__}'}")
     print(_KEYS)
+
+
+def goes_on_with(program: str, overrides: Sequence[str]) -> str:
+    """The command for a shell, with the extensions that it needs."""
+    extensions = f"{EXTENSIONS}={shlex.quote(os.environ[EXTENSIONS])} " if os.environ.get(EXTENSIONS) else ""
+    return f"{extensions}python {program} {shlex.join(overrides)}"
 
 
 def run_script(main: Callable[[list[str]], None], usage: str | None = None) -> None:

@@ -91,6 +91,12 @@ def add(group: str, option: str, component: type[Any]) -> None:
     ConfigStore.instance().store(group=group, name=option, node=component)
 
 
+def added(group: str) -> dict[str, type[Any]]:
+    """The options that `add` has brought, with their components."""
+    names = {name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get(group, {})}
+    return {option: component for option, component in COMPONENTS.get(group, {}).items() if option in names}
+
+
 def component_of(group: str, values: dict[str, Any]) -> Any:
     """The component whose stored settings these are; keys that it has and they lack keep their defaults.
 

@@ -19,7 +19,6 @@ from method import Run, require_matching_labels, require_matching_shape
 from models.api import Denoiser
 from models.diffusion.timesteps import Interval, check_mixture
 from models.ema import trainable
-from models.public.network import NetworkModel
 from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
 
@@ -35,7 +34,7 @@ class DPDiffusion(DPSGD):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
-        require(isinstance(model, NetworkModel), "model", model.name, f"a U-Net, as method={self.name} trains it")
+        require(model.skeleton() is not None, "model", model.name, f"a U-Net, as method={self.name} trains it")
         require_matching_labels(self, dataset, model)
         require_matching_shape(self, dataset, model)
         self.check_training(dataset)

@@ -193,6 +193,13 @@ class InFeatureSpace(Evaluator):
     embedding: Any = "public_features"  # an EmbeddingName, or a list of them
     reference: Any = "train"  # a Reference, or a list of them
 
+    def __post_init__(self) -> None:
+        """A list of one is that one, so that it is the same run."""
+        for key in ("embedding", "reference"):
+            match getattr(self, key):
+                case [one]:
+                    setattr(self, key, one)
+
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         for name in one_or_several(f"{key}.embedding", self.embedding, EmbeddingName):
             require_embedding(key, name, dataset, model, spaces)

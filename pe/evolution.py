@@ -95,10 +95,12 @@ class PrivateEvolution(Method):
     def released(self, dataset: Dataset) -> int:
         return (1 + self.expansions) * self.num_samples
 
-    def memory(self, dataset: Dataset, model: Model) -> int:
+    def memory(self, dataset: Dataset, model: Model) -> int | None:
         """The population, its variations and offspring; its embeddings, those of private images, and a block of distances."""
+        if (generator := model.memory()) is None:
+            return None
         _, dim = model.spaces.cost(self.embedding, model.image_shape)
-        networks = model.memory() + model.spaces.memory(self.embedding, model.image_shape)
+        networks = generator + model.spaces.memory(self.embedding, model.image_shape)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
         images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.image_shape)
         return networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27

@@ -12,7 +12,7 @@ from method import Method
 from models.public.settings import Model
 from pipeline.config import Config
 from privacy.accounting import calibrate, compose_epsilon
-from privacy.config import Privacy
+from privacy.config import Privacy, caution
 from privacy.inherited import Inherited
 from privacy.mechanisms import NEIGHBOURING, UNIT, Selection, Spend
 
@@ -74,12 +74,14 @@ class Plan:
         forward, calls = facts["flops"], work["network_calls"]
         backward = (work.get("backward_calls") or 0) * training["backward_flops"]
         flops = None if calls is None or (forward is None and calls) else calls * (forward or 0) + backward
+        warning = caution(self.delta, dataset.num_private)
         return {
             "method": method.name,
             "dataset": dataset.facts(),
             "privacy": {
                 "epsilon": self.epsilon if math.isfinite(self.epsilon) else "inf",
-                "delta": privacy.delta_for(dataset.num_private),
+                "delta": self.delta,
+                **({"caution": warning} if warning else {}),
                 "noise_multiplier": self.noise_multiplier,
                 "accountant": privacy.accountant.value,
                 "unit": UNIT,

@@ -37,7 +37,7 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
 def _peak_memory(config: Config, costs: dict[str, Cost | None], parameters: int) -> float | None:
     """GiB of main memory that a run takes at most: the program, images as uint8, and decoding, method or evaluation.
 
-    The model's weights stay while its samples are judged. None where the method or an evaluator does not tell.
+    The model's weights stay while its samples are judged. None where the method, the model or an evaluator does not tell.
     """
     known, method = [cost for cost in costs.values() if cost is not None], config.method.memory(config.dataset, config.model)
     if len(known) < len(costs) or method is None:

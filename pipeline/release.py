@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from eval.evaluator import EvaluationContext
 from eval.watermark import save_private
 from pipeline.config import Config
 from pipeline.plan import SELECTION, Plan
+from pipeline.resume import described
 from pipeline.session import Session
-from privacy.inherited import CERTIFICATE, carry_certificate
+from privacy.inherited import CERTIFICATE, PublicInput, carry_certificate
 from privacy.ledger import certificate
 from privacy.mechanisms import Selection
 from store.run_dir import RunDir
@@ -49,10 +50,16 @@ def select(
 
 
 def publish(
-    samples: SampleSet, selected: dict[str, Any] | None, config: Config, plan: Plan, session: Session, folder: RunDir
+    samples: SampleSet,
+    selected: dict[str, Any] | None,
+    config: Config,
+    plan: Plan,
+    inputs: Sequence[PublicInput],
+    session: Session,
+    folder: RunDir,
 ) -> None:
     """Write what may be shared under release/. A run that is not private has no release/."""
-    ledger, run, inputs = session.ledger, session.run, config.public_inputs()
+    ledger, run = session.ledger, session.run
     assumptions = [*config.dataset.assumptions(), *config.model.assumptions(), *plan.inherited.assumptions]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
     samples.provenance = origin
@@ -66,7 +73,7 @@ def publish(
             "epsilon_target": config.privacy.epsilon,
             **origin,
             **config.dataset.guarantee(),
-            "public_inputs": [one.describe() for one in inputs if one.files],
+            "public_inputs": described(folder, inputs),
             **plan.inherited.origins(),
             "num_samples": len(samples),
             **({"selected": selected} if selected else {}),

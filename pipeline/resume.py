@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -82,8 +83,11 @@ def begin(
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     folder.making.open(text)
     images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
-    weights = {f"{one.key} (sha256)": (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
-    folder.start_with(images if folder.output else _computes_with(device) | weights | images)
+    if folder.output:
+        folder.start_with(images)
+    else:
+        weights = {_digests_of(one): (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
+        folder.start_with(_computes_with(device) | weights | images)
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
         problem = f"it has spends in its ledger but no {folder.noise_key.name}; start a new run"
@@ -91,6 +95,17 @@ def begin(
     NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
     folder.open(text)
     return True
+
+
+def described(folder: RunDir, inputs: Sequence[PublicInput]) -> list[dict[str, Any]]:
+    """For a certificate: the public inputs that have files, with the digests that `begin` held the run to."""
+    held = json.loads(folder.computed_with.read_text())
+    return [one.describe(held[_digests_of(one)]) for one in inputs if one.files]
+
+
+def _digests_of(one: PublicInput) -> str:
+    """Its name in internal/computed_with.json."""
+    return f"{one.key} (sha256)"
 
 
 def begin_evaluation(folder: RunDir, config: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.plan import Plan
 from pipeline.release import publish, select
 from pipeline.resume import already_finished, begin, begin_evaluation, keep_apart, require_own_folder
 from pipeline.session import Session
+from privacy.inherited import PublicInput
 from store.identity import plain
 from store.run_dir import RunDir
 from tracking import ranks
@@ -85,32 +86,40 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     config.dataset.prepare()
     config.model.prepare(config.method.embeddings())
     config.spaces.prepare(config.eval.embeddings())
+    inputs = config.public_inputs() if first else []
+    finished = False  # meanwhile, by another process
     if first:
         config.eval.prepare(config.dataset)
-        inputs = config.public_inputs()
         keep_apart(config.dataset, inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
-        if not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished):
-            return Result(config, folder, fresh=False)
+        finished = not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished)
     device = ranks.start(config.torch_device)
-    path = ranks.broadcast(folder.path)
+    path, finished = ranks.broadcast((folder.path, finished))
     folder = folder if first else RunDir(path)
-    tracker = config.tracker.build(folder.path, plain(config), folder.making.path) if first else Several()
+    if finished:
+        ranks.stop()
+        return Result(config, folder, fresh=False) if first else None
+    build = functools.partial(config.tracker.build, folder.path, plain(config), folder.making.path)
+    tracker: Tracker | None = None  # until it is needed and the lock is held: a W&B run has one process
     model = config.model.build(config.dataset, device, config.seed)
     if folder.output is None:
-        _make(config, plan, folder, tracker, load, model, device)
+        tracker = build() if first else Several()
+        _make(config, plan, inputs, folder, tracker, load, model, device)
     ranks.stop()
     if not first:
         return None
     fresh = begin_evaluation(folder, config)
     if fresh:
+        tracker = tracker or build()
         evaluate(config, model, device, folder, tracker)
-    tracker.finish()
+    if tracker:
+        tracker.finish()
     return Result(config, folder, fresh)
 
 
 def _make(
     config: Config,
     plan: Plan,
+    inputs: Sequence[PublicInput],
     folder: RunDir,
     tracker: Tracker,
     load: Callable[[], SampleSet],
@@ -119,11 +128,11 @@ def _make(
 ) -> None:
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
-    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, model, key=folder.noise_key)
+    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, key=folder.noise_key)
     if isinstance(model.api, KeepsState):
         model.api.kept = own.checkpoints
     samples = config.method.run(session.private, model, session.run)
     if own is folder:
         judged = functools.partial(evaluation_context, config, model=model, device=device, folder=folder)
         selected = select(samples, session, config, folder, lambda made: judged(samples=made))
-        publish(samples, selected, config, plan, session, folder)
+        publish(samples, selected, config, plan, inputs, session, folder)

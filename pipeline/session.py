@@ -1,4 +1,4 @@
-"""What a method is started with: the handle to private images, the ledger, the noise, the public model."""
+"""What a method is started with, beside the public model: the handle to private images, the ledger, the noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from method import Run
-from models.public.settings import PublicModel
 from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.ledger import Ledger
@@ -26,7 +25,6 @@ class Session:
     private: PrivateDataset
     run: Run
     ledger: Ledger
-    model: PublicModel | None = None
 
     @classmethod
     def open(
@@ -43,7 +41,6 @@ class Session:
         load: Callable[[], SampleSet] | None = None,
         num_classes: int | None = None,
         fewer: bool | None = None,
-        model: PublicModel | None = None,
         seed: int = 0,
     ) -> Session:
         """`folder` takes checkpoints, and the ledger and figures that are given no place. `load`, `num_classes` and `fewer` (than
@@ -67,7 +64,7 @@ class Session:
             checkpoints=folder,
             figures=figures or folder,
         )
-        return cls(private, run, book, model)
+        return cls(private, run, book)
 
     @classmethod
     def of_run(
@@ -79,7 +76,6 @@ class Session:
         tracker: Tracker,
         load: Callable[[], SampleSet],
         seed: int,
-        model: PublicModel | None = None,
         key: Path | None = None,
     ) -> Session:
         """In a run directory, with its noise; `key`: where that is kept, if not there."""
@@ -93,6 +89,5 @@ class Session:
             figures=folder.making.figures,
             tracker=tracker,
             load=load,
-            model=model,
             seed=seed,
         )

@@ -8,6 +8,10 @@ from decimal import ROUND_FLOOR, Context, Decimal
 from errors import format_value, reject_unless, require
 from privacy.accounting import Accountant
 
+# Of a noise multiplier. Float64 has the exact curve of Gaussians up to sqrt(rounds) / noise multiplier = 1e8: beyond that epsilon
+# comes out below the truth, and from 1e-100 on it is an error.
+LEAST_NOISE = 1e-6
+
 
 @dataclass(kw_only=True)
 class Privacy:
@@ -29,7 +33,8 @@ class Privacy:
         reject_unless(one, "privacy.epsilon", self.epsilon, f"with {other}, exactly one of the two must be set, the other null")
         require(self.epsilon is None or 0 < self.epsilon < 1e6, "privacy.epsilon", self.epsilon, "a finite number above 0")
         sigma = self.noise_multiplier
-        require(sigma is None or 0 < sigma < 1e6, "privacy.noise_multiplier", sigma, "a finite number above 0")
+        allowed = f"a finite number above 0, at least {LEAST_NOISE:g} (for less no accountant is exact)"
+        require(sigma is None or LEAST_NOISE <= sigma < 1e6, "privacy.noise_multiplier", sigma, allowed)
         inside = self.delta is None or 0 < self.delta < 1
         require(inside, "privacy.delta", self.delta, "above 0 and below 1, or null")
         for key in ("class_counts_epsilon", "selection_epsilon"):

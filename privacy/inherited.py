@@ -38,9 +38,9 @@ class PublicInput:
         root = self.path if self.path.is_dir() else self.path.parent
         return {file.relative_to(root).as_posix(): _sha256(file) for file in self.files}
 
-    def describe(self) -> dict[str, Any]:
-        """For a certificate: without the place, which is of this machine."""
-        return {"setting": self.key, "name": self.path.name, "sha256": self.sha256()}
+    def describe(self, sha256: dict[str, str]) -> dict[str, Any]:
+        """For a certificate, with its digests: without the place, which is of this machine."""
+        return {"setting": self.key, "name": self.path.name, "sha256": sha256}
 
     @property
     def _around(self) -> list[Path]:

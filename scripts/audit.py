@@ -31,7 +31,7 @@ from rich.table import Table
 from audit.clipping import largest_contribution
 from audit.planted import Planted, patterns
 from audit.statistics import Finding, game, one_run
-from audit.training import train_base, train_with_canaries
+from audit.training import Training, train_base, train_with_canaries
 from audit.votes import play
 from conf.compose import compose_script
 from conf.help import run_script
@@ -44,7 +44,7 @@ from method import Method
 from models.public.settings import Model
 from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, torch_device
-from privacy.config import Privacy
+from privacy.config import LEAST_NOISE, Privacy
 from privacy.inherited import Inherited
 from privacy.ledger import Ledger
 from privacy.mechanisms import NEIGHBOURING, UNIT
@@ -75,8 +75,8 @@ class Auditing:
         whole = self.repetitions >= 8 and self.repetitions % 4 == 0
         require(whole, "repetitions", self.repetitions, "a multiple of 4 that is at least 8")
         base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
-        allowed = "a finite number above 0 for method=dp_diffusion, or null"
-        require(base is None or (plain and 0 < base < 1e6), "base_noise_multiplier", base, allowed)
+        allowed = f"a finite number above 0, at least {LEAST_NOISE:g}, for method=dp_diffusion, or null"
+        require(base is None or (plain and LEAST_NOISE <= base < 1e6), "base_noise_multiplier", base, allowed)
         allowed = "one that adds noise (dp_diffusion, dp_loda or pe)"
         require(isinstance(self.method, DPDiffusion | PrivateEvolution), "method", self.method.name, allowed)
         self.privacy.check()
@@ -148,13 +148,15 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
     included = noise.stream("audit/coins").uniform(settings.canaries) < 0.5
     model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
     before, inherited = np.zeros(settings.canaries), Inherited()
+    training = Training(
+        settings.method, settings.dataset, model, settings.privacy, included, noise, folder.checkpoints, settings.seed
+    )
     if (sigma := settings.base_noise_multiplier) is not None:
         known = replace(settings.privacy, epsilon=None, noise_multiplier=sigma)
         key, place = NoiseSource(noise.stream("audit/base").bytes(32)), folder.checkpoints / "base"
         place.mkdir()
-        before, inherited = train_base(settings.method, settings.dataset, model, known, included, key, place, settings.seed)
-    world, place = (settings.dataset, model, settings.privacy, included, noise), folder.checkpoints
-    scores, ledger = train_with_canaries(settings.method, *world, place, settings.seed, inherited)
+        before, inherited = train_base(replace(training, privacy=known, noise=key, folder=place))
+    scores, ledger = train_with_canaries(training, inherited)
     finding = one_run(before + scores, included, ledger.delta, settings.confidence)
     return finding, ledger, {"canaries": settings.canaries, "runs": 1 if settings.base_noise_multiplier is None else 2}
 

@@ -25,7 +25,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from conf.compose import compose_script
-from conf.help import run_script
+from conf.help import goes_on_with, run_script
 from data.dataset import Dataset
 from data.samples import SampleSet
 from disk import write_json
@@ -33,10 +33,11 @@ from dp_finetune.classifier import DPClassifier
 from errors import require
 from models.classifiers.training import accuracy
 from pipeline.config import check_device, refuse_added_keys, torch_device
+from pipeline.failure import noting_failure
 from pipeline.plan import Plan
 from pipeline.resume import begin, keep_apart
 from pipeline.session import Session
-from privacy.config import Privacy
+from privacy.config import Privacy, caution
 from privacy.ledger import certificate
 from store.identity import plain
 from store.run_dir import RunDir
@@ -64,18 +65,27 @@ def main(overrides: list[str]) -> None:
     plan = Plan.make(method, data, privacy)
     if settings.plan_only:
         events = [spend.to_dict() for spend in plan.spends]
-        budget = {"epsilon": plan.epsilon, "delta": plan.delta, "noise_multiplier": plan.noise_multiplier, "events": events}
+        budget: dict[str, Any] = {
+            "epsilon": plan.epsilon,
+            "delta": plan.delta,
+            "noise_multiplier": plan.noise_multiplier,
+            "events": events,
+        }
+        if warning := caution(plan.delta, data.num_private):
+            budget["caution"] = warning
         print(json.dumps({"dataset": data.facts(), "privacy": budget}, indent=2))
         return
     data.prepare()
     load, place = functools.cache(data.private), f"runs/{data.name}-{method.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder = RunDir(Path(settings.out or place), key="out")
     keep_apart(data, [], load, opens=True)
-    try:
-        begin(folder, settings, plan, privacy, load, device)
-        _train_and_judge(settings, plan, folder, load, device)
-    finally:
-        folder.close()
+    again = [*(override for override in overrides if not override.startswith("out=")), f"out={folder.path}"]
+    with noting_failure(folder, goes_on_with("-m scripts.dp_classifier", again)):
+        try:
+            begin(folder, settings, plan, privacy, load, device)
+            _train_and_judge(settings, plan, folder, load, device)
+        finally:
+            folder.close()
 
 
 def _train_and_judge(

@@ -19,6 +19,7 @@ import numpy as np
 from omegaconf import MISSING, OmegaConf
 
 from conf.help import run_script
+from data.overlap import PUBLIC_DIGESTS
 from data.samples import SampleFileError, SampleSet
 from data.shards import shard_path
 from disk import write_json
@@ -30,6 +31,8 @@ from models.embedded import embedded_or
 from pipeline.config import check_device, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput
 from tracking.progress import progress
+
+DIGESTS = "sha256 of the model"
 
 
 @dataclass
@@ -105,11 +108,12 @@ def _certificate(settings: Sampling) -> dict[str, Any] | None:
 
 
 def _prepare(out: Path, settings: Sampling, certificate: dict[str, Any] | None) -> None:
-    """A fresh folder with the settings and the model's certificate, or one with the same settings to go on in."""
+    """A fresh folder with the settings and the model's certificate, or one with the same settings and weights to go on in."""
     same = {key: value for key, value in vars(settings).items() if key not in ("out", "device", "num_samples")}
+    same[DIGESTS] = _digests(Path(settings.model))
     stored = out / "sampling.json"
     if stored.exists():
-        before = json.loads(stored.read_text())
+        before = {DIGESTS: same[DIGESTS], **json.loads(stored.read_text())}  # those from before digests were kept go on
         differing = [key for key, value in same.items() if before.get(key) != value]
         reject_unless(not differing, "out", out, f"it holds samples with another {', '.join(differing)}; give another folder")
     else:
@@ -118,6 +122,12 @@ def _prepare(out: Path, settings: Sampling, certificate: dict[str, Any] | None) 
         if certificate is not None:
             write_json(out / CERTIFICATE, certificate)
         write_json(stored, same)
+
+
+def _digests(model: Path) -> dict[str, str]:
+    """Of all that is read from its folder; an adapter's base is held to the digest in it."""
+    files = sorted(file for file in model.rglob("*") if file.is_file() and file.name not in (CERTIFICATE, PUBLIC_DIGESTS))
+    return PublicInput("model", model, files).sha256()
 
 
 def _complete(path: Path, size: int) -> bool:

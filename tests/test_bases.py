@@ -6,11 +6,14 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import running
+from privacy import inherited
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Spend
 from tests.command import SMOKE, call, ledger
@@ -99,6 +102,35 @@ def test_the_certificate_names_public_weights_and_features_with_their_digests(he
     assert all(len(digest) == 64 for one in inputs.values() for digest in one["sha256"].values())
     assert "features.safetensors" in inputs["model.features"]["sha256"]
     assert not any(str(Path.cwd()) in json.dumps(one) for one in inputs.values())
+
+
+def test_digests_of_public_weights_are_taken_once_in_a_run_and_anew_in_the_next(base, here, monkeypatch):
+    shutil.copytree(base, "weights")
+    read: list[Path] = []
+
+    def counted(file: Path) -> str:
+        read.append(file)
+        return digest(file)
+
+    digest = inherited._sha256
+    monkeypatch.setattr(inherited, "_sha256", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "publish", Mock(side_effect=ZeroDivisionError))
+        with pytest.raises(ZeroDivisionError):
+            call(*FLOOR, *started_from(Path("weights")))
+    schedule = Path("weights/scheduler/scheduler_config.json")
+    before = schedule.read_text()
+    schedule.write_text(f"{before} ")
+    refused = call(*FLOOR, *started_from(Path("weights")))
+    assert refused.code == 2
+    assert "other weights under model.pretrained" in refused.err
+    schedule.write_text(before)
+    read.clear()
+    assert call(*FLOOR, *started_from(Path("weights"))).code == 0
+    assert schedule.name in [file.name for file in read]
+    assert len(read) == len(set(read))
+    (one,) = certificate()["public_inputs"]
+    assert one["sha256"]["scheduler/scheduler_config.json"] == digest(schedule)
 
 
 def folder_of(name: str, images: np.ndarray) -> str:

@@ -130,6 +130,15 @@ def test_a_plan_lists_every_event_and_its_epsilon_is_their_composition(here):
     assert math.isfinite(privacy["noise_multiplier"])
 
 
+def test_a_plan_has_the_caution_of_the_certificate(here):
+    large = [*PUBLIC_ONLY, "privacy.delta=3.4e-4"]
+    planned = json.loads(call(*large, "plan_only=true").out)["privacy"]["caution"]
+    assert call(*large).code == 0
+    assert planned == json.loads((here / "run" / "release" / "privacy.json").read_text())["caution"]
+    assert "probability 0.49" in planned
+    assert "caution" not in json.loads(call(*PUBLIC_ONLY, "plan_only=true").out)["privacy"]
+
+
 SAMPLED, VOTES, LAPLACE = ["method=dp_diffusion"], ["method=pe"], ["dataset.class_counts=laplace"]
 EXTREME = {
     "a tiny delta": [*SAMPLED, "privacy.delta=1e-12"],

@@ -6,8 +6,10 @@ rank 0 writes the run directory. The others write what they would have written u
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,28 @@ import torch.distributed as dist
 
 from disk import write_json
 
+HERE = "here"  # in the store of a group: rank 0 is there
+_groups = itertools.count()  # of this process, one after the other
+
 
 def start(device: torch.device) -> torch.device:
-    """Join the other processes, if torchrun started several; returns this process's device."""
+    """Join the other processes, if torchrun started several; returns this process's device.
+
+    Rank 0 may come as late as it likes: it may have waited for a lock. The others wait for it first, as a group that is not
+    complete in time is an error.
+    """
     if launched() > 1 and not dist.is_initialized():
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        store, own, count = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(f"group {next(_groups)}", store)
+        if own == 0:
+            store.set(HERE, "rank 0")
+        while not store.check([HERE]):
+            time.sleep(0.2)
+        dist.init_process_group(backend, store=store, rank=own, world_size=count)
     return device
 
 

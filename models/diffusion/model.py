@@ -96,8 +96,14 @@ class DiffusionModel:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """(c, h, w) of what the network works on."""
         return (self.network.config.in_channels, self.network.config.sample_size, self.network.config.sample_size)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image, as `decode` makes it: to be overridden with it, where the network works on latents."""
+        channels, height, width = self.shape
+        return (height, width, channels)
 
     def random(self, labels: np.ndarray, *, stream: str, advance: Advance | None = None) -> np.ndarray:
         """Images from noise for int64 labels [N]: uint8 [N, H, W, C]. `stream` names the randomness: same name, same images."""
@@ -197,7 +203,6 @@ class DiffusionModel:
 
     @torch.inference_mode()
     def _in_batches(self, labels: np.ndarray, stream: str, generate: _Generate, advance: Advance | None) -> np.ndarray:
-        channels, height, width = self.shape
         self.network.eval()
 
         def make(rows: np.ndarray) -> np.ndarray:
@@ -205,7 +210,7 @@ class DiffusionModel:
             noise = sample_noise(self.seed, stream, rows, self.shape).to(self.device)
             return self.decode(generate(rows, partial(self.guided_noise, labels=y), noise))
 
-        return in_passes(len(labels), self.pass_rows, (height, width, channels), make, advance)
+        return in_passes(len(labels), self.pass_rows, self.image_shape, make, advance)
 
 
 def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:

@@ -61,6 +61,9 @@ class PrintedDigits(Model):
     def facts(self) -> dict[str, int | None]:
         return {"parameters": 0, "flops": 0}
 
+    def memory(self) -> int:
+        return 0  # no network, and a pass of small images
+
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         return 1
 

@@ -102,9 +102,9 @@ class Model:
         """Whether its labels mean nothing before it is trained on private images."""
         return self.pretrained is None
 
-    def memory(self) -> int:
-        """Bytes of the network and of one pass of sampling; 0 where nobody knows."""
-        return 0
+    def memory(self) -> int | None:
+        """Bytes of the network and of one pass of sampling. None: nobody knows, and a plan says so."""
+        return None
 
     def assumptions(self) -> list[str]:
         """What of its settings the certificate repeats as public information."""

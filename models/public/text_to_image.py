@@ -76,10 +76,10 @@ class StableDiffusion(Model):
         with naming("model.pretrained", self.pretrained):
             return {"parameters": self._folder.parameters, "flops": self._folder.unet_cost(1, self.image_size)[0]}
 
-    def memory(self) -> int:
+    def memory(self) -> int | None:
         """Weights in float32, as on a CPU, and the larger of a pass through the U-Net and one through the decoder."""
         if not self._there:
-            return 0
+            return None
         rows = PASS_ROWS * (2 if self.guidance > 1 else 1)
         with naming("model.pretrained", self.pretrained):
             passes = self._folder.unet_cost(rows, self.image_size)[1], self._folder.decoder_bytes(PASS_ROWS, self.image_size)

@@ -20,6 +20,7 @@ from data.samples import SampleSet
 from pipeline import run
 from pipeline.plan import Plan
 from pipeline.plan_document import plan_document
+from run import cli
 from store.identity import digest, plain
 from tests.rejects import rejects
 
@@ -125,6 +126,20 @@ def test_an_extension_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DP_SYNTHESIS_EXTENSIONS", "no_such_module")
     with rejects("DP_SYNTHESIS_EXTENSIONS", "no_such_module"):
         compose()
+
+
+def test_help_lists_what_extensions_add_in_their_groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.argv", ["run.py", "--help"])
+    assert cli() == 0
+    told = capsys.readouterr().out
+    groups = dict(re.findall(r"^  (\w+)\n((?:   .*\n)*)", told, re.MULTILINE))
+    for option in BLOCKS:
+        group, name = re.findall(r'add\("(\w+)", "(\w+)"', BLOCKS[option])[0]
+        assert re.findall(rf"^     {name} +(.+)$", groups[group], re.MULTILINE), (group, name)
+    assert len(re.findall(r"^   [* ] pe ", told, re.MULTILINE)) == 2  # a method, and an evaluation: each once
+    monkeypatch.setenv("DP_SYNTHESIS_EXTENSIONS", "no_such_module")
+    assert cli() == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_stored_run_of_an_extension_is_read_back_as_itself(here: Path):

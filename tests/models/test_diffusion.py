@@ -211,3 +211,25 @@ def test_a_model_of_any_memory_layout_is_saved(unet, tmp_path):
     DiffusionModel(network, linear_alpha_bar(), 10, "4").save(tmp_path)
     again = DiffusionModel.load(tmp_path, 0, torch.device("cpu")).network.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in tiny_unet().state_dict().items())
+
+
+class OnLatents(DiffusionModel):
+    """Its decoder makes two pixels each way, and three colours, of every latent."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (2 * self.shape[1], 2 * self.shape[2], 3)
+
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        return super().encode(images[:, ::2, ::2, :1])
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        return super().decode(x).repeat(2, 1).repeat(2, 2).repeat(3, 3)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_denoiser_of_latents_makes_images_of_its_decoder_s_shape(count):
+    model, labels = OnLatents(Stub(), linear_alpha_bar(), 5, "8"), np.arange(count)
+    images = model.random(labels, stream="a")
+    assert images.shape == (count, 8, 8, 3)
+    assert model.variation(images, labels, 3, stream="b").shape == (count, 8, 8, 3)

@@ -141,6 +141,8 @@ def test_a_plan_knows_the_networks_that_are_there_and_says_where_it_knows_nothin
     assert there["work"]["flops"] > 0
     assert there["work"]["seconds"] >= 0
     assert (missing["model"]["parameters"], missing["work"]["flops"], missing["work"]["seconds"]) == (None, None, None)
+    assert there["work"]["peak_memory_gib"] > 0
+    assert missing["work"]["peak_memory_gib"] is None
     assert missing["work"]["network_calls"] == there["work"]["network_calls"]
 
 

@@ -63,7 +63,7 @@ def test_a_method_and_a_model_that_tell_nothing_plan_as_null_and_epsilon_is_know
     config = replace(typed("eval=none"), method=Silent(), model=Unknown())
     document = plan_document(Plan.of(config), config)
     assert document["model"] == {"name": "unknown", "parameters": None, "trainable_parameters": 0}
-    assert {document["work"][key] for key in ("steps", "network_calls", "flops", "seconds")} == {None}
+    assert {document["work"][key] for key in ("steps", "network_calls", "flops", "seconds", "peak_memory_gib")} == {None}
     assert 0 < document["privacy"]["epsilon"] < 100
     json.dumps(document, allow_nan=False)
 
@@ -72,4 +72,4 @@ def test_a_known_method_on_an_unknown_model_knows_its_steps_alone():
     config = replace(typed("eval=none", "method=pe"), model=Unknown())
     work = plan_document(Plan.of(config), config)["work"]
     assert work["steps"] == len(config.method.variation_degrees)  # type: ignore[attr-defined]
-    assert work["network_calls"] is work["flops"] is work["seconds"] is None
+    assert work["network_calls"] is work["flops"] is work["seconds"] is work["peak_memory_gib"] is None

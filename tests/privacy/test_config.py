@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
-from privacy.config import Privacy, caution
+from errors import InputError
+from privacy.accounting import compose_epsilon
+from privacy.config import LEAST_NOISE, Privacy, caution
+from privacy.mechanisms import Gaussian, Spend
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,22 @@ def test_the_default_delta_is_rounded_down_by_less_than_a_tenth_and_needs_no_cau
 def test_a_caution_says_what_a_large_delta_allows(delta, size, said):
     warning = caution(delta, size)
     assert warning is None if said is None else said in (warning or "")
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-300, 1e-9, 0.99e-6, float("nan")])
+def test_noise_too_small_for_the_accountant_is_refused(sigma):
+    with pytest.raises(InputError, match=r"^privacy\.noise_multiplier=.*at least 1e-06") as refused:
+        Privacy(noise_multiplier=sigma).check()
+    assert "\n" not in str(refused.value)
+    Privacy(noise_multiplier=LEAST_NOISE).check()
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-5, 1e-12])
+@pytest.mark.parametrize("rounds", [1, 100, 10_000])
+def test_the_least_noise_has_an_exact_epsilon(rounds, delta):
+    mu = rounds**0.5 / LEAST_NOISE
+    limit = mu * mu / 2 + mu * norm.isf(delta) - 1  # of large mu: there delta = Phi(mu/2 - eps/mu) - phi(mu/2 - eps/mu) / mu
+    assert compose_epsilon([Spend("votes", Gaussian(LEAST_NOISE), rounds)], delta) == pytest.approx(limit, abs=1e-7 * mu)
 
 
 def test_a_smaller_dataset_changes_delta_and_sample_rate():

@@ -177,6 +177,7 @@ def test_what_is_made_from_inputs_alone_has_spent_what_they_have(tmp_path):
 def test_a_file_is_described_by_its_name_and_what_sha256sum_says(tmp_path):
     file = tmp_path / "weights.pt"
     file.write_bytes(b"abc")
-    described = PublicInput("model.inception", file, [file]).describe()
+    one = PublicInput("model.inception", file, [file])
+    described = one.describe(one.sha256())
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert described == {"setting": "model.inception", "name": "weights.pt", "sha256": {"weights.pt": sha256}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,7 +25,7 @@ from privacy.noise import NoiseSource
 from scripts import dp_classifier
 from store.run_dir import RunDir
 from tests.command import bytes_of, output_of
-from tests.rejects import rejects
+from tests.rejects import ANY, rejects
 
 FAST = ["method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched", "device=cpu"]
 FAST += ["privacy.epsilon=null", "privacy.noise_multiplier=3", "privacy.noise_seed=1"]
@@ -75,9 +76,10 @@ def test_other_test_images_change_the_number_alone(trained, tmp_path, monkeypatc
 
 def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("data.datasets.digits.handwritten", lambda split: pytest.fail("images were opened"))
-    train(tmp_path / "run", "plan_only=true")
+    train(tmp_path / "run", "plan_only=true", "privacy.delta=3.4e-4")
     document = json.loads(capsys.readouterr().out)
     assert document["privacy"]["events"][0]["count"] == 3
+    assert "with probability 0.49" in document["privacy"]["caution"]
     assert not (tmp_path / "run").exists()
 
 
@@ -105,6 +107,28 @@ def test_one_that_broke_off_between_its_release_and_its_accuracy_goes_on(tmp_pat
     train(tmp_path / "run")
     assert (tmp_path / "run" / "internal" / "metrics.json").exists()
     assert (output_of(tmp_path / "run") / "privacy.json").read_bytes() == released
+
+
+def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(tmp_path, monkeypatch):
+    folder = tmp_path / "a run"
+    with monkeypatch.context() as patch:
+        patch.setattr(dp_classifier, "save_file", Mock(side_effect=ZeroDivisionError("norm")))
+        with pytest.raises(ZeroDivisionError, match="norm"):
+            train(folder)
+    text = (folder / "internal" / "error.txt").read_text()
+    assert "ZeroDivisionError: norm" in text
+    assert "in _release" in text  # where it broke
+    command = shlex.split(next(line for line in text.splitlines() if "python -m scripts.dp_classifier" in line))
+    assert command[:3] == ["python", "-m", "scripts.dp_classifier"]
+    dp_classifier.main(command[3:])
+    assert RunDir(folder).finished
+    assert not (folder / "internal" / "error.txt").exists()
+
+
+def test_a_users_mistake_leaves_no_error_file(trained):
+    with rejects("out", ANY, "finished run"):
+        train(trained)
+    assert not (trained / "internal" / "error.txt").exists()
 
 
 def test_a_published_preset_spends_its_published_budget():

@@ -14,7 +14,7 @@ from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
 from tests.command import ROOT
-from tests.rejects import assert_line, rejects
+from tests.rejects import ANY, assert_line, rejects
 from tests.toy import tiny_unet
 
 SPENT = {"purpose": "dp_sgd", "count": 2, "mechanism": "sampled_gaussian", "noise_multiplier": 1.0, "sample_rate": 0.1}
@@ -65,6 +65,30 @@ def test_a_killed_run_goes_on_and_a_larger_one_extends_it(released, tmp_path):
     assert (tmp_path / "parts" / "samples_00001.npz").stat().st_mtime_ns != kept  # held 5 of its 10
     for one, two in zip(shards(tmp_path / "parts"), shards(tmp_path / "whole"), strict=True):
         assert np.array_equal(one.images, two.images)
+
+
+def test_a_killed_run_does_not_go_on_with_other_weights_in_the_same_place(released, tmp_path):
+    command = [f"model={released}", f"out={tmp_path}/parts", "shard=5"]
+    sample.main([*command, "num_samples=5"])
+    before = json.loads((tmp_path / "parts" / "sampling.json").read_text())
+    assert "unet/diffusion_pytorch_model.safetensors" in before[sample.DIGESTS]
+    (released / "privacy.json").write_text(json.dumps({**CERTIFICATE, "epsilon": 2.0}))  # which no image depends on
+    sample.main([*command, "num_samples=10"])
+    unet = tiny_unet(num_class_embeds=4)
+    unet.conv_in.bias.data.add_(1)
+    DiffusionModel(unet, linear_alpha_bar(100), 3, "4", guidance=0.5).save(released)
+    with rejects("out", ANY, "another sha256 of the model"):
+        sample.main([*command, "num_samples=15"])
+    assert len(shards(tmp_path / "parts")) == 2
+
+
+def test_samples_from_before_digests_were_kept_go_on(released, tmp_path):
+    command = [f"model={released}", f"out={tmp_path}/parts", "shard=5"]
+    sample.main([*command, "num_samples=5"])
+    stored = tmp_path / "parts" / "sampling.json"
+    stored.write_text(json.dumps({key: value for key, value in json.loads(stored.read_text()).items() if key != sample.DIGESTS}))
+    sample.main([*command, "num_samples=10"])
+    assert len(shards(tmp_path / "parts")) == 2
 
 
 @pytest.mark.parametrize(

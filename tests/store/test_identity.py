@@ -52,6 +52,17 @@ def test_the_evaluation_has_a_digest_of_its_own_unless_a_release_depends_on_it()
     assert parts(*chosen, "eval.frechet.enabled=false")[0] == parts(*chosen)[0]
 
 
+def test_a_list_of_one_is_that_one():
+    assert digest(typed("eval.frechet.reference=[train]")) == digest(typed("eval.frechet.reference=train")) == digest(typed())
+    one = typed("eval.frechet.embedding=[pixels]", "eval.frechet.reference=[test]")
+    assert digest(one) == digest(typed("eval.frechet.embedding=pixels", "eval.frechet.reference=test")) != digest(typed())
+    stored = plain(typed("eval.frechet.reference=test"))
+    stored["eval"]["frechet"]["reference"] = ["test"]  # of a run from before
+    assert digest(from_stored(stored)) == digest(typed("eval.frechet.reference=test"))
+    several = typed("eval.frechet.reference=[train,test]")
+    assert several.eval.frechet.reference == ["train", "test"]
+
+
 @dataclass(kw_only=True)
 class LaterEvolution(PrivateEvolution):
     momentum: float = 0.5

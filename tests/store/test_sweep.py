@@ -26,6 +26,8 @@ from store.run_dir import RunDir
 from store.sweep import Sweep, distinct_spends
 from tests.command import STRONG_NOISE, Result, call, composed, python_run, typed
 from tests.rejects import assert_refused
+from tracking.results import format_epsilon
+from tracking.tracker import TrackerConfig
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]
 TINY += ["method.variation_degrees=[2]"]
@@ -84,12 +86,18 @@ def test_a_run_that_broke_goes_on_under_another_evaluation(here, monkeypatch):
         publish(*args)
 
     monkeypatch.setattr(running, "publish", breaks_once)
-    assert sweep("eval.frechet.enabled=true,false").code == 1
+    result = sweep("eval.frechet.enabled=true,false")
+    assert result.code == 1
     assert set(links()) == {"0", "1"}
     broken, finished = (RunDir(links()[name]) for name in ("0", "1"))
     assert not broken.finished
     assert finished.finished
     assert broken.making.path == finished.making.path  # one key, one release
+    assert finished.certificate is not None
+    spent = format_epsilon(finished.certificate["epsilon"])
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.out.splitlines() if line.startswith("│")]
+    told = {row[1]: row[3] for row in rows if row[1] in links()}
+    assert told == {"0": spent, "1": spent}  # the broken one's too, whose release the other one made
     samples = (finished.release / "samples.npz").read_bytes()
     assert len(read_entries(finished.ledger)) == 1
     assert sweep("eval.frechet.enabled=true,false", folder="other").code == 0
@@ -213,6 +221,36 @@ def test_a_run_that_another_process_judges_is_waited_for(here, monkeypatch):
     assert result.code == 0, result.err
     assert "waits for another process, which evaluates this release" in result.err
     assert "finished before, kept" in result.err
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_tracker_is_built_where_the_lock_is_held(here, monkeypatch, finishes):
+    import fcntl
+
+    assert sweep("seed=0").code == 0
+    run = RunDir(next(iter(links().values())))
+    numbers, built = run.metrics.read_text(), []
+    run.metrics.unlink()
+    build = TrackerConfig.build
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        built.append(args)
+        return build(*args, **settings)
+
+    monkeypatch.setattr(TrackerConfig, "build", counted)
+    with (run.internal / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+        def ends(folder: RunDir, text: str) -> None:
+            assert not built
+            if finishes:
+                run.metrics.write_text(numbers)
+            held.close()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(resume, "tell", ends)
+            assert sweep("seed=0", folder="other").code == 0
+    assert len(built) == (0 if finishes else 1)
 
 
 def test_a_sweeps_link_leads_to_the_run_of_those_settings_alone(here):
