@@ -8,13 +8,13 @@ import pytest
 
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
-from errors import InputError
 from models.api import Denoiser
 from models.diffusion.timesteps import Interval
 from models.public.renderer import PrintedDigits
 from models.public.settings import Model
 from privacy.config import Privacy
 from tests.conformance.worlds import Grey, model_settings
+from tests.rejects import rejects
 
 PRIVACY = Privacy(noise_multiplier=2.0)
 MIXTURE = [Interval(low=0, high=100, weight=1.0)]
@@ -46,5 +46,5 @@ def test_a_model_is_trained_for_its_denoiser_and_not_for_its_class(kind):
     method = kind(num_samples=6, steps=3, batch_size=6, augmult=2, learning_rate=0.01, timestep_mixture=MIXTURE)
     method.check(Grey(closed=True), Foreign(), PRIVACY)
     assert method.training_facts(Foreign())["trainable_parameters"] > 0
-    with pytest.raises(InputError, match=r"^model=printed_digits:"):
+    with rejects("model", "printed_digits"):
         method.check(Grey(closed=True), PrintedDigits(image_size=8), PRIVACY)

@@ -97,6 +97,7 @@ def test_wandb_gets_internal_numbers_only_where_asked(folder, quiet_wandb, inter
 
 def test_wandb_gets_no_place_of_this_machine(folder, quiet_wandb, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/secret_program.py", "dataset.path=/somewhere/secret_argument"])
+    monkeypatch.setattr(socket, "gethostname", lambda: "secret_host")
     data = folder / "secret_folder" / "my_images"
     data.mkdir(parents=True)
     config = {
@@ -106,8 +107,9 @@ def test_wandb_gets_no_place_of_this_machine(folder, quiet_wandb, monkeypatch):
     record = offline_run(folder, config)
     assert all(name in record for name in (b"my_images", b"test.zip", b"unet"))
     assert b"secret" not in record
-    for name in (socket.gethostname(), getpass.getuser(), os.getcwd(), sys.executable, str(folder.parent)):
-        assert name.encode() not in record or name in ("root", "localhost")
+    for name in (os.uname().nodename, getpass.getuser(), os.getcwd(), sys.executable, str(folder.parent)):
+        by_chance = len(name) < 5 or name == "localhost"  # random identifiers hold two letters now and then
+        assert name.encode() not in record or by_chance
 
 
 PLACES = [
