@@ -18,7 +18,7 @@ from errors import reason, unusable_file
 def list_arrays(path: Path) -> Listing:
     """Of the images only the header is read. InputError names the array that is wrong."""
     try:
-        shape, dtype = _header(path, "images")
+        shape, dtype = header(path, "images")
         with np.load(path, allow_pickle=False) as file:
             labels = file["labels"]
             declared = int(file["num_classes"]) if "num_classes" in file else None
@@ -36,7 +36,8 @@ def list_arrays(path: Path) -> Listing:
     return Listing.of(path, range(last + 1), names, numbers, functools.partial(_loaded, path), math.prod(shape))
 
 
-def _header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype]:
+def header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in an npz; none of its values is read."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{array}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -17,8 +17,9 @@ from data.images import to_network
 from data.samples import SampleSet
 from errors import require
 from eval.evaluator import Cost, EvaluationContext, Evaluator
+from eval.membership import auc
 from models.classifiers.networks import Classifier
-from models.classifiers.training import Recipe, accuracy, logits, right, train
+from models.classifiers.training import Recipe, accuracy, balanced, logits, right, train
 from models.features.spaces import Spaces
 from models.passes import embed_in_passes
 from models.public.settings import Model
@@ -104,6 +105,10 @@ class Downstream(Recipe, Evaluator):
                 yield f"{name}/accuracy_seeds", float(len(networks))
             if self.ensemble > 1:
                 yield f"{name}/ensemble_accuracy{at}", right(np.mean(scores[: self.ensemble], axis=0), test)
+            for kind, values in beside_accuracy(scores, test).items():
+                mean, spread = mean_and_spread(values)
+                yield f"{name}/{kind}{at}", mean
+                yield f"{name}/{kind}_spread{at}", spread
         if on_holdout is not None:
             yield f"{name}/holdout_accuracy", on_holdout
             yield f"{name}/chosen_learning_rate", chosen.learning_rate
@@ -171,6 +176,21 @@ def split(samples: SampleSet, holdout: float) -> tuple[SampleSet, SampleSet]:
     size = min(len(samples) - 1, max(1, round((1 - holdout) * len(samples))))
     kept = subset(samples.labels, size, stratified=True)
     return samples[kept], samples[np.setdiff1d(np.arange(len(samples)), kept)]
+
+
+def beside_accuracy(scores: list[np.ndarray], test: SampleSet) -> dict[str, list[float]]:
+    """Of each classifier's logits [N, classes], what a test set with many images of one class does not flatter.
+
+    `balanced_accuracy`; of two classes that have 2 images or more each also `auc`, the chance that the logits put an image of
+    the second class above one of the first.
+    """
+    found = {"balanced_accuracy": [balanced(score, test) for score in scores]}
+    first, second = (test.labels == label for label in (0, 1))
+    if test.num_classes == 2 and min(first.sum(), second.sum()) >= 2:
+        # A network that has diverged answers nan, which is no order: 0.
+        margins = [np.nan_to_num(score[:, 1].astype(np.float64) - score[:, 0]) for score in scores]
+        found["auc"] = [auc(margin[second], margin[first])[0] for margin in margins]
+    return found
 
 
 def mean_and_spread(values: list[float]) -> tuple[float, float]:

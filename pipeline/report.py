@@ -48,6 +48,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
     if "frechet/public_features_train_floor" in metrics:
         console.print(f"Two halves of them are {metrics['frechet/public_features_train_floor']:.1f} apart.")
+    if beside := _unbalanced(metrics, classifier.value):
+        console.print(beside)
     if not certificate["private"]:
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
     if "caution" in certificate:
@@ -100,3 +102,13 @@ def _accuracy(row: dict[str, Any], classifier: str) -> str:
     mean, spread, seeds = (row[f"{classifier}/accuracy{part}"] for part in ("", "_spread", "_seeds"))
     mean, spread, seeds = 100 * mean, 100 * spread, int(seeds)
     return f"{mean:.1f} % ± {spread:.1f} ({seeds} seeds)" if seeds > 1 else f"{mean:.1f} % (1 seed)"
+
+
+def _unbalanced(metrics: dict[str, Any], classifier: str) -> str | None:
+    """What to look at beside an accuracy that counts some classes for more than others."""
+    rate, balanced = (metrics.get(f"{classifier}/{kind}") for kind in ("accuracy", "balanced_accuracy"))
+    if rate is None or balanced is None or abs(rate - balanced) < 0.01:
+        return None
+    area = metrics.get(f"{classifier}/auc")
+    told = f"Balanced accuracy, the mean over the classes: {100 * balanced:.1f} %"
+    return f"{told}." if area is None else f"{told}; AUC: {area:.3f}."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+OTHERS = ("discriminator/", "membership/")  # have an accuracy and an auc of their own
 BESIDE = ("_n", "_floor")  # what stands beside a distance
 
 
 def accuracy(metrics: dict[str, Any], kind: str = "accuracy") -> float | None:
-    """Of the first classifier trained on the samples, 0 to 1; `kind`: accuracy or ensemble_accuracy."""
-    found = (value for name, value in metrics.items() if name.endswith(f"/{kind}") and not name.startswith("discriminator/"))
+    """Of the first classifier trained on the samples, 0 to 1; `kind`: accuracy, balanced_accuracy, ensemble_accuracy or auc."""
+    found = (value for name, value in metrics.items() if name.endswith(f"/{kind}") and not name.startswith(OTHERS))
     return next(found, None)
 
 

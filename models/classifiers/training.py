@@ -197,6 +197,12 @@ def right(scores: np.ndarray, test: SampleSet) -> float:
     return int((scores.argmax(1) == test.labels).sum()) / len(test)
 
 
+def balanced(scores: np.ndarray, test: SampleSet) -> float:
+    """Balanced accuracy: the mean over the classes of `test` of the share of each that is right, 0 … 1."""
+    correct = scores.argmax(1) == test.labels
+    return float(np.mean([correct[test.labels == label].mean() for label in np.unique(test.labels)]))
+
+
 def _channels(samples: SampleSet) -> int:
     return samples.files.shape[2] if isinstance(samples, Shards) else samples.images.shape[3]
 

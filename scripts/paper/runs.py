@@ -83,11 +83,14 @@ class Measured:
         return all(self.setting(key) == value for key, value in where.items())
 
     def value(self, name: str) -> Any:
-        """`accuracy` (of the run's classifier, in %), `distance` (its Fréchet distance, FID with Inception's features), the name
-        of a metric, of an entry of the certificate, or a key of the configuration; None where there is none."""
-        if name in ("accuracy", "ensemble_accuracy"):
+        """`accuracy`, `balanced_accuracy` or `ensemble_accuracy` (of the run's classifier, in %), its `auc`, `distance` (Fréchet
+        distance, FID with Inception's features), the name of a metric, of an entry of the certificate, or a key of the
+        configuration; None where there is none."""
+        if name in ("accuracy", "balanced_accuracy", "ensemble_accuracy"):
             found = accuracy(self.metrics, name)
             return None if found is None else 100 * found
+        if name == "auc":
+            return accuracy(self.metrics, name)
         if name == "distance":
             return distance(self.metrics)
         found = self.metrics.get(name, self.certificate.get(name, self.setting(name)))

@@ -10,10 +10,11 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from data.samples import SampleSet
 from eval import downstream
-from eval.downstream import Downstream, mean_and_spread, split
+from eval.downstream import Downstream, beside_accuracy, mean_and_spread, split
 from eval.evaluator import EvaluationContext
 from models.classifiers.networks import ClassifierName
 from models.classifiers.training import LearningRateSchedule, logits, train
@@ -71,7 +72,9 @@ def judge(monkeypatch, world: World, samples: SampleSet | None = None, **setting
 def test_the_classifiers_name_is_in_the_numbers(monkeypatch):
     world = World()
     numbers = judge(monkeypatch, world, seeds=2)
-    assert list(numbers) == ["cnn/accuracy", "cnn/accuracy_spread", "cnn/accuracy_seeds"]
+    assert list(numbers) == [
+        "cnn/accuracy", "cnn/accuracy_spread", "cnn/accuracy_seeds", "cnn/balanced_accuracy", "cnn/balanced_accuracy_spread",
+    ]  # fmt: skip
     assert numbers["cnn/accuracy_seeds"] == 2
     assert world.on == [40, 40]
 
@@ -90,6 +93,50 @@ def test_an_ensemble_is_the_mean_of_logits_beside_the_mean_of_accuracies(monkeyp
     assert numbers["cnn/ensemble_accuracy"] == (sum(kept).argmax(1) == world.tested.labels).mean()  # type: ignore[union-attr]
     assert numbers["cnn/accuracy"] == pytest.approx(np.mean([(k.argmax(1) == world.tested.labels).mean() for k in kept]))
     assert numbers["cnn/accuracy_seeds"] == 3
+
+
+def answers(*chosen: int, classes: int) -> np.ndarray:
+    """Logits whose largest is of these classes."""
+    return np.eye(classes, dtype=np.float32)[list(chosen)]
+
+
+def of_labels(*labels: int, classes: int) -> SampleSet:
+    return SampleSet(np.zeros((len(labels), 8, 8, 1), np.uint8), np.array(labels), classes)
+
+
+def test_balanced_accuracy_is_the_mean_of_the_classes_recalls():
+    test = of_labels(0, 0, 0, 0, 0, 0, 1, 1, 2, classes=4)  # 6 images, 2, 1 and none
+    one = answers(0, 0, 0, 1, 1, 2, 1, 0, 2, classes=4)  # right: 3 of 6, 1 of 2, 1 of 1
+    constant = answers(*[0] * 9, classes=4)
+    found = beside_accuracy([one, constant], test)
+    assert found.keys() == {"balanced_accuracy"}
+    assert found["balanced_accuracy"] == pytest.approx([(1 / 2 + 1 / 2 + 1) / 3, 1 / 3])
+    assert found["balanced_accuracy"][0] == pytest.approx(balanced_accuracy_score(test.labels, one.argmax(1)))
+
+
+def test_auc_of_two_classes_is_the_chance_that_the_second_is_ranked_above_the_first():
+    test = of_labels(0, 0, 0, 1, 1, classes=2)
+    margins = np.array([-9, 0.1, 2, 0.1, 3], np.float32)  # of the 6 pairs 4 are in order, and 1 is tied
+    scores = np.stack([5 - margins / 2, 5 + margins / 2], axis=1)
+    (area,) = beside_accuracy([scores], test)["auc"]
+    assert area == pytest.approx(4.5 / 6)
+    assert area == pytest.approx(roc_auc_score(test.labels, scores[:, 1] - scores[:, 0]))
+
+
+def test_logits_that_are_no_numbers_rank_nothing():
+    found = beside_accuracy([np.full((5, 2), np.nan, np.float32)], of_labels(0, 0, 0, 1, 1, classes=2))
+    assert found == {"balanced_accuracy": [0.5], "auc": [0.5]}
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 1]])
+def test_there_is_no_auc_where_a_class_has_hardly_an_image(labels):
+    assert beside_accuracy([answers(*[0] * 3, classes=2)], of_labels(*labels, classes=2)).keys() == {"balanced_accuracy"}
+
+
+def test_two_classes_have_an_auc_among_the_numbers(monkeypatch):
+    numbers = judge(monkeypatch, World(images(1, classes=2)), images(0, classes=2), seeds=2, sizes=[20], steps=30)
+    assert numbers["cnn/auc"] > 0.9
+    assert {"cnn/auc_spread", "cnn/auc_at=20", "cnn/auc_spread_at=20", "cnn/balanced_accuracy_at=20"} <= numbers.keys()
 
 
 def test_fewer_samples_are_a_balanced_part(monkeypatch):

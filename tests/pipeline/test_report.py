@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report import evaluator_settings, load_references
+from pipeline.report import evaluator_settings, load_references, print_report
+from store.run_dir import RunDir
 from tests.command import typed
 
 
@@ -20,3 +21,25 @@ def test_they_do_not_beside_another_training(change):
     config = typed(f"eval.downstream.{change}")
     assert load_references(config) is None
     assert evaluator_settings(config) != evaluator_settings(typed())
+
+
+@pytest.mark.parametrize(
+    ("beside", "line"),
+    [
+        (
+            {"wrn40_4/balanced_accuracy": 0.75, "wrn40_4/auc": 0.91},
+            "Balanced accuracy, the mean over the classes: 75.0 %; AUC: 0.910.",
+        ),
+        ({"wrn40_4/balanced_accuracy": 0.75}, "Balanced accuracy, the mean over the classes: 75.0 %."),
+        ({"wrn40_4/balanced_accuracy": 0.896}, None),
+        ({}, None),  # from before there was one
+    ],
+)
+def test_where_classes_are_unbalanced_the_balanced_accuracy_is_told(beside, line, tmp_path, capsys):
+    (tmp_path / "release").mkdir()
+    rate = {"wrn40_4/accuracy": 0.9, "wrn40_4/accuracy_spread": 0.0, "wrn40_4/accuracy_seeds": 1.0}
+    certificate = {"private": True, "delta": 1e-5}
+    print_report(typed(), {"privacy/epsilon": 1.0, **rate, **beside}, certificate, RunDir(tmp_path))
+    printed = capsys.readouterr().out
+    assert "90.0 % (1 seed)" in printed
+    assert [row for row in printed.splitlines() if row.startswith("Balanced")] == ([line] if line else [])

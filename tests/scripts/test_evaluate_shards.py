@@ -28,7 +28,8 @@ def test_a_folder_of_shards_is_judged_beside_it_and_sizes_too(folder, capsys):
     evaluate.main([f"release={folder}", *FAST, "eval.frechet.enabled=false", "eval.downstream.sizes=[50]"])
     numbers = json.loads((folder.parent / "internal" / "more_samples_judged" / "metrics.json").read_text())
     assert list(numbers) == [
-        "cnn/accuracy", "cnn/accuracy_spread", "cnn/accuracy_seeds", "cnn/accuracy_at=50", "cnn/accuracy_spread_at=50",
+        "cnn/accuracy", "cnn/accuracy_spread", "cnn/accuracy_seeds", "cnn/balanced_accuracy", "cnn/balanced_accuracy_spread",
+        "cnn/accuracy_at=50", "cnn/accuracy_spread_at=50", "cnn/balanced_accuracy_at=50", "cnn/balanced_accuracy_spread_at=50",
     ]  # fmt: skip
     assert "cnn/accuracy_at=50" in capsys.readouterr().out
 

@@ -9,6 +9,7 @@ METRICS = {
     "cnn/accuracy_spread": 0.1,
     "cnn/accuracy": 0.6,
     "cnn/ensemble_accuracy": 0.7,
+    "cnn/balanced_accuracy": 0.5,
     "kernel/pixels_train": 1.0,
     "frechet/pixels_train": 30.0,
     "frechet/pixels_train_floor": 2.0,
@@ -18,7 +19,18 @@ METRICS = {
 def test_the_accuracy_is_of_a_classifier_trained_on_the_samples_not_of_the_discriminator():
     assert accuracy(METRICS) == 0.6
     assert accuracy(METRICS, "ensemble_accuracy") == 0.7
+    assert accuracy(METRICS, "balanced_accuracy") == 0.5
     assert accuracy({"discriminator/accuracy": 0.98}) is None
+
+
+def test_the_auc_is_of_a_classifier_not_of_a_membership_test():
+    assert accuracy({"membership/auc": 0.5, "cnn/auc": 0.9}, "auc") == 0.9
+    assert accuracy({"membership/auc": 0.5}, "auc") is None
+
+
+def test_numbers_from_before_have_no_balanced_accuracy():
+    before = {name: value for name, value in METRICS.items() if "balanced" not in name}
+    assert (accuracy(before), accuracy(before, "balanced_accuracy")) == (0.6, None)
 
 
 def test_the_distance_is_the_first_frechet_distance():

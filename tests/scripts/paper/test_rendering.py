@@ -69,6 +69,7 @@ def test_a_table_is_written_as_markdown_latex_and_csv(found, tmp_path):
 def test_a_run_gives_values_by_name_and_several_points_where_metrics_say_so(found):
     run = found["loda/table2"][2]
     assert run.value("accuracy") == 90
+    assert run.value("balanced_accuracy") is None  # of a run from before there was one
     assert run.value("distance") == 100
     assert run.value("privacy.epsilon") == run.value("epsilon") == 10
     assert run.setting("method.timestep_mixture.0.high") == 30
@@ -169,3 +170,10 @@ def test_a_cell_of_several_settings_counts_runs_and_a_release_that_is_judged_twi
     for one in first_two:
         one.folder.making = first_two[0].folder  # as in the store
     assert "3 runs, 2 hours by the clock on CPU" in footer(sheet, found)[0]
+
+
+def test_balanced_accuracy_is_in_percent_and_the_auc_is_not(tmp_path):
+    metrics = {"membership/auc": 0.5, "cnn/balanced_accuracy": 0.75, "cnn/auc": 0.8, "cnn/balanced_accuracy_at=50": 0.25}
+    run = fake(tmp_path, {"privacy": {"epsilon": 1.0}}, metrics)
+    assert (run.value("balanced_accuracy"), run.value("auc")) == (75, 0.8)
+    assert list(run.points("size", "balanced_accuracy")) == [(50.0, 25.0), (100.0, 75.0)]
