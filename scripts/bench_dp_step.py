@@ -185,8 +185,10 @@ def by_vmap(unet: Any, views: Views) -> Step:
     parameters = {name: p.detach() for name, p in trainable(unet).items()}
 
     def loss(weights: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        labels = y if unet.config.num_class_embeds else None
-        return (functional_call(unet, weights, (x, t, labels)).sample - noise).square().mean()
+        def network(*inputs: Any) -> Any:
+            return functional_call(unet, weights, inputs)
+
+        return (views.denoiser.predict_noise(x, t, y, network) - noise).square().mean()
 
     batch = [tensor.unflatten(0, (views.examples, views.augmult)) for tensor in (views.x_t, views.t, views.labels, views.noise)]
     return lambda: vmap(grad(loss), (None, 0, 0, 0, 0))(parameters, *batch) and None

@@ -3,11 +3,13 @@
     python -m scripts.bench_pe                                                   # CIFAR-10's shape; about 15 minutes on 2 cores
     python -m scripts.bench_pe --private 10000 --synthetic 10000 --votes-only    # another shape
     python -m scripts.bench_pe --model mnist_unet --images 256                   # another public model
+    python -m scripts.bench_pe --model mnist_unet --beside mnist_patches         # sampling alone, of two public models
 
 Votes: every private vector finds the nearest of all synthetic ones, by torch in blocks (`method.neighbours=torch`), by faiss,
 and by a plain blocked loop in numpy; seconds, peak memory beyond the vectors, and private images whose nearest is not the
 loop's (ties in rounding). A round: random images, variations, embedding, votes and the rest, as one run spends them. Sampling:
-images a second of this project beside a plain loop over diffusers' own DDIM scheduler, alternating. Prints Markdown.
+images a second of this project beside a plain loop over diffusers' own DDIM scheduler, alternating; or of two models, with random
+weights. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -46,10 +48,14 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=2048, help="of the embedding: Inception's")
     parser.add_argument("--votes-only", action="store_true")
     parser.add_argument("--model", default="digits_unet", help="a model of conf/model, for the round and for sampling")
+    parser.add_argument("--beside", help="another model of conf/model: images a second of both, and nothing else")
     parser.add_argument("--images", type=int, default=1000, help="population of the round")
     parser.add_argument("--repetitions", type=int, default=4, help="of sampling; the first is dropped")
     args = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    if args.beside:
+        sampling_beside(args.model, args.beside, args.repetitions)
+        return
     votes(args.private, args.synthetic, args.dim)
     if not args.votes_only:
         parts_of_a_round(args.model, args.images)
@@ -157,7 +163,7 @@ def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
         x, _, _ = generator.dummy_inputs(images)
         x, y = torch.randn_like(x), torch.from_numpy(labels).to(generator.device)
         for t in scheduler.timesteps:
-            x = scheduler.step(generator.network(x, t, y).sample, t, x).prev_sample
+            x = scheduler.step(generator.predict_noise(x, t, y), t, x).prev_sample
 
     ours, ratios = [], []
     for _ in range(repetitions):
@@ -171,6 +177,30 @@ def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
     median, spread = statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:]))
     print(f"Sampling {images} images in {steps} steps: {statistics.median(ours[1:]):.1f} images/s, {median:.2f} times")
     print(f"({spread[0]:.2f}–{spread[1]:.2f}) as many as a plain loop of diffusers")
+
+
+def sampling_beside(model_name: str, other_name: str, repetitions: int, images: int = 64) -> None:
+    """Two models with random weights, alternating: images a second, and how many times those of the first."""
+    rates: dict[str, list[float]] = {model_name: [], other_name: []}
+    generators, facts = {}, {}
+    for name in rates:
+        settings = ["model.pretrained=null", "model.features=null", "method=public_only", "eval=none"]
+        config = to_typed(compose_config([f"model={name}", *settings]))
+        generators[name] = config.model.build(config.dataset, config.torch_device, 0).denoiser
+        facts[name] = {**config.model.facts(), "calls": config.model.calls()}
+    for _ in range(repetitions):
+        for name, generator in generators.items():
+            started = time.perf_counter()
+            generator.random(np.arange(images) % generator.num_labels, stream="bench")
+            rates[name].append(images / (time.perf_counter() - started))
+    print("| model | parameters | GFLOPs of a pass | passes | images/s | times |\n| --- | ---: | ---: | ---: | ---: | --- |")
+    for name, of in rates.items():
+        ratios = [mine / first for mine, first in zip(of[1:], rates[model_name][1:], strict=True)]
+        times = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+        fact, rate = facts[name], statistics.median(of[1:])
+        print(
+            f"| `{name}` | {fact['parameters']:,} | {(fact['flops'] or 0) / 1e9:.3f} | {fact['calls']} | {rate:.1f} | {times} |"
+        )
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ def main(overrides: list[str]) -> None:
         save_file(network.state_dict(), work / "features.safetensors")
     with progress("U-Net on public images", recipe.steps) as advance:
         done = 0
-        where, bfloat16 = (generator.network, generator.alpha_bar), settings.precision.is_bfloat16(device)
-        for step in pretrain(*where, samples, generator.null_label, recipe, settings.seed, work / "training.pt", bfloat16):
+        bfloat16 = settings.precision.is_bfloat16(device)
+        for step in pretrain(generator, samples, recipe, settings.seed, work / "training.pt", bfloat16):
             advance(step - done)
             done = step
 

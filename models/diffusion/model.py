@@ -19,6 +19,7 @@ from data.images import to_network, to_uint8
 from disk import write_json
 from errors import reason, unusable
 from models.diffusion.improved_diffusion import set_heads
+from models.diffusion.patches import from_patches, to_patches
 from models.diffusion.samplers import PredictNoise, ddim, sdedit
 from models.diffusion.schedules import respaced_timesteps
 from models.diffusion.stored import load_unet
@@ -47,6 +48,8 @@ class DiffusionModel:
     guidance: float = 0.0
     seed: int = 0
     timestep_scale: float = 1.0
+    patch: int = 1  # see `models.diffusion.patches`
+    image_size: int | None = None  # the side of an image; None: that of the network, times `patch`
     num_heads: int | None = None  # of attention at every width, which a saved U-Net does not tell (see `set_heads`)
     classes: list[int] | None = None  # the label of each class of a release that this model is from; None: all labels are
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -89,15 +92,16 @@ class DiffusionModel:
     def save_sampling(self, folder: Path) -> None:
         """All but the U-Net."""
         folder.mkdir(parents=True, exist_ok=True)
-        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "num_heads", "classes")
+        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "patch", "image_size", "num_heads", "classes")
         sampling = {key: getattr(self, key) for key in keys}
         write_json(folder / "sampling.json", sampling)
         save_schedule(self.alpha_bar, folder / "scheduler")
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(c, h, w) of what the network works on."""
-        return (self.network.config.in_channels, self.network.config.sample_size, self.network.config.sample_size)
+        """(c, h, w) of x: what noise is added to, before the network takes it in patches."""
+        side = self.image_size or self.network.config.sample_size * self.patch
+        return (self.network.config.in_channels // self.patch**2, side, side)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -146,7 +150,9 @@ class DiffusionModel:
             t = t * self.timestep_scale
         known = labels if self.network.config.num_class_embeds else None
         asked = self.network if network is None else network
-        return asked(x, t, known).sample[:, : x.shape[1]].float()
+        patches = to_patches(x, self.patch, self.network.config.sample_size)
+        eps = asked(patches, t, known).sample[:, : patches.shape[1]].float()
+        return from_patches(eps, self.patch, x.shape[-1])
 
     def guided_noise(self, x: torch.Tensor, t: int, labels: torch.Tensor) -> torch.Tensor:
         """eps = (1 + w) eps(x, y) - w eps(x, null) (Ho & Salimans 2022, eq. 6); w = 0 makes one call, not two."""

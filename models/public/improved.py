@@ -39,6 +39,7 @@ class ImprovedDiffusion(UNet):
     schedule_steps: int = 4000
 
     def check(self, dataset: Dataset) -> None:
+        require(self.patch == 1, "model.patch", self.patch, "1, as official checkpoints know no patches")
         super().check(dataset)
         require(0 < self.timestep_scale <= 1, "model.timestep_scale", self.timestep_scale, "above 0 and at most 1")
         require(not self.null_label, "model.null_label", self.null_label, "false, as official checkpoints have no such label")
@@ -64,7 +65,7 @@ class ImprovedDiffusion(UNet):
         return self._file.with_name(f"{self._file.stem}-diffusers")
 
     def sampling(self) -> dict[str, Any]:
-        return {"timestep_scale": self.timestep_scale, "num_heads": HEADS}
+        return {**super().sampling(), "timestep_scale": self.timestep_scale, "num_heads": HEADS}
 
     def load_unet(self, seed: int) -> Any:
         problem = None

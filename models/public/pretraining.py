@@ -17,8 +17,9 @@ from data.images import to_network
 from data.samples import SampleSet
 from disk import whole_file
 from errors import require
+from models.api import Denoiser
 from models.diffusion.timesteps import Interval, check_mixture, draw_timesteps
-from models.ema import EMA
+from models.ema import EMA, trainable
 from models.features.extractors import PublicFeatures
 from models.seeds import torch_rng
 from tracking import ranks
@@ -76,23 +77,26 @@ def stand_ins(samples: SampleSet, names: Sequence[str], classes: Sequence[str], 
 
 
 def pretrain(
-    unet: Any,
-    alpha_bar: np.ndarray,
+    denoiser: Denoiser,
     samples: SampleSet,
-    null_label: int | None,
     recipe: PretrainingConfig,
     seed: int,
     checkpoint: Path,
     bfloat16: bool = False,
+    *,
+    clean: SampleSet | None = None,
+    noisy_from: float = 0.0,
 ) -> Iterator[int]:
     """Noise prediction on public images, from a saved checkpoint where there is one; yields the number of steps so far.
 
-    The network ends with its averaged weights. Several processes make the same draws and share each batch.
+    `clean`: other images, for timesteps below the share `noisy_from` of all. Trained is what of the network is trainable; it ends
+    with its averaged weights. Several processes make the same draws and share each batch.
     """
-    device = next(unet.parameters()).device
-    rng, a_bar = torch_rng(seed, "pretrain/unet"), torch.from_numpy(alpha_bar).float()
+    unet, null_label, device = denoiser.network, denoiser.null_label, denoiser.device
+    rng, a_bar = torch_rng(seed, "pretrain/unet"), torch.from_numpy(denoiser.alpha_bar).float()
     ema = EMA(unet, recipe.ema_decay)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    weights = list(trainable(unet).values())
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = _schedule(optimizer, recipe)
     done = _load(checkpoint, unet, ema, optimizer, schedule, rng, device)
     labels_of = torch.from_numpy(samples.labels)
@@ -105,8 +109,13 @@ def pretrain(
             flipped = torch.rand(len(x), generator=rng) < 0.5
             x = torch.where(flipped.reshape(-1, 1, 1, 1), x.flip(3), x)
         t = draw_timesteps(mixture, len(x), rng) if mixture else torch.randint(len(a_bar), (len(x),), generator=rng)
-        noise = torch.randn(x.shape, generator=rng)
         labels = labels_of[rows]
+        if clean is not None:
+            others = torch.randint(len(clean), (len(x),), generator=rng)
+            early = t < noisy_from * len(a_bar)
+            x = torch.where(early.reshape(-1, 1, 1, 1), to_network(clean.images[others.numpy()]), x)
+            labels = torch.where(early, torch.from_numpy(clean.labels[others.numpy()]), labels)
+        noise = torch.randn(x.shape, generator=rng)
         if null_label is not None:
             dropped = torch.rand(len(x), generator=rng) < (recipe.label_dropout if recipe.conditional else 1.0)
             labels = torch.where(dropped, null_label, labels)
@@ -115,10 +124,10 @@ def pretrain(
         x_t, y = (a.sqrt() * x + (1 - a).sqrt() * noise)[mine].to(device), labels[mine].to(device)
         if len(x_t):
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                predicted = unet(x_t, t[mine].to(device), y if unet.config.num_class_embeds else None).sample.float()
+                predicted = denoiser.predict_noise(x_t, t[mine].to(device), y)
             (F.mse_loss(predicted, noise[mine].to(device)) * (len(x_t) / len(x))).backward()
-        ranks.sum_over_ranks([_gradient(p) for p in unet.parameters()])
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), recipe.max_grad_norm)
+        ranks.sum_over_ranks([_gradient(p) for p in weights])
+        torch.nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)

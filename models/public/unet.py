@@ -14,6 +14,7 @@ from omegaconf import MISSING
 
 from data.dataset import Dataset
 from errors import naming, reject_unless, require
+from models.diffusion.patches import patched_size
 from models.diffusion.schedules import SCHEDULES
 from models.diffusion.stored import CONFIG, SCHEDULER, has_unet, part, read_alpha_bar, read_config
 from models.public.network import NetworkModel
@@ -33,6 +34,7 @@ class UNet(NetworkModel):
 
     image_size: int = MISSING
     image_channels: int = MISSING
+    patch: int = 1  # side of the patches that the U-Net takes for pixels; 1: pixels as they are
     channels: list[int] = MISSING  # of each level
     blocks: int = MISSING  # residual blocks of each level
     attention_levels: list[int] = field(default_factory=list)  # 0 is the full resolution; the middle always attends
@@ -65,9 +67,9 @@ class UNet(NetworkModel):
         """The arguments of `UNet2DModel`."""
         attends = [level in self.attention_levels for level in range(len(self.channels))]
         return {
-            "sample_size": self.image_size,
-            "in_channels": self.image_channels,
-            "out_channels": self.image_channels,
+            "sample_size": patched_size(self.image_size, self.patch, len(self.channels)),
+            "in_channels": self.image_channels * self.patch**2,
+            "out_channels": self.image_channels * self.patch**2,
             "layers_per_block": self.blocks,
             "block_out_channels": tuple(self.channels),
             "down_block_types": tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
@@ -77,6 +79,9 @@ class UNet(NetworkModel):
             "resnet_time_scale_shift": "scale_shift" if self.scale_shift else "default",
             "num_class_embeds": self.labels + int(self.null_label),
         }
+
+    def sampling(self) -> dict[str, Any]:
+        return {"patch": self.patch, "image_size": self.image_size}
 
     def load_unet(self, seed: int) -> Any:
         if self.pretrained is not None and not self.new_labels:
@@ -105,6 +110,12 @@ class UNet(NetworkModel):
         require(divides, "model.head_channels", self.head_channels, f"a number that divides the attending channels {attending}")
         allowed = "false without model.pretrained, as all is new"
         require(self.pretrained is not None or not self.new_labels, "model.new_labels", self.new_labels, allowed)
+        require(
+            1 <= self.patch <= self.image_size,
+            "model.patch",
+            self.patch,
+            f"1 (off) or more, up to model.image_size={self.image_size}",
+        )
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         if self.pretrained is not None and has_unet(self.weights_folder()):

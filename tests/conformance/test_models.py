@@ -44,6 +44,14 @@ def untrained(folder: Path) -> list[str]:
     return ["model=digits_unet", "model.pretrained=null", "model.respacing=3", *small]
 
 
+def patches(folder: Path) -> list[str]:
+    return ["model=mnist_patches", "model.respacing=3"]
+
+
+def stored_patches(folder: Path) -> list[str]:
+    return ["model=diffusers", "model.pretrained=printed28", "model.patch=4", "model.image_size=28", "model.respacing=3"]
+
+
 def printed(folder: Path) -> list[str]:
     return ["model=printed_digits", "model.image_size=8"]
 
@@ -86,6 +94,8 @@ class Case:
 MODELS = [
     Case(embedded, 2, 4, {"respacing": "nonsense", "guidance": -1.0, "norm_groups": 5}),
     Case(untrained, 2, 4, {"new_labels": True, "blocks": 0}),
+    Case(patches, 2, 4, {"patch": 29, "blocks": 0}),
+    Case(stored_patches, 2, 4, {"patch": 3, "image_size": 33}),
     Case(printed, 5, 21, {"image_size": 9, "labels": 3}),
     Case(diffusers, 2, 2.5, {"labels": 4, "guidance": 1.0}),
     Case(improved_diffusion, 2, 0, {"respacing": "nonsense"}),

@@ -158,13 +158,13 @@ def base(tmp_path) -> Path:
     return tmp_path / "base"
 
 
-def adapted(base: Path, adapter: Adapter) -> tuple[DiffusionModel, str]:
+def adapted(base: Path, adapter: Adapter, **settings: Any) -> tuple[DiffusionModel, str]:
     from diffusers import UNet2DModel
 
     unet: Any = UNet2DModel.from_pretrained(base / "unet", low_cpu_mem_usage=False)
     mark = weights_digest(unet)
     adapter.apply(unet, seed=3)
-    return DiffusionModel(moved(unet), linear_alpha_bar(100), 3, "4", guidance=0.5), mark
+    return DiffusionModel(moved(unet), linear_alpha_bar(100), 3, "4", guidance=0.5, **settings), mark
 
 
 CPU = torch.device("cpu")
@@ -180,6 +180,18 @@ def test_a_released_adapter_is_itself_alone_and_makes_the_same_images(adapter, b
     again = adapters.load(tmp_path / "model", lambda name: tmp_path / name, 0, CPU)
     labels = np.arange(6) % 3
     assert np.array_equal(model.random(labels, stream="a"), again.random(labels, stream="a"))
+
+
+@pytest.mark.parametrize("adapter", [*ADDED, *PARTS[:2]], ids=identity)
+def test_an_adapter_of_a_network_of_patches_is_loaded_with_them(adapter, tmp_path):
+    tiny_unet(num_class_embeds=4, in_channels=4, out_channels=4).save_pretrained(tmp_path / "base" / "unet")
+    model, mark = adapted(tmp_path / "base", adapter, patch=2, image_size=15)
+    adapter.save(model, {"name": "base", "sha256": mark}, tmp_path / "model")
+    again = adapters.load(tmp_path / "model", lambda name: tmp_path / name, 0, CPU)
+    labels = np.arange(6) % 3
+    images = model.random(labels, stream="a")
+    assert images.shape == (6, 15, 15, 1)
+    assert np.array_equal(images, again.random(labels, stream="a"))
 
 
 def test_an_adapter_on_another_base_is_refused(base, tmp_path):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import dp_finetune.per_example as per_example
@@ -100,6 +101,25 @@ def test_in_passes_of_one_size_no_bit_of_a_gradient_depends_on_the_other_example
 def test_engines_are_close_in_float32(engine):
     expected = by_loop(tiny_unet().double(), some_views())
     assert relative(by_engine(engine(tiny_unet(), 1000, AUGMULT), some_views(torch.float32)).double(), expected) < 1e-5
+
+
+@pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
+@pytest.mark.parametrize("views_per_pass", [1000, 2 * AUGMULT])
+def test_engines_of_a_network_of_patches_equal_a_loop_that_makes_the_patches(engine, views_per_pass):
+    """2×2 pixels each, and a row and a column of zeros; in float64, but for the cast of eps to float32."""
+    unet, rng = tiny_unet(in_channels=4, out_channels=4), torch.Generator().manual_seed(3)
+    views = some_views(torch.float32)
+    views.x_t, views.noise = (torch.randn(EXAMPLES * AUGMULT, 1, 15, 15, generator=rng) for _ in range(2))
+    views.denoiser = denoiser(unet, patch=2, image_size=15)
+    got = by_engine(engine(unet, views_per_pass, AUGMULT), views)
+    exact, rows = tiny_unet(in_channels=4, out_channels=4).double(), []
+    for i in range(EXAMPLES):
+        part = one(views, i)
+        patches = F.pixel_unshuffle(F.pad(part.x_t, (0, 1, 0, 1)), 2).double()
+        eps = F.pixel_shuffle(exact(patches, part.t, part.labels).sample, 2)[:, :, :15, :15]
+        loss = (eps - part.noise).square().mean()
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(exact.parameters()))]))
+    assert relative(got.double(), torch.stack(rows)) < 1e-5
 
 
 @pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])

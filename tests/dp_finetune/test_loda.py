@@ -101,6 +101,19 @@ def test_more_can_be_sampled_from_released_adapters(trained, tmp_path):
     assert np.array_equal(one.images, two.images)
 
 
+def test_adapters_of_a_network_of_patches_are_released_and_sampled_from(here):
+    base = here / "base"
+    config = typed("model.patch=3", "model.pretrained=null", "method=dp_diffusion")
+    config.model.build(config.dataset, torch.device("cpu"), 0).denoiser.save(base)
+    patches = ["model.patch=3", f"model.pretrained={base}", "model.respacing=3", "method.steps=1"]
+    folder = released(call(*TRAIN, *patches), here)
+    there = SampleSet.load(folder / "samples.npz")
+    model = adapters.load(folder / "model", lambda name: base, 0, torch.device("cpu"))
+    assert np.array_equal(model.random(there.labels, stream="dp_loda/samples"), there.images)
+    sample.main([f"model={folder}/model", f"base={base}", "num_samples=5", f"out={here}/more", "device=cpu"])
+    assert SampleSet.load(here / "more" / "samples_00000.npz").images.shape == (5, 8, 8, 1)
+
+
 @pytest.mark.parametrize("adapter", ["lora", "attention", "norm_bias", "full"])
 def test_every_adapter_trains_and_releases(adapter, here):
     result = call(*TRAIN, f"method.adapter={adapter}", "method.steps=1", "method.guidance=0", "model.respacing=5")

@@ -14,14 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data.samples import SampleSet
 from dp_finetune import dpsgd, pace
 from dp_finetune.engines import BatchedEngine
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer, poisson_batch
+from models.diffusion.model import DiffusionModel
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
+from scripts import sample
 from store.run_dir import RunDir
 from tests.command import (
     ROOT,
@@ -113,6 +116,29 @@ def test_a_killed_training_resumes_to_bitwise_the_same_release(trained, tmp_path
     expected = output_of(trained / "run")
     assert bytes_of(release) == bytes_of(expected)
     assert ledger(tmp_path / "run") == ledger(trained / "run")
+
+
+def test_a_killed_training_on_patches_resumes_and_its_model_is_sampled_from(tmp_path):
+    """3×3 pixels each: 8×8 images with zeros around them to 12×12."""
+    patches = [*SEEDED, "model.patch=3", "model.pretrained=null", "model.respacing=3"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    expected = released(fork_run(whole, *patches), whole)
+    saved = parts / "run" / "internal" / "checkpoints" / "training.pt"
+    fork(parts, *patches, patch=save_every_step).kill_when(saved.exists)
+    assert RunDir(parts / "run").output is None
+    assert bytes_of(released(fork_run(parts, *patches), parts)) == bytes_of(expected)
+
+    there = SampleSet.load(expected / "samples.npz")
+    model = DiffusionModel.load(expected / "model", 0, torch.device("cpu"))
+    assert np.array_equal(model.random(there.labels, stream="dp_diffusion/samples"), there.images)
+    sample.main([f"model={expected}/model", "num_samples=5", f"out={tmp_path}/more", "device=cpu"])
+    assert SampleSet.load(tmp_path / "more" / "samples_00000.npz").images.shape == (5, 8, 8, 1)
+    stored = ["model=diffusers", f"model.pretrained={expected}/model", "model.patch=3", "model.image_size=8"]
+    config = typed(*SEEDED, *stored, "model.features=null", "model.respacing=3")
+    again = config.model.build(config.dataset, torch.device("cpu"), config.seed).api
+    assert np.array_equal(again.random(there.labels, stream="dp_diffusion/samples"), there.images)
 
 
 def test_a_lost_ledger_is_written_again_from_the_checkpoint(trained, tmp_path):

@@ -44,6 +44,12 @@ def official(request, tmp_path) -> tuple[str, Path]:
     return request.param, file
 
 
+def test_patches_are_refused(official):
+    name, file = official
+    with rejects("model.patch", 2):
+        model(name, file, "model.patch=2")
+
+
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_a_plan_of_the_official_models_needs_no_file(name):
     config = typed(

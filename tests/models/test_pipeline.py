@@ -35,13 +35,15 @@ def test_the_embedded_model_is_the_same_without_its_shape_in_the_settings():
 WITHOUT_LABELS = ["model=diffusers", "model.labels=1", "model.null_label=false", "model.respacing=4"]
 
 
+SCHEDULE: Any = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2")
+
+
 def saved(folder: Path, *, flat: bool = False, pickled: bool = False) -> Path:
     """A pipeline without labels; flat, as google/ddpm-cifar10-32 has it: U-Net and scheduler in the folder itself."""
-    scheduler: Any = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2")
-    pipeline: Any = DDPMPipeline(tiny_unet(num_class_embeds=None), scheduler)
+    pipeline: Any = DDPMPipeline(tiny_unet(num_class_embeds=None), SCHEDULE)
     if flat:
         pipeline.unet.save_pretrained(folder, safe_serialization=not pickled)
-        scheduler.save_pretrained(folder)
+        SCHEDULE.save_pretrained(folder)
     else:
         pipeline.save_pretrained(folder)
     return folder
@@ -52,11 +54,10 @@ def change(file: Path, **settings: Any) -> None:
 
 
 def test_a_pipeline_is_read_from_its_parts_or_from_one_folder(tmp_path):
-    expected = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2").alphas_cumprod  # type: ignore[attr-defined]
     made = []
     for name, form in {"parts": {}, "flat": {"flat": True}, "pickled": {"flat": True, "pickled": True}}.items():
         model = built(*WITHOUT_LABELS, f"model.pretrained={saved(tmp_path / name, **form)}")
-        assert np.allclose(model.alpha_bar, expected.numpy())
+        assert np.allclose(model.alpha_bar, SCHEDULE.alphas_cumprod.numpy())
         made.append(model.random(np.zeros(2, np.int64), stream="a"))
     assert made[0].shape == (2, 8, 8, 1)
     assert np.array_equal(made[0], made[1])
@@ -67,6 +68,63 @@ def test_two_equal_sides_are_one(tmp_path):
     change(saved(tmp_path) / "unet" / "config.json", sample_size=[8, 8])
     model = built(*WITHOUT_LABELS, f"model.pretrained={tmp_path}")
     assert model.random(np.zeros(1, np.int64), stream="a").shape == (1, 8, 8, 1)
+
+
+PATCHED = [*WITHOUT_LABELS, "model.patch=2"]
+
+
+def patched(folder: Path, colours: int = 1) -> Path:
+    """A U-Net of 8×8 positions, each of them 2×2 pixels."""
+    pipeline: Any = DDPMPipeline(tiny_unet(num_class_embeds=None, in_channels=4 * colours, out_channels=4 * colours), SCHEDULE)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("image_size", "side"), [("null", 16), (16, 16), (15, 15), (9, 9)])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_stored_network_of_patches_makes_images_of_their_pixels(image_size, side, colours, tmp_path):
+    choices = [*PATCHED, f"model.pretrained={patched(tmp_path, colours)}", f"model.image_size={image_size}"]
+    assert typed(*choices, "method=public_only", "method.conditional=false", "eval=none").model.image_shape == (
+        side,
+        side,
+        colours,
+    )
+    model = built(*choices)
+    images = model.random(np.zeros(2, np.int64), stream="a")
+    assert images.shape == (2, side, side, colours)
+    assert model.variation(images, np.zeros(2, np.int64), 2, stream="b").shape == images.shape
+    assert model.flops()["forward"] > 0
+
+
+def test_the_embedded_model_of_patches_is_the_same_without_its_shape_in_the_settings():
+    labels = np.arange(3)
+    shape = ["model.pretrained=printed28", "model.patch=4", "model.image_size=28"]
+    one, two = built("model=mnist_patches", "model.respacing=4"), built("model=diffusers", *shape, "model.respacing=4")
+    assert np.array_equal(one.random(labels, stream="a"), two.random(labels, stream="a"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("patch", 0, ()),
+        ("patch", -2, ()),
+        ("patch", 3, ("in_channels", "4")),
+        ("image_size", 17, ("16",)),
+        ("image_size", 0, ("16",)),
+    ],
+)
+def test_patches_that_the_network_does_not_take_are_refused(key, value, words, tmp_path):
+    with rejects(f"model.{key}", value, *words):
+        built(*PATCHED, f"model.pretrained={patched(tmp_path)}", f"model.{key}={value}")
+
+
+def test_without_patches_an_image_is_as_large_as_the_network(tmp_path):
+    choices = [*WITHOUT_LABELS, f"model.pretrained={saved(tmp_path)}"]
+    assert built(*choices, "model.image_size=8").shape == (1, 8, 8)
+    with rejects("model.image_size", 7, "8"):
+        built(*choices, "model.image_size=7")
+    with rejects("model.patch", 2, "in_channels", "1"):
+        built(*choices, "model.patch=2")
 
 
 UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json", "unet/diffusion_pytorch_model.safetensors"

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from data.samples import SampleSet
+from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from models.diffusion.timesteps import Interval
 from models.public.pretraining import LearningRate, PretrainingConfig, pretrain, stand_ins, train_features
 from tests.rejects import rejects
-from tests.toy import tiny_unet
+from tests.toy import denoiser, tiny_unet
 
 ALPHA_BAR = linear_alpha_bar(100)
 
@@ -28,10 +29,14 @@ def recipe(**changes: Any) -> PretrainingConfig:
     return PretrainingConfig(**{**dict(steps=6, batch_size=8, checkpoint_steps=1, ema_decay=0.5), **changes})
 
 
-def trained(folder, unet: Any = None, **changes: Any) -> dict[str, torch.Tensor]:
-    unet = unet or tiny_unet(num_class_embeds=4)
-    list(pretrain(unet, ALPHA_BAR, blobs(), 3, recipe(**changes), 0, folder / "training.pt"))
-    return unet.state_dict()
+def model(unet: Any = None, **settings: Any) -> DiffusionModel:
+    return denoiser(unet or tiny_unet(num_class_embeds=4), alpha_bar=ALPHA_BAR, num_labels=3, **settings)
+
+
+def trained(folder, made: DiffusionModel | None = None, **changes: Any) -> dict[str, torch.Tensor]:
+    made = made or model()
+    list(pretrain(made, blobs(), recipe(**changes), 0, folder / "training.pt"))
+    return made.network.state_dict()
 
 
 def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
@@ -42,35 +47,29 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 def test_an_interrupted_training_ends_in_the_same_weights(schedule, tmp_path):
     whole = trained(tmp_path, schedule=schedule)
     (tmp_path / "parts").mkdir()
-    for step in pretrain(
-        tiny_unet(num_class_embeds=4),
-        ALPHA_BAR,
-        blobs(),
-        3,
-        recipe(schedule=schedule),
-        0,
-        tmp_path / "parts" / "training.pt",
-    ):
+    for step in pretrain(model(), blobs(), recipe(schedule=schedule), 0, tmp_path / "parts" / "training.pt"):
         if step == 4:
             break
     assert equal(whole, trained(tmp_path / "parts", schedule=schedule))
 
 
-def test_training_lowers_the_loss(tmp_path):
-    def loss(unet: Any) -> float:
+@pytest.mark.parametrize(("patch", "steps"), [(1, 60), (2, 120)])
+def test_training_lowers_the_loss(patch, steps, tmp_path):
+    def loss() -> float:
         rng = torch.Generator().manual_seed(0)
         samples = blobs()
         x = torch.from_numpy(samples.images).permute(0, 3, 1, 2).float() / 127.5 - 1
         t, noise = torch.randint(100, (60,), generator=rng), torch.randn(x.shape, generator=rng)
         a = torch.from_numpy(ALPHA_BAR).float()[t].reshape(-1, 1, 1, 1)
         with torch.no_grad():
-            predicted = unet(a.sqrt() * x + (1 - a).sqrt() * noise, t, torch.from_numpy(samples.labels)).sample
+            predicted = made.predict_noise(a.sqrt() * x + (1 - a).sqrt() * noise, t, torch.from_numpy(samples.labels))
         return float((predicted - noise).square().mean())
 
-    unet = tiny_unet(num_class_embeds=4)
-    before = loss(unet)
-    trained(tmp_path, unet, steps=60, checkpoint_steps=100)
-    assert loss(unet) < 0.6 * before
+    channels = {"in_channels": patch**2, "out_channels": patch**2, "sample_size": 8 // patch}
+    made = model(tiny_unet(num_class_embeds=4, **channels), patch=patch)
+    before = loss()
+    trained(tmp_path, made, steps=steps, checkpoint_steps=100)
+    assert loss() < 0.6 * before
 
 
 def test_unconditional_training_moves_the_null_label_alone(tmp_path):
@@ -84,7 +83,7 @@ def test_the_mixture_says_which_timesteps_are_trained(tmp_path, monkeypatch):
     seen: list[int] = []
     unet = tiny_unet(num_class_embeds=4)
     unet.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[1].tolist()))
-    trained(tmp_path, unet, timestep_mixture=[Interval(weight=1.0, low=10, high=12)])
+    trained(tmp_path, model(unet), timestep_mixture=[Interval(weight=1.0, low=10, high=12)])
     assert set(seen) == {10, 11}
 
 

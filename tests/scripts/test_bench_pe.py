@@ -33,3 +33,10 @@ def test_the_parts_of_a_round_are_the_whole_round(capsys, monkeypatch):
 def test_sampling_is_compared_to_a_plain_loop(capsys):
     bench_pe.sampling("digits_unet", repetitions=2, images=2)
     assert "Sampling 2 images in 20 steps" in capsys.readouterr().out
+
+
+def test_two_models_are_compared(capsys):
+    bench_pe.sampling_beside("digits_unet", "mnist_patches", repetitions=2, images=2)
+    table = rows(capsys.readouterr().out)
+    assert table["`digits_unet`"][-1] == "1.00 (1.00–1.00)"
+    assert table["`mnist_patches`"][0] == "1,150,288"
