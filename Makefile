@@ -9,7 +9,7 @@ N ?= 1
 
 help:            ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@for kind in table figure; do for paper in pe dpd loda digits; do \
+	@for kind in table figure; do for paper in pe dpd loda digits mnist pneumonia; do test ! -d conf/$$kind/$$paper || \
 	    echo "make $$kind PAPER=$$paper N=" $$(ls conf/$$kind/$$paper | sed 's/.yaml//' | sort -V); done; done
 
 setup: .venv/installed   ## install everything into .venv, at the versions of constraints.txt

@@ -80,6 +80,15 @@ class Method:
                 share is not None, "privacy.class_counts_epsilon", share, "a number, as dataset.class_counts=laplace spends it"
             )
 
+        counted = dataset.class_counts is not ClassCounts.moments or self.takes_moments
+        allowed = f"uniform, public or laplace, as method={self.name} takes no moments"
+        require(counted, "dataset.class_counts", dataset.class_counts, allowed)
+
+    @property
+    def takes_moments(self) -> bool:
+        """Whether `run` measures moments, which hold noisy class counts: dataset.class_counts=moments needs them."""
+        return False
+
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         """Everything that `run` will spend at this noise multiplier."""
         raise NotImplementedError
@@ -119,10 +128,13 @@ class Method:
         mechanism = _class_counts_mechanism(dataset, privacy)
         return [Spend("class_counts", mechanism)] if self.conditional and mechanism else []
 
-    def class_sizes(self, private: PrivateDataset, run: Run) -> np.ndarray:
-        """How many of `num_samples` each class gets, int64 [classes]: see `ClassCounts`."""
+    def class_sizes(self, private: PrivateDataset, run: Run, counted: np.ndarray | None = None) -> np.ndarray:
+        """How many of `num_samples` each class gets, int64 [classes]: see `ClassCounts`. `counted`: of moments, with noise."""
         if not self.conditional:
             return np.array([self.num_samples])
+        if run.dataset.class_counts is ClassCounts.moments:
+            assert counted is not None
+            return apportion(counted, self.num_samples)
         mechanism = _class_counts_mechanism(run.dataset, run.privacy)
         if mechanism is None:
             return np.full(private.num_classes, self.num_samples // private.num_classes)

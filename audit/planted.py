@@ -41,8 +41,20 @@ class Planted(Dataset):
         return self.base.shape
 
     @property
+    def num_public(self) -> int:
+        return self.base.num_public
+
+    @property
     def classes(self) -> list[str]:
         return self.base.classes
+
+    @property
+    def all_classes(self) -> list[str]:
+        return self.base.all_classes
+
+    @property
+    def public_classes(self) -> list[str]:
+        return self.base.public_classes
 
     @property
     def class_numbers(self) -> np.ndarray:

@@ -15,7 +15,9 @@ from data.datasets.celeba import CelebA
 from data.datasets.digits import Digits
 from data.datasets.folder import Folder
 from data.datasets.imagenet import ImageNet
+from data.datasets.medmnist import MedMNIST
 from data.datasets.published import Published
+from data.datasets.rehearsal import Rehearsal
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
 from errors import unusable
@@ -26,6 +28,7 @@ from models.public.pipeline import Diffusers
 from models.public.renderer import PrintedDigits
 from models.public.text_to_image import StableDiffusion
 from models.public.unet import UNet
+from moments.method import DPMoments
 from pe.evolution import PrivateEvolution
 from pipeline.config import Config
 from privacy.config import Privacy
@@ -37,12 +40,15 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "dataset": {
         "digits": Digits,
         "published": Published,
+        "rehearsal": Rehearsal,
         "camelyon17": Camelyon17,
         "celeba": CelebA,
         "imagenet": ImageNet,
+        "medmnist": MedMNIST,
         "folder": Folder,
     },
     "method": {
+        "dp_moments": DPMoments,
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,
         "dp_loda": DPLoDA,

@@ -23,6 +23,7 @@ class ClassCounts(Enum):
     uniform = "uniform"  # it does not: all classes get equally many samples, and the counts are never read
     public = "public"  # the exact counts are declared to be public knowledge, and the certificate says so
     laplace = "laplace"  # the counts are read with discrete Laplace noise, which is in the ledger
+    moments = "moments"  # from the noisy moments of dp_moments or of a warm-up, at no further cost
 
 
 @dataclass(kw_only=True)
@@ -151,7 +152,12 @@ class Dataset:
 
     def check(self) -> None:
         """Raise InputError for settings that cannot be used; opens no private image."""
-        require(self.class_counts in ClassCounts, "dataset.class_counts", self.class_counts, "one of uniform, public, laplace")
+        require(
+            self.class_counts in ClassCounts,
+            "dataset.class_counts",
+            self.class_counts,
+            "one of uniform, public, laplace, moments",
+        )
         require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0 and at most 1")
         if (keep := self.keep_classes) is not None:
             known = 0 < len(set(keep)) == len(keep) and set(keep) <= set(self.all_classes)

@@ -20,7 +20,9 @@ from models.api import Denoiser
 from models.diffusion.timesteps import Interval, check_mixture
 from models.ema import trainable
 from models.public.settings import Model, PublicModel
+from moments.warm_up import WarmUp
 from privacy.config import Privacy
+from privacy.mechanisms import Spend
 
 
 @dataclass(kw_only=True)
@@ -30,6 +32,7 @@ class DPDiffusion(DPSGD):
     name: str = "dp_diffusion"
     timestep_mixture: list[Interval] = field(default_factory=list)
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
+    warm_up: WarmUp = field(default_factory=WarmUp)
     guidance: float | None = None  # weight of classifier-free guidance when sampling; null: the model's
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
@@ -47,12 +50,20 @@ class DPDiffusion(DPSGD):
             guidance is None or 0 <= guidance <= 100, "method.guidance", guidance, "from 0 (off) to 100, or null for the model's"
         )
         require(not guidance or model.null_label, "method.guidance", guidance, "0 or null, as model.null_label=false")
+        self.warm_up.check("method.warm_up", dataset, model, privacy)
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
-        trained, calls = self.trained_views(dataset), model.calls(guidance=self.guidance)
+        trained, calls = self.trained_views(dataset) + self.warm_up.trained_images, model.calls(guidance=self.guidance)
         every = None if calls is None else trained + self.num_samples * calls
         return {"steps": self.steps, "network_calls": every, "backward_calls": trained}
+
+    @property
+    def takes_moments(self) -> bool:
+        return self.warm_up.epsilon is not None
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        return [*self.warm_up.spends(dataset, privacy), *super().spends(noise_multiplier, dataset, privacy)]
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         denoiser, sampling = self._skeleton(model), super().memory(dataset, model)
@@ -78,10 +89,13 @@ class DPDiffusion(DPSGD):
         denoiser.classes = self.model_labels(run.dataset).tolist()
         run.save_model = self.saver(model)
         self.prepare(denoiser.network, run.seed)
+        moment = self.warm_up.measure(private, run, self.conditional)
+        if moment is not None:
+            self.warm_up.train(moment, denoiser, run, self.model_labels(run.dataset))
         self.fit(private, model, run)
         if self.guidance is not None:
             denoiser.guidance = self.guidance
-        sizes = self.class_sizes(private, run)
+        sizes = self.class_sizes(private, run, None if moment is None else moment.class_counts)
         labels = np.repeat(np.arange(len(sizes)), sizes)
         with run.meter.part("sampling"), run.progress("sampling", len(labels)) as advance:
             images = denoiser.random(self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance)

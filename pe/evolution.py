@@ -19,12 +19,21 @@ from data.private import PrivateDataset
 from data.rounds import keep_round
 from data.samples import SampleFileError, SampleSet
 from errors import reject_unless, require
-from method import Method, Run, require_large_enough, require_matching_labels, require_public_weights
+from method import (
+    Method,
+    Run,
+    require_large_enough,
+    require_matching_labels,
+    require_matching_shape,
+    require_public_weights,
+)
 from models.api import Embedding, ImageAPI
 from models.features.spaces import EmbeddingName
 from models.neighbours import NeighbourBackend
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
+from moments.measure import Moment
+from moments.warm_up import WarmUp
 from pe.embedded import BLOCK, PrivateEmbeddings
 from pe.histogram import VoteNoise, count_votes, noisy_votes, threshold_votes
 from privacy.config import Privacy
@@ -53,6 +62,7 @@ class PrivateEvolution(Method):
     embedding: EmbeddingName = EmbeddingName.public_features
     neighbours: NeighbourBackend = NeighbourBackend.torch
     initial_labels: InitialLabels = InitialLabels.random
+    warm_up: WarmUp = field(default_factory=WarmUp)  # the first population is VARIATIONS of samples of moments
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
@@ -74,6 +84,16 @@ class PrivateEvolution(Method):
             degree, respacing = self._degree(t)
             model.check_respacing("method.respacings", respacing)
             model.check_degree("method.variation_degrees", degree, respacing)
+        self.warm_up.check("method.warm_up", dataset, model, privacy)
+        if self.takes_moments:
+            require_matching_shape(self, dataset, model)
+            matching = self.initial_labels is InitialLabels.matching or model.labels == 1
+            allowed = "matching, as method.warm_up starts from images of every class"
+            require(matching, "method.initial_labels", self.initial_labels, allowed)
+            first = self.warm_up.degree
+            require(
+                first is not None, "method.warm_up.degree", first, "set, as the first population is variations of that degree"
+            )
         require(self.expansions >= 0, "method.expansions", self.expansions, "0 or more")
         if self.expansions:
             key, more = "method.expansion_degree", self.expansion_degree
@@ -83,7 +103,11 @@ class PrivateEvolution(Method):
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier), self.iterations)
-        return [*self.class_counts_spend(dataset, privacy), votes]
+        return [*self.warm_up.spends(dataset, privacy), *self.class_counts_spend(dataset, privacy), votes]
+
+    @property
+    def takes_moments(self) -> bool:
+        return self.warm_up.epsilon is not None
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
         each = [(1, model.calls()), *((self.lookahead + 1, model.calls(*self._degree(t))) for t in range(1, self.iterations + 1))]
@@ -109,23 +133,41 @@ class PrivateEvolution(Method):
         return {self.embedding}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
-        labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), self.class_sizes(private, run))
+        moment = self.warm_up.measure(private, run, self.conditional)
+        sizes = self.class_sizes(private, run, None if moment is None else moment.class_counts)
+        labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), sizes)
         embedding, api = model.embeddings[self.embedding], model.api
-        for t, population in self.evolve(private, api, embedding, labels, run):
+        if moment is not None:
+            self.warm_up.train(moment, model.denoiser, run, self.model_labels(run.dataset))
+        for t, population in self.evolve(private, api, embedding, labels, run, moment):
             save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")
         keep_round(run.checkpoints, self.iterations, population, votes=None)
         return self.expand(population, api, run)
 
     def evolve(
-        self, private: PrivateDataset, api: ImageAPI, embedding: Embedding, labels: np.ndarray, run: Run
+        self,
+        private: PrivateDataset,
+        api: ImageAPI,
+        embedding: Embedding,
+        labels: np.ndarray,
+        run: Run,
+        moment: Moment | None = None,
     ) -> Iterator[tuple[int, SampleSet]]:
         """Alg. 1 and 3: yields (round, population) from round 0, or from the round that a killed run had saved."""
         population = _saved(run)
         if population is None:
             public_labels = self._birth_labels(labels, api, run)
-            with run.progress("PE: random images", len(labels)) as advance, run.meter.part("random"):
-                images = api.random(public_labels, stream="pe/random", advance=advance)
+            with run.progress("PE: first images", len(labels)) as advance, run.meter.part("random"):
+                if moment is None:
+                    images = api.random(public_labels, stream="pe/random", advance=advance)
+                else:
+                    drawn = moment.draw(
+                        np.bincount(labels, minlength=len(moment.class_counts)), numpy_rng(run.seed, "pe/moments")
+                    )
+                    degree = self.warm_up.degree
+                    assert degree is not None
+                    images = api.variation(drawn.images, public_labels, degree, stream="pe/moments", advance=advance)
             population = SampleSet(images, labels, labels.max() + 1, public_labels, {"round": 0})
         done = population.provenance["round"]
         if done:

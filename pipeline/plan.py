@@ -46,8 +46,8 @@ class Plan:
             selection = [] if share is None else [Spend(SELECTION, Selection(share))]
             return [*inherited.spends, *method.spends(noise_multiplier, dataset, privacy), *selection]
 
-        known = {"class_counts", SELECTION, *(spend.purpose for spend in inherited.spends)}
-        fixed = [spend for spend in every(1.0) if not method.needs_noise or spend.purpose in known]
+        others = every(2.0)
+        fixed = [spend for spend in every(1.0) if not method.needs_noise or spend in others]
         spent = compose_epsilon(fixed, delta, privacy.accountant)
         if privacy.epsilon is not None and math.isfinite(spent):
             enough = spent <= privacy.epsilon * (1 - LEAST if method.needs_noise else 1)

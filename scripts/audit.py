@@ -4,6 +4,7 @@
     python -m scripts.audit method=dp_loda canaries=2000
     python -m scripts.audit method=dp_diffusion base_noise_multiplier=0.5    # trained in two goes, the first with that noise
     python -m scripts.audit method=pe repetitions=4000          # a game of many tiny runs
+    python -m scripts.audit method=dp_moments repetitions=4000
     python -m scripts.audit method=… dataset=… model=… privacy.epsilon=… method.steps=… out=…
 
 The bound holds with the stated `confidence`. Above the claim it refutes it, and the exit status is 1; below, it proves nothing.
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audit.clipping import largest_contribution
+from audit.moments import play_moments
 from audit.planted import Planted, patterns
 from audit.statistics import Finding, game, one_run
 from audit.training import Training, train_base, train_with_canaries
@@ -42,6 +44,7 @@ from dp_finetune.method import DPDiffusion
 from errors import require
 from method import Method
 from models.public.settings import Model
+from moments.method import DPMoments
 from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.config import LEAST_NOISE, Privacy
@@ -60,7 +63,7 @@ class Auditing:
     model: Model = MISSING
     privacy: Privacy = MISSING
     canaries: int = 1000  # dp_diffusion, dp_loda: of one training
-    repetitions: int = 1000  # pe: runs, half of them with the planted image
+    repetitions: int = 1000  # pe, dp_moments: runs, half of them with the planted image
     base_noise_multiplier: float | None = None  # dp_diffusion: train a base first, on the same images, whose spends count too
     confidence: float = 0.95
     out: str | None = None
@@ -77,8 +80,11 @@ class Auditing:
         base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
         allowed = f"a finite number above 0, at least {LEAST_NOISE:g}, for method=dp_diffusion, or null"
         require(base is None or (plain and LEAST_NOISE <= base < 1e6), "base_noise_multiplier", base, allowed)
-        allowed = "one that adds noise (dp_diffusion, dp_loda or pe)"
-        require(isinstance(self.method, DPDiffusion | PrivateEvolution), "method", self.method.name, allowed)
+        allowed = "one that adds noise (dp_diffusion, dp_loda, dp_moments or pe)"
+        require(isinstance(self.method, DPDiffusion | PrivateEvolution | DPMoments), "method", self.method.name, allowed)
+        if isinstance(self.method, DPDiffusion | PrivateEvolution):
+            share = self.method.warm_up.epsilon
+            require(share is None, "method.warm_up.epsilon", share, "null here (method=dp_moments audits that mechanism)")
         self.privacy.check()
         self.dataset.check()
         self.model.check(self.dataset)
@@ -162,12 +168,15 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
 
 
 def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:
-    assert isinstance(settings.method, PrivateEvolution)
-    model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
     scores: dict[bool, list[float]] = {True: [], False: []}
-    world = settings.dataset, model, settings.model.image_shape, settings.privacy
-    games = play(settings.method, *world, settings.repetitions, noise, folder.checkpoints, settings.seed)
-    with progress("Private Evolution, again and again", settings.repetitions) as advance:
+    rest = settings.privacy, settings.repetitions, noise, folder.checkpoints, settings.seed
+    if isinstance(settings.method, DPMoments):
+        games = play_moments(settings.method, settings.dataset, *rest)
+    else:
+        assert isinstance(settings.method, PrivateEvolution)
+        model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
+        games = play(settings.method, settings.dataset, model, settings.model.image_shape, *rest)
+    with progress(f"{settings.method.name}, again and again", settings.repetitions) as advance:
         for score, inside, ledger in games:  # noqa: B007  # they all cost the same
             scores[inside].append(score)
             advance(1)

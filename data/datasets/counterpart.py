@@ -47,7 +47,12 @@ class WithCounterpart(Dataset):
 
     def public(self) -> SampleSet:
         assert self._counterpart is not None
-        samples = self._counterpart.train()
+        return self._conformed(self._counterpart.train())
+
+    def some_public(self) -> SampleSet:
+        return self._conformed(self._counterpart.some()) if isinstance(self._counterpart, Printed) else self.public()
+
+    def _conformed(self, samples: SampleSet) -> SampleSet:
         return SampleSet(conform(samples.images, self.shape), samples.labels, samples.num_classes)
 
     @property

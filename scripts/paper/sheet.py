@@ -15,7 +15,14 @@ from errors import require, unusable_file
 from pipeline.config import SCALES
 
 CONF = Path(__file__).parents[2] / "conf"
-PAPERS = {"pe": "Lin et al. 2024", "dpd": "Ghalebikesabi et al. 2023", "loda": "Liu et al. 2024", "digits": "the embedded digits"}
+PAPERS = {
+    "pe": "Lin et al. 2024",
+    "dpd": "Ghalebikesabi et al. 2023",
+    "loda": "Liu et al. 2024",
+    "digits": "the embedded digits",
+    "mnist": "MNIST",
+    "pneumonia": "PneumoniaMNIST",
+}
 
 
 class Kind(Enum):

@@ -23,7 +23,9 @@ from dp_finetune.method import DPDiffusion
 from method import Method, Run
 from models.diffusion.timesteps import Interval
 from models.public.settings import EmbeddingName
-from pe.evolution import PrivateEvolution
+from moments.method import DPMoments
+from moments.warm_up import WarmUp
+from pe.evolution import InitialLabels, PrivateEvolution
 from pipeline.plan import Plan
 from pipeline.session import Session
 from privacy.accounting import compose_epsilon
@@ -46,6 +48,7 @@ class Case:
     method: Callable[..., Method]
     settings: dict[str, Any]
     refused: dict[str, Any] = field(default_factory=dict)
+    checkpoints: int = 2  # of a method that adds noise, at least
 
     def made(self, **changes: Any) -> Any:
         return self.method(**{**self.settings, **changes})
@@ -55,7 +58,9 @@ class Case:
         return self.made().name
 
 
-PE = dict(num_samples=12, iterations=2, lookahead=1, threshold=0, variation_degrees=[2, 1], embedding=EmbeddingName.pixels)
+PE: dict[str, Any] = dict(
+    num_samples=12, iterations=2, lookahead=1, threshold=0, variation_degrees=[2, 1], embedding=EmbeddingName.pixels
+)
 DP_SGD: dict[str, Any] = dict(
     num_samples=6,
     steps=3,
@@ -64,10 +69,15 @@ DP_SGD: dict[str, Any] = dict(
     gradient_engine=EngineName.batched,
     timestep_mixture=[Interval(low=0, high=100, weight=1.0)],
 )
+WARM: dict[str, Any] = dict(epsilon=0.5, num_samples=6, steps=2, batch_size=4, components=8)
 METHODS = [
     Case(PrivateEvolution, PE, {"iterations": 0, "lookahead": -1, "variation_degrees": [1], "num_samples": 2}),
     Case(DPDiffusion, DP_SGD, {"steps": 0, "batch_size": 49, "max_grad_norm": 0.0, "label_dropout": 1.0, "num_samples": 7}),
     Case(DPLoDA, {**DP_SGD, "adapter": AdapterName.loda, "rank": 2, "learning_rate": 0.01}, {"rank": 0, "learning_rate": 0.0}),
+    Case(DPMoments, dict(num_samples=6, components=8), {"components": 0, "cells": 2, "num_samples": 7}, checkpoints=1),
+    Case(DPDiffusion, {**DP_SGD, "warm_up": WarmUp(**WARM)}),
+    Case(DPLoDA, {**DP_SGD, "adapter": AdapterName.loda, "rank": 2, "warm_up": WarmUp(**WARM)}),
+    Case(PrivateEvolution, {**PE, "initial_labels": InitialLabels.matching, "warm_up": WarmUp(**WARM, degree=1)}),
     Case(PublicOnly, dict(num_samples=6), {"num_samples": 2}),
     Case(RealData, {}),
 ]
@@ -289,7 +299,7 @@ def test_a_run_killed_after_any_of_its_checkpoints_goes_on_to_the_same_samples_a
     writes = Writes(monkeypatch)
     whole = run(case.made(), tmp_path / "whole")
     number = writes.count
-    assert number >= (2 if case.made().needs_noise else 0)
+    assert number >= (case.checkpoints if case.made().needs_noise else 0)
     for checkpoint in range(1, number + 1):
         folder = tmp_path / str(checkpoint)
         writes.count, writes.kill_after = 0, checkpoint

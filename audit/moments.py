@@ -1,0 +1,45 @@
+"""DP moments audited by a game: many times the mechanism, half of them with one planted image, told apart along what it adds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from audit.planted import Planted, open_session, patterns
+from data.dataset import Dataset
+from data.samples import SampleSet
+from moments.measure import exact_sums, noisy_sums, space_of, weights
+from moments.method import DPMoments
+from pipeline.plan import Plan
+from privacy.config import Privacy
+from privacy.ledger import Ledger
+from privacy.noise import NoiseSource
+
+
+def play_moments(
+    method: DPMoments, dataset: Dataset, privacy: Privacy, repetitions: int, noise: NoiseSource, folder: Path, seed: int
+) -> Iterator[tuple[float, bool, Ledger]]:
+    """Every other time with the planted image: yields its score, whether it was in, and the ledger.
+
+    The score is the noisy sums, less those of the other private images, along what the image adds: the best there is against
+    noise that is the same in all directions. The image is far from all others, so that clipping leaves it the norm 1.
+    """
+    private = dataset.private()
+    canary = SampleSet(patterns(1, private.images.shape[1:], seed), np.zeros(1, np.int64), private.num_classes)
+    plan = Plan.make(method, Planted.of(dataset, canary, np.ones(1, bool)), privacy)
+    sigma = plan.noise_multiplier
+    assert sigma is not None
+    space = space_of(method, dataset, private.num_classes if method.conditional else 1, method.conditional, seed)
+    parts = weights(len(private) + 1, space.groups, sigma, space.public is not None, method.square_weight)
+    added, known = (exact_sums(space, parts, samples, method.conditional) for samples in (canary, private))
+    for repetition in range(repetitions):
+        inside = repetition % 2 == 1
+        key = noise.stream(f"audit/repetition={repetition}").bytes(32)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            data = Planted.of(dataset, canary, np.array([inside]))
+            start = open_session(data, privacy, plan, NoiseSource(key), Path(place), seed)
+            seen = noisy_sums(space, parts, start.private, start.run, sigma, method.conditional)
+        yield float(((seen - known) * added).sum()), inside, start.ledger

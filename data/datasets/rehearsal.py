@@ -1,0 +1,90 @@
+"""A rehearsal: printed digits that stand in for private ones, to choose settings on. All of it is public.
+
+The private digits are of one half of the faces, bold and oblique ones too, slanted, narrower and less bent; the public ones are
+all printed digits. So the two differ about as two people's writing does, and nothing that is tried here has seen real data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.dataset import ClassCounts, Dataset
+from data.datasets.printed import NUM_PRINTED, num_fonts, printed, render
+from data.samples import SampleSet
+from errors import require
+
+_SEED = 1  # fixed: the splits are part of the definition
+_NUM_TEST = 2000
+
+
+@dataclass(kw_only=True)
+class Rehearsal(Dataset):
+    name: str = "rehearsal"
+    class_counts: ClassCounts = ClassCounts.uniform
+    image_size: int = 8
+    num_images: int = 1437  # that count as private
+
+    @property
+    def num_train(self) -> int:
+        return int(self._sizes(self.num_images)[self.class_numbers].sum())
+
+    @property
+    def num_test(self) -> int:
+        return int(self._sizes(_NUM_TEST)[self.class_numbers].sum())
+
+    @property
+    def num_public(self) -> int:
+        return NUM_PRINTED
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 1)
+
+    @property
+    def all_classes(self) -> list[str]:
+        return [str(digit) for digit in range(10)]
+
+    @property
+    def public_classes(self) -> list[str]:
+        return self.all_classes
+
+    @property
+    def renders_public(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        super().check()
+        require(self.image_size in (8, 28), "dataset.image_size", self.image_size, "8 or 28")
+        require(self.num_images >= 10, "dataset.num_images", self.num_images, "10 or more")
+
+    def train(self) -> SampleSet:
+        return self.kept(_slanted(self.num_images, _SEED, self.image_size))
+
+    def public(self) -> SampleSet:
+        return SampleSet(*printed(size=self.image_size), num_classes=10)
+
+    def some_public(self) -> SampleSet:
+        return SampleSet(*printed(20_000, size=self.image_size), num_classes=10)
+
+    def test(self) -> SampleSet:
+        return self.kept(_slanted(_NUM_TEST, _SEED + 1, self.image_size))
+
+    @staticmethod
+    def _sizes(count: int) -> np.ndarray:
+        """int64 [10], of the classes: equal up to one."""
+        return np.bincount(np.arange(count) % 10, minlength=10)
+
+
+def _slanted(count: int, seed: int, size: int) -> SampleSet:
+    rng = np.random.default_rng(seed)
+    labels, fonts = rng.permutation(np.arange(count) % 10), rng.integers(num_fonts() // 2, size=count)
+    angle, shear = rng.normal(0, 8, count), rng.normal(0.3, 0.15, count)
+    width = np.exp(rng.normal(-0.15, 0.15, count))
+    images = np.empty((count, size, size, 1), np.uint8)
+    for start in range(0, count, 2048):
+        part = slice(start, min(start + 2048, count))
+        bend = rng.normal(0, 0.10, (part.stop - start, 2, 4, 4))
+        images[part] = render(labels[part], fonts[part], angle[part], shear[part], width[part], bend, size)
+    return SampleSet(images, labels.astype(np.int64), 10)

@@ -1,0 +1,230 @@
+"""Private images become noisy moments, once; everything after is post-processing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from disk import whole_file
+from errors import require
+from method import Run, apportion
+from models.seeds import numpy_rng
+from moments.basis import DCT, Basis, PrincipalComponents, largest_norm, principal_components
+from moments.estimate import Gaussians, empirical, estimate
+from moments.mechanism import Weights, unweighted, weighted_sums
+from privacy.mechanisms import Gaussian
+
+PURPOSE = "moments"
+PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
+LARGEST_SIDE = 64
+_BLOCK = 4096  # images at a time
+
+
+class Prior(Enum):
+    classes = "classes"  # public images of the same classes
+    images = "images"  # public images, whatever they show
+    none = "none"  # no image: low frequencies around one grey
+
+
+@dataclass(kw_only=True)
+class Moments:
+    """What is measured of each class. All of it is public, and so is what is made of it before the private images are read."""
+
+    components: int = 64  # of the basis, in which an image is a vector
+    cells: int | None = None  # parts of a class with moments of their own, by the nearest of so many public centres; null: 1
+    prior: Prior | None = None  # null: the first of these that the dataset has
+    grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
+    quantile: float = 0.9  # of public images are no longer than the clipping norm
+    clip_norm: float | None = None  # of a vector, pixels being 0 … 1; null: from public images, or of the longest there can be
+    square_weight: float | None = None  # c of `moments.mechanism`, for second moments; null: by the noise, see `weights`
+
+    def check_moments(self, key: str, dataset: Dataset) -> None:
+        height, width, _ = dataset.shape
+        require(1 <= self.components <= 1024, f"{key}.components", self.components, "from 1 to 1024")
+        small = max(height, width) <= LARGEST_SIDE
+        require(small, "dataset", dataset.name, f"one of images up to {LARGEST_SIDE}×{LARGEST_SIDE} for {key}")
+        prior, found = self.prior, best_prior(dataset)
+        allowed = (
+            "none, as the dataset has no public images" if found is Prior.none else "images or none, as public classes differ"
+        )
+        order = list(Prior)
+        require(prior is None or order.index(prior) >= order.index(found), f"{key}.prior", prior, allowed)
+        used = prior or found
+        require(self.cells is None or 1 <= self.cells <= 64, f"{key}.cells", self.cells, "from 1 to 64, or null")
+        one = used is Prior.classes or self.cells in (None, 1)
+        require(one, f"{key}.cells", self.cells, f"1 or null, as {key}.prior is {used.value}")
+        require(0 <= self.grey <= 1, f"{key}.grey", self.grey, "from 0 to 1")
+        require(0 < self.quantile <= 1, f"{key}.quantile", self.quantile, "above 0 and at most 1")
+        norm = self.clip_norm
+        require(norm is None or 0 < norm < float("inf"), f"{key}.clip_norm", norm, "a finite number above 0, or null")
+        c = self.square_weight
+        require(c is None or 0 <= c < 1, f"{key}.square_weight", c, "0 (means alone) or more, and below 1, or null")
+        alone = used is not Prior.none or c != 0
+        require(alone, f"{key}.square_weight", c, f"above 0 or null, as {key}.prior=none knows no covariance")
+
+
+def best_prior(dataset: Dataset) -> Prior:
+    if dataset.num_public == 0:
+        return Prior.none
+    return Prior.classes if list(dataset.public_classes) == list(dataset.all_classes) else Prior.images
+
+
+def weights(size: int, groups: int, sigma: float, knows_shape: bool, square: float | None = None) -> Weights:
+    """How much of an image's contribution is count, mean and second moment, by public numbers alone.
+
+    N/(G σ) is how far the mean of a group of N/G images stands above its noise. Below 150 a second moment costs the mean more
+    than it brings, where a public covariance is known; it was found on printed digits of other faces (docs/moments.md).
+    """
+    if square is None:
+        square = 0.7 if size / (groups * max(sigma, 1e-12)) >= 150 or not knows_shape else 0.0
+    count = 0.1 if square else 0.2
+    return Weights(count, (1 - count**2 - square**2) ** 0.5, square)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where moments are taken: a basis, a centre for every cell, and what public images have there."""
+
+    basis: Basis
+    centres: np.ndarray  # float64 [K · cells, d], in the units of the basis
+    cells: int
+    clip_norm: float
+    public: Gaussians | None  # of vectors, per cell
+
+    @property
+    def groups(self) -> int:
+        return len(self.centres)
+
+    def place(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors float64 [N, d] of norm at most 1, and the cells, int64 [N], whose centres they are differences from."""
+        z = self.basis.to_vectors(images)
+        groups = labels * self.cells
+        if self.cells > 1:
+            mine = self.centres.reshape(-1, self.cells, z.shape[1])
+            for label in np.unique(labels):
+                rows = np.flatnonzero(labels == label)
+                apart = ((z[rows, None] - mine[label][None]) ** 2).sum(2)
+                groups[rows] += apart.argmin(1)
+        z = (z - self.centres[groups]) / self.clip_norm
+        return z / np.maximum(1.0, np.linalg.norm(z, axis=1, keepdims=True)), groups
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Noisy moments as something to draw images from."""
+
+    space: Space
+    gaussians: Gaussians
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """float64 [K]"""
+        return self.gaussians.counts.reshape(-1, self.space.cells).sum(1)
+
+    def draw(self, sizes: np.ndarray, rng: np.random.Generator) -> SampleSet:
+        """So many images of each class, int64 [K]."""
+        space, images = self.space, []
+        for label, size in enumerate(sizes):
+            cells = slice(label * space.cells, (label + 1) * space.cells)
+            drawn = [
+                self.gaussians.draw(group, count, rng) * space.clip_norm + space.centres[group]
+                for group, count in enumerate(apportion_or_none(self.gaussians.counts[cells], size), start=cells.start)
+            ]
+            images.append(space.basis.to_images(np.concatenate(drawn)))
+        return SampleSet(np.concatenate(images), np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+
+
+def apportion_or_none(counts: np.ndarray, size: int) -> np.ndarray:
+    """Of `size` samples each cell's share; with fewer samples than cells the largest cells get one each."""
+    if size >= len(counts):
+        return apportion(counts, int(size))
+    shares = np.zeros(len(counts), np.int64)
+    shares[np.argsort(-counts, kind="stable")[:size]] = 1
+    return shares
+
+
+def measure(settings: Moments, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True) -> Moment:
+    """One Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
+    space = space_of(settings, run.dataset, private.num_classes if conditional else 1, conditional, run.seed)
+    parts = weights(private.size, space.groups, sigma, space.public is not None, settings.square_weight)
+    noisy = noisy_sums(space, parts, private, run, sigma, conditional)
+    return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, sigma), private.size, space.public))
+
+
+def noisy_sums(
+    space: Space, parts: Weights, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True
+) -> np.ndarray:
+    """What the mechanism gives, float64 [G, 1 + d + d (d + 1) / 2]: kept in the run's checkpoints, so that a killed run goes on
+    with the same."""
+    images, kept = private.spend(PURPOSE, Gaussian(sigma)), run.checkpoints / "moments.npz"
+    if kept.exists():
+        with np.load(kept) as file:
+            return file["sums"]
+    noisy = exact_sums(space, parts, images, conditional)
+    noisy += run.noise.stream(PURPOSE).gaussian(sigma, noisy.size).reshape(noisy.shape)
+    with whole_file(kept) as file:
+        np.savez(file, sums=noisy)
+    return noisy
+
+
+def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bool = True) -> np.ndarray:
+    """Without the noise, so of private images for nobody's eyes."""
+    labels, size = samples.labels if conditional else np.zeros_like(samples.labels), space.basis.size
+    sums = np.zeros((space.groups, 1 + size + size * (size + 1) // 2))
+    for start in range(0, len(samples), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        sums += weighted_sums(*space.place(samples.images[rows], labels[rows]), space.groups, parts)
+    return sums
+
+
+def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: bool, seed: int) -> Space:
+    """Of public images and constants alone."""
+    prior = settings.prior or best_prior(dataset)
+    if prior is Prior.none:
+        basis: Basis = DCT(np.full(dataset.shape, settings.grey), min(settings.components, int(np.prod(dataset.shape))))
+        return Space(basis, np.zeros((classes, basis.size)), 1, settings.clip_norm or largest_norm(dataset.shape), None)
+    public = dataset.some_public()
+    rows = numpy_rng(seed, "moments/public").permutation(len(public))[:PUBLIC_IMAGES]
+    images, labels = public.images[np.sort(rows)], public.labels[np.sort(rows)]
+    basis = PrincipalComponents(images.mean(0) / 255.0, principal_components(images, settings.components))
+    z = basis.to_vectors(images)
+    if prior is Prior.images or not conditional:
+        labels, cells = np.zeros_like(labels), 1
+        centres = np.zeros((1, basis.size))
+    else:
+        label_of = np.full(public.num_classes, -1, np.int64)
+        label_of[dataset.class_numbers] = np.arange(classes)
+        kept = label_of[labels] >= 0
+        z, labels, cells = z[kept], label_of[labels[kept]], settings.cells or 1
+        centres = _cell_centres(z, labels, classes, cells)
+    norm = settings.clip_norm or 1.0
+    space = Space(basis, centres, cells, norm, None)
+    groups = labels * cells
+    if cells > 1:
+        groups = space.place(images[kept], labels)[1]
+    z = z - centres[groups]
+    norm = settings.clip_norm or float(np.quantile(np.linalg.norm(z, axis=1), settings.quantile))
+    known = empirical(z / norm, groups, len(centres))
+    if len(centres) < classes:  # the same for every class
+        known = Gaussians(*(np.repeat(part, classes, 0) for part in (known.counts, known.means, known.covariances)))
+        centres = np.repeat(centres, classes, 0)
+    return Space(basis, centres, cells, norm, known)
+
+
+def _cell_centres(z: np.ndarray, labels: np.ndarray, classes: int, cells: int) -> np.ndarray:
+    """float64 [K · cells, d]: of each class its mean, or the centres of k-means."""
+    from sklearn.cluster import KMeans
+
+    found = []
+    for label in range(classes):
+        mine = z[labels == label]
+        if cells == 1 or len(mine) <= cells:
+            found.append(np.repeat(mine.mean(0, keepdims=True), cells, 0))
+        else:
+            found.append(KMeans(cells, n_init=1, random_state=0).fit(mine[:2000]).cluster_centers_)
+    return np.concatenate(found)

@@ -1,0 +1,82 @@
+"""Counts, means and second moments of all groups of images under one Gaussian mechanism.
+
+An image of the group g (its class, or a cell of it) with the vector z, ‖z‖ ≤ 1, adds to the sums of its group
+
+    (a, b z, c svec(z zᵀ))
+
+where svec keeps the upper triangle, entries off the diagonal times √2, so that ‖svec(z zᵀ)‖ = ‖z zᵀ‖_F = ‖z‖². So what one
+image adds has the norm √(a² + b² ‖z‖² + c² ‖z‖⁴) ≤ √(a² + b² + c²) = 1 at most, whatever it shows. It adds it to one group
+alone: the sums of all groups, taken as one vector, have L2 sensitivity 1 under adding or removing one image, and one noise of
+standard deviation σ on every entry is one Gaussian mechanism of noise multiplier σ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_BELOW_ONE = 1 - 1e-9  # float64 rounds: what one image adds stays below 1 all the same
+
+
+@dataclass(frozen=True)
+class Weights:
+    """a, b and c: how much of what an image adds is its count, its mean and its second moment; their squares sum to 1."""
+
+    count: float
+    mean: float
+    square: float
+
+    @classmethod
+    def of(cls, count: float, mean: float, square: float) -> Weights:
+        """In these proportions."""
+        norm = (count**2 + mean**2 + square**2) ** 0.5
+        return cls(count / norm, mean / norm, square / norm)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each of G groups; noisy, unless somebody asked for no noise. `sigma` is the standard deviation of the noise."""
+
+    counts: np.ndarray  # float64 [G]
+    means: np.ndarray  # float64 [G, d]: of vectors, not divided
+    squares: np.ndarray  # float64 [G, d (d + 1) / 2]: of svec(z zᵀ)
+    weights: Weights
+    sigma: float
+
+    def count_noise(self) -> float:
+        """The standard deviation of a count."""
+        return self.sigma / self.weights.count
+
+
+def weighted_sums(z: np.ndarray, groups: np.ndarray, num_groups: int, weights: Weights) -> np.ndarray:
+    """What the mechanism adds noise to: float64 [G, 1 + d + d (d + 1) / 2] of vectors [N, d], norm at most 1, and groups [N]."""
+    size = z.shape[1]
+    out = np.zeros((num_groups, 1 + size + size * (size + 1) // 2))
+    for group in range(num_groups):
+        mine = z[groups == group]
+        out[group, 0] = weights.count * len(mine)
+        out[group, 1 : 1 + size] = weights.mean * mine.sum(0)
+        out[group, 1 + size :] = weights.square * svec(mine.T @ mine)
+    return out * _BELOW_ONE
+
+
+def unweighted(sums: np.ndarray, size: int, weights: Weights, sigma: float) -> Sums:
+    """The sums as `weighted_sums` gives them, with noise of `sigma` on them, in their own units."""
+    sums = sums / _BELOW_ONE
+    squares = sums[:, 1 + size :] / weights.square if weights.square else np.zeros_like(sums[:, 1 + size :])
+    return Sums(sums[:, 0] / weights.count, sums[:, 1 : 1 + size] / weights.mean, squares, weights, sigma / _BELOW_ONE)
+
+
+def svec(matrix: np.ndarray) -> np.ndarray:
+    """The upper triangle of symmetric [..., d, d], entries off the diagonal times √2: [..., d (d + 1) / 2], of the same norm."""
+    rows, columns = np.triu_indices(matrix.shape[-1])
+    return matrix[..., rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2))
+
+
+def smat(vector: np.ndarray, size: int) -> np.ndarray:
+    """The other way: symmetric [..., d, d]."""
+    rows, columns = np.triu_indices(size)
+    out = np.zeros((*vector.shape[:-1], size, size))
+    out[..., rows, columns] = out[..., columns, rows] = vector / np.where(rows == columns, 1.0, np.sqrt(2))
+    return out

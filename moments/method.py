@@ -1,0 +1,52 @@
+"""`method=dp_moments`: means and covariances of classes under one Gaussian mechanism, and samples of normal distributions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from method import Method, Run
+from models.public.settings import Model, PublicModel
+from models.seeds import numpy_rng
+from moments.measure import PUBLIC_IMAGES, PURPOSE, Moments, measure
+from privacy.config import Privacy
+from privacy.mechanisms import Gaussian, Spend
+
+
+@dataclass(kw_only=True)
+class DPMoments(Moments, Method):
+    """It needs no public model, and no public images. The least that any method should beat."""
+
+    name: str = "dp_moments"
+    num_samples: int = 10_000
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        super().check(dataset, model, privacy)
+        self.check_moments("method", dataset)
+
+    @property
+    def takes_moments(self) -> bool:
+        return True
+
+    def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        return [*self.class_counts_spend(dataset, privacy), Spend(PURPOSE, Gaussian(noise_multiplier))]
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        return {"steps": 0, "network_calls": 0}
+
+    def memory(self, dataset: Dataset, model: Model) -> int:
+        """Public images as vectors of float64, covariances, and the samples."""
+        groups = len(dataset.classes) * (self.cells or 1)
+        public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
+        return public + 5 * 8 * groups * self.components**2 + 10 * self.num_samples * math.prod(dataset.shape) + 2**28
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+        assert run.noise_multiplier is not None
+        with run.meter.part("moments"):
+            moment = measure(self, private, run, run.noise_multiplier, self.conditional)
+        sizes = self.class_sizes(private, run, moment.class_counts)
+        with run.meter.part("sampling"):
+            return moment.draw(sizes, numpy_rng(run.seed, "dp_moments/samples"))

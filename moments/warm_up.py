@@ -1,0 +1,108 @@
+"""Warm-up: a share of the budget goes to moments first, and what is drawn from them prepares the public model for the rest.
+
+Only the moments see private images, under one Gaussian mechanism. Everything here is post-processing of their noisy sums: samples
+are drawn, and a network is trained on them as on any public images. They are blurred, so they are shown to it at noisy timesteps,
+where coarse structure is learned; at the clean ones it goes on seeing public images, and keeps their sharp strokes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.dataset import Dataset
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from errors import require
+from method import Run, apportion
+from models.api import Denoiser
+from models.public.pretraining import PretrainingConfig, pretrain
+from models.public.settings import Model
+from models.seeds import numpy_rng
+from moments.measure import PURPOSE, Moment, Moments, Prior, best_prior, measure
+from privacy.config import Privacy
+from privacy.gaussian import gaussian_noise_multiplier
+from privacy.mechanisms import Gaussian, Spend
+
+
+@dataclass(kw_only=True)
+class WarmUp(Moments):
+    """`epsilon`: the share of the budget, at the run's δ; null: no warm-up."""
+
+    epsilon: float | None = None
+    num_samples: int = 20_000  # drawn from the moments
+    steps: int = 600  # of ordinary training on them; 0: none
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    noisy_from: float = 0.3  # of the timesteps are clean, where public images of the same classes, if any, are shown instead
+    degree: float | None = None  # of VARIATION, which makes PE's first population of samples
+
+    def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        if self.epsilon is None:
+            return
+        share, most = self.epsilon, privacy.epsilon
+        below = 1e-3 <= share < (most or 1e6)
+        require(below, f"{key}.epsilon", share, "0.001 or more, and below privacy.epsilon, or null")
+        self.check_moments(key, dataset)
+        for name, least in (("num_samples", len(dataset.classes)), ("steps", 0), ("batch_size", 1)):
+            require(getattr(self, name) >= least, f"{key}.{name}", getattr(self, name), f"{least} or more")
+        require(0 < self.learning_rate < float("inf"), f"{key}.learning_rate", self.learning_rate, "a finite number above 0")
+        require(0 <= self.noisy_from <= 1, f"{key}.noisy_from", self.noisy_from, "from 0 to 1")
+        require(
+            not self.steps or model.skeleton() is not None,
+            f"{key}.steps",
+            self.steps,
+            f"0, as model={model.name} cannot be trained",
+        )
+        if self.degree is not None:
+            model.check_degree(f"{key}.degree", self.degree, None)
+
+    def spends(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
+        return [] if self.epsilon is None else [Spend(PURPOSE, Gaussian(self._sigma(dataset, privacy)))]
+
+    @property
+    def trained_images(self) -> int:
+        """Forward and backward passes of one image."""
+        return 0 if self.epsilon is None else self.steps * self.batch_size
+
+    def measure(self, private: PrivateDataset, run: Run, conditional: bool) -> Moment | None:
+        """The only step that sees private images."""
+        if self.epsilon is None:
+            return None
+        with run.meter.part("moments"):
+            return measure(self, private, run, self._sigma(run.dataset, run.privacy), conditional)
+
+    def train(self, moment: Moment, denoiser: Denoiser, run: Run, model_labels: np.ndarray) -> None:
+        """What of the network is trainable, in place; it ends with averaged weights. `model_labels` int64 [classes]."""
+        if not self.steps:
+            return
+        counts = apportion(moment.class_counts, self.num_samples)
+        drawn = moment.draw(counts, numpy_rng(run.seed, "warm_up/samples"))
+        samples = SampleSet(drawn.images, model_labels[drawn.labels], denoiser_labels(denoiser, model_labels))
+        config = PretrainingConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            ema_decay=0.99,
+            label_dropout=0.1 if denoiser.null_label is not None else 0.0,
+            checkpoint_steps=100,
+        )
+        clean = None
+        if (self.prior or best_prior(run.dataset)) is Prior.classes and len(model_labels) > 1:
+            public = run.dataset.kept(run.dataset.some_public())
+            clean = SampleSet(public.images, model_labels[public.labels], samples.num_classes)
+        where = run.checkpoints / "warm_up.pt"
+        with run.meter.part("warm-up"), run.progress("warm-up", self.steps) as advance:
+            done = 0
+            for step in pretrain(denoiser, samples, config, run.seed, where, clean=clean, noisy_from=self.noisy_from):
+                advance(step - done)
+                done = step
+
+    def _sigma(self, dataset: Dataset, privacy: Privacy) -> float:
+        assert self.epsilon is not None
+        return gaussian_noise_multiplier(self.epsilon, privacy.delta_for(dataset.num_private))
+
+
+def denoiser_labels(denoiser: Denoiser, model_labels: np.ndarray) -> int:
+    return max(denoiser.num_labels, int(model_labels.max()) + 1)

@@ -1,0 +1,229 @@
+"""dp_moments and the warm-up of other methods, beyond what every method keeps."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.dataset import ClassCounts
+from data.private import PrivateDataset
+from data.samples import SampleSet
+from dp_finetune.method import DPDiffusion
+from moments.measure import Prior, measure, weights
+from moments.method import DPMoments
+from moments.warm_up import WarmUp
+from pe.evolution import InitialLabels, PrivateEvolution
+from pipeline.plan import Plan
+from pipeline.session import Session
+from privacy.config import Privacy
+from privacy.gaussian import gaussian_epsilon
+from privacy.mechanisms import Gaussian
+from privacy.noise import NoiseSource
+from tests.conformance.test_methods import DP_SGD, PE
+from tests.conformance.worlds import CLASSES, Grey, grey, model_settings, tiny_model
+from tests.rejects import rejects
+
+PRIVACY = Privacy(noise_multiplier=1e-4)
+SIZE = 64
+
+
+@dataclass(kw_only=True)
+class OtherPublic(Grey):
+    """Whose public images have other classes than the private ones."""
+
+    public_count: int = 90
+
+    @property
+    def public_classes(self) -> list[str]:
+        return ["noise"] * CLASSES
+
+
+WithPublic = functools.partial(Grey, public_count=90)
+
+
+def opened(tmp_path, method: Any, dataset: Grey, privacy: Privacy = PRIVACY) -> Session:
+    plan = Plan.make(method, dataset, privacy)
+    return Session.open(dataset, privacy, plan, NoiseSource(bytes(32)), tmp_path)
+
+
+def measured(tmp_path, dataset: Grey, sigma: float = 1e-4, **settings: Any):
+    method = DPMoments(num_samples=30, components=SIZE, **settings)
+    session = opened(tmp_path, method, dataset, Privacy(noise_multiplier=sigma))
+    return measure(method, session.private, session.run, sigma)
+
+
+@pytest.mark.parametrize("dataset", [Grey(count=300), WithPublic(count=300), OtherPublic(count=300)])
+@pytest.mark.parametrize("cells", [None, 1])
+def test_with_hardly_any_noise_the_samples_have_the_means_and_covariances_of_the_private_classes(tmp_path, dataset, cells):
+    moment = measured(tmp_path, dataset, sigma=1e-6, cells=cells, clip_norm=10.0)
+    drawn, private = moment.draw(np.full(CLASSES, 20_000), np.random.default_rng(0)), dataset.train()
+    for label in range(CLASSES):
+        ours, theirs = (s.images[s.labels == label].reshape(-1, SIZE) / 255.0 for s in (drawn, private))
+        np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=0.02)  # black and white cut a normal distribution
+        assert np.linalg.norm(np.cov(ours.T) - np.cov(theirs.T)) < 0.3 * np.linalg.norm(np.cov(theirs.T))
+
+
+def test_the_plan_is_one_gaussian_mechanism_and_its_epsilon_the_closed_form():
+    plan = Plan.make(DPMoments(), Grey(), Privacy(noise_multiplier=3.0))
+    assert [(s.purpose, s.mechanism, s.count) for s in plan.spends] == [("moments", Gaussian(3.0), 1)]
+    assert plan.epsilon == pytest.approx(gaussian_epsilon(3.0, plan.delta), rel=1e-6)
+
+
+def test_what_is_kept_is_noisy_and_a_second_start_draws_no_other_noise(tmp_path):
+    dataset = Grey()
+    first, second = (measured(tmp_path, dataset, sigma=2.0) for _ in range(2))
+    np.testing.assert_array_equal(first.gaussians.means, second.gaussians.means)
+    kept = np.load(tmp_path / "moments.npz")["sums"]
+    (tmp_path / "other").mkdir()
+    exact = measured(tmp_path / "other", dataset, sigma=1e-9)
+    clean = np.load(tmp_path / "other" / "moments.npz")["sums"]
+    assert exact.class_counts == pytest.approx([16, 16, 16])
+    assert (kept - clean).std() == pytest.approx(2.0, rel=0.05)
+
+
+def test_class_counts_are_those_of_the_moments(tmp_path):
+    @dataclass(kw_only=True)
+    class Uneven(Grey):
+        class_counts: ClassCounts = ClassCounts.moments
+
+        def train(self) -> SampleSet:
+            made = grey(self.count * 3, first=0)
+            rows = np.sort(np.concatenate([np.flatnonzero(made.labels == c)[:n] for c, n in enumerate((24, 16, 8))]))
+            return made[rows]
+
+    method = DPMoments(num_samples=60)
+    session = opened(tmp_path, method, Uneven())
+    samples = method.run(session.private, tiny_model()[0], session.run)
+    assert np.bincount(samples.labels).tolist() == [30, 20, 10]
+    assert [spend.purpose for spend in session.ledger.spends] == ["moments"]
+
+
+def test_methods_without_moments_refuse_their_counts():
+    dataset = Grey(class_counts=ClassCounts.moments)
+    with rejects("dataset.class_counts", "moments"):
+        PrivateEvolution(**PE).check(dataset, model_settings(), PRIVACY)
+    DPMoments(num_samples=30).check(dataset, model_settings(), PRIVACY)
+
+
+def test_means_alone_where_noise_is_large_beside_a_public_covariance():
+    for size, sigma, knows, square in ((60_000, 4.0, True, True), (1437, 2.9, True, False), (1437, 2.9, False, True)):
+        parts = weights(size, 10, sigma, knows)
+        assert (parts.square > 0) == square
+        assert parts.count**2 + parts.mean**2 + parts.square**2 == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key", "value"),
+    [
+        (Grey(), "components", 0),
+        (Grey(), "cells", 8),
+        (Grey(), "prior", Prior.images),
+        (OtherPublic(), "prior", Prior.classes),
+        (Grey(), "grey", 2.0),
+        (Grey(), "quantile", 0.0),
+        (Grey(), "clip_norm", 0.0),
+        (Grey(), "square_weight", 0.0),
+        (Grey(), "square_weight", 1.0),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(dataset, key, value):
+    with rejects(f"method.{key}", value):
+        DPMoments(num_samples=30, **{key: value}).check(dataset, model_settings(), PRIVACY)
+
+
+# Warm-up
+
+WARM: dict[str, Any] = dict(epsilon=0.5, num_samples=30, steps=3, batch_size=4, components=8)
+WARMED: list[Any] = [
+    DPDiffusion(**{**DP_SGD, "warm_up": WarmUp(**WARM)}),
+    PrivateEvolution(**{**PE, "initial_labels": InitialLabels.matching, "warm_up": WarmUp(**WARM, degree=2)}),
+]
+BUDGET = Privacy(epsilon=2.0)
+
+
+@pytest.mark.parametrize("method", WARMED, ids=lambda method: method.name)
+def test_a_warm_up_is_its_share_of_the_budget_and_the_rest_is_the_method_s(method, tmp_path):
+    dataset = WithPublic()
+    method.check(dataset, model_settings(), BUDGET)
+    plan = Plan.make(method, dataset, BUDGET)
+    moments = next(spend for spend in plan.spends if spend.purpose == "moments")
+    assert isinstance(moments.mechanism, Gaussian)
+    assert gaussian_epsilon(moments.mechanism.noise_multiplier, plan.delta) == pytest.approx(0.5, rel=1e-9)
+    assert 1.99 < plan.epsilon <= 2.0
+    without = Plan.make(replace(method, warm_up=WarmUp()), dataset, BUDGET)
+    assert (plan.noise_multiplier or 0) > (without.noise_multiplier or 0)
+
+
+@pytest.mark.parametrize("method", WARMED, ids=lambda method: method.name)
+def test_after_its_spend_a_warm_up_reads_no_private_image(method, tmp_path, monkeypatch):
+    """The handle refuses until the warm-up is over, and its images are noise by then."""
+    dataset = WithPublic()
+    session, (model, _) = opened(tmp_path, method, dataset, BUDGET), tiny_model()
+    real, warm = PrivateDataset.spend, WarmUp.train
+    refused: list[bool] = []
+
+    def spend(self, purpose, mechanism):
+        assert not refused, "the warm-up asked for private images"
+        return real(self, purpose, mechanism)
+
+    def train(self, moment, denoiser, run, labels):
+        refused.append(True)
+        samples = session.private._samples
+        assert samples is not None
+        held = samples.images
+        before = held.copy()
+        held[:] = 255  # whoever still reads them makes another network
+        warm(self, moment, denoiser, run, labels)
+        held[:] = before
+        refused.clear()
+
+    monkeypatch.setattr(PrivateDataset, "spend", spend)
+    monkeypatch.setattr(WarmUp, "train", train)
+    samples = method.run(session.private, model, session.run)
+    monkeypatch.undo()
+    (tmp_path / "plain").mkdir()
+    plain = opened(tmp_path / "plain", method, dataset, BUDGET)
+    np.testing.assert_array_equal(samples.images, method.run(plain.private, tiny_model()[0], plain.run).images)
+
+
+def test_a_warm_up_trains_what_the_method_trains(tmp_path):
+    method = WARMED[0]
+    session, (model, _) = opened(tmp_path, method, WithPublic(), BUDGET), tiny_model()
+    before = {name: p.clone() for name, p in model.denoiser.network.named_parameters()}
+    moment = method.warm_up.measure(session.private, session.run, True)
+    assert moment is not None
+    method.warm_up.train(moment, model.denoiser, session.run, np.arange(CLASSES))
+    assert any((before[name] != p).any() for name, p in model.denoiser.network.named_parameters())
+    assert (tmp_path / "warm_up.pt").exists()
+
+
+def test_without_a_share_nothing_is_warmed_up(tmp_path):
+    plan = Plan.make(DPDiffusion(**DP_SGD), WithPublic(), BUDGET)
+    assert [spend.purpose for spend in plan.spends] == ["dp_sgd"]
+    assert not WarmUp().spends(WithPublic(), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epsilon", 2.0), ("epsilon", 0.0), ("steps", -1), ("noisy_from", 1.5), ("components", 0), ("batch_size", 0)],
+)
+def test_a_warm_up_that_cannot_be_is_refused(key, value):
+    method = DPDiffusion(**{**DP_SGD, "warm_up": WarmUp(**{**WARM, key: value})})
+    with rejects(f"method.warm_up.{key}", value):
+        method.check(WithPublic(), model_settings(), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"warm_up": WarmUp(**WARM)}, "method.warm_up.degree"),
+        ({"initial_labels": InitialLabels.random}, "method.initial_labels"),
+    ],
+)
+def test_pe_says_what_its_warm_up_needs(changes, key):
+    with rejects(key):
+        replace(WARMED[1], **changes).check(WithPublic(), model_settings(), BUDGET)
