@@ -72,7 +72,7 @@ class Method:
         )
         if self.conditional and dataset.class_counts is ClassCounts.uniform:
             divisible = self.num_samples % classes == 0
-            allowed = f"divisible by {classes} classes, unless dataset.class_counts is public or laplace"
+            allowed = f"divisible by {classes} classes, unless dataset.class_counts is public, laplace or moments"
             require(divisible, "method.num_samples", self.num_samples, allowed)
         if self.conditional and dataset.class_counts is ClassCounts.laplace:
             share = privacy.class_counts_epsilon

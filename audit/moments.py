@@ -25,7 +25,8 @@ def play_moments(
     """Every other time with the planted image: yields its score, whether it was in, and the ledger.
 
     The score is the noisy sums, less those of the other private images, along what the image adds: the best there is against
-    noise that is the same in all directions. The image is far from all others, so that clipping leaves it the norm 1.
+    noise that is the same in all directions. The image is of random pixels; what it adds may be shorter than the bound (0.5 to 1
+    of it on the digits), and the audit sees so much less.
     """
     private = dataset.private()
     canary = SampleSet(patterns(1, private.images.shape[1:], seed), np.zeros(1, np.int64), private.num_classes)

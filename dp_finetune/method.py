@@ -50,7 +50,7 @@ class DPDiffusion(DPSGD):
             guidance is None or 0 <= guidance <= 100, "method.guidance", guidance, "from 0 (off) to 100, or null for the model's"
         )
         require(not guidance or model.null_label, "method.guidance", guidance, "0 or null, as model.null_label=false")
-        self.warm_up.check("method.warm_up", dataset, model, privacy)
+        self.warm_up.check("method.warm_up", dataset, model, privacy, self.conditional)
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:

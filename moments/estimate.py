@@ -70,7 +70,9 @@ def estimate(sums: Sums, total: int, prior: Gaussians | None) -> Gaussians:
 
 def _counts(sums: Sums, total: int, public: np.ndarray | None) -> np.ndarray:
     """Positive; together `total`. What the noise leaves of their differences from equal (or the public) shares."""
-    expected = np.full(len(sums.counts), total / len(sums.counts)) if public is None else total * public / public.sum()
+    expected = (
+        np.full(len(sums.counts), total / len(sums.counts)) if public is None else total * (public + 1) / (public + 1).sum()
+    )
     off = sums.counts - expected
     off = off - off.mean()
     noise = np.full(len(off), sums.count_noise() ** 2 * (1 - 1 / len(off)))

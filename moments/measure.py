@@ -11,17 +11,19 @@ from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from disk import whole_file
-from errors import require
+from errors import reject_unless, require
 from method import Run, apportion
 from models.seeds import numpy_rng
 from moments.basis import DCT, Basis, PrincipalComponents, largest_norm, principal_components
 from moments.estimate import Gaussians, empirical, estimate
 from moments.mechanism import Weights, unweighted, weighted_sums
 from privacy.mechanisms import Gaussian
+from tracking import ranks
 
 PURPOSE = "moments"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
 LARGEST_SIDE = 64
+LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
 _BLOCK = 4096  # images at a time
 
 
@@ -43,7 +45,7 @@ class Moments:
     clip_norm: float | None = None  # of a vector, pixels being 0 … 1; null: from public images, or of the longest there can be
     square_weight: float | None = None  # c of `moments.mechanism`, for second moments; null: by the noise, see `weights`
 
-    def check_moments(self, key: str, dataset: Dataset) -> None:
+    def check_moments(self, key: str, dataset: Dataset, conditional: bool) -> None:
         height, width, _ = dataset.shape
         require(1 <= self.components <= 1024, f"{key}.components", self.components, "from 1 to 1024")
         small = max(height, width) <= LARGEST_SIDE
@@ -61,7 +63,10 @@ class Moments:
         require(0 <= self.grey <= 1, f"{key}.grey", self.grey, "from 0 to 1")
         require(0 < self.quantile <= 1, f"{key}.quantile", self.quantile, "above 0 and at most 1")
         norm = self.clip_norm
-        require(norm is None or 0 < norm < float("inf"), f"{key}.clip_norm", norm, "a finite number above 0, or null")
+        usable = norm is None or LEAST_NORM <= norm <= 1 / LEAST_NORM
+        require(usable, f"{key}.clip_norm", norm, f"from {LEAST_NORM:g} to {1 / LEAST_NORM:g}, or null")
+        grouped = isinstance(self.cells, int) and self.cells > 1
+        require(conditional or not grouped, f"{key}.cells", self.cells, "1 or null without classes")
         c = self.square_weight
         require(c is None or 0 <= c < 1, f"{key}.square_weight", c, "0 (means alone) or more, and below 1, or null")
         alone = used is not Prior.none or c != 0
@@ -111,6 +116,7 @@ class Space:
                 apart = ((z[rows, None] - mine[label][None]) ** 2).sum(2)
                 groups[rows] += apart.argmin(1)
         z = (z - self.centres[groups]) / self.clip_norm
+        z[~np.isfinite(z).all(1)] = 0.0  # no noise hides what is not a number
         return z / np.maximum(1.0, np.linalg.norm(z, axis=1, keepdims=True)), groups
 
 
@@ -164,12 +170,13 @@ def noisy_sums(
     images, kept = private.spend(PURPOSE, Gaussian(sigma)), run.checkpoints / "moments.npz"
     if kept.exists():
         with np.load(kept) as file:
-            return file["sums"]
-    noisy = exact_sums(space, parts, images, conditional)
-    noisy += run.noise.stream(PURPOSE).gaussian(sigma, noisy.size).reshape(noisy.shape)
-    with whole_file(kept) as file:
-        np.savez(file, sums=noisy)
-    return noisy
+            noisy = file["sums"]
+    else:
+        noisy = exact_sums(space, parts, images, conditional)
+        noisy += run.noise.stream(PURPOSE).gaussian(sigma, noisy.size).reshape(noisy.shape)
+        with whole_file(kept) as file:
+            np.savez(file, sums=noisy)
+    return ranks.broadcast(noisy)  # processes may round differently
 
 
 def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bool = True) -> np.ndarray:
@@ -209,6 +216,7 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
         groups = space.place(images[kept], labels)[1]
     z = z - centres[groups]
     norm = settings.clip_norm or float(np.quantile(np.linalg.norm(z, axis=1), settings.quantile))
+    reject_unless(norm >= LEAST_NORM, "dataset", dataset.name, "its public images are all alike; moments need some that differ")
     known = empirical(z / norm, groups, len(centres))
     if len(centres) < classes:  # the same for every class
         known = Gaussians(*(np.repeat(part, classes, 0) for part in (known.counts, known.means, known.covariances)))
@@ -223,6 +231,7 @@ def _cell_centres(z: np.ndarray, labels: np.ndarray, classes: int, cells: int) -
     found = []
     for label in range(classes):
         mine = z[labels == label]
+        mine = mine if len(mine) else z  # a class that no public image shows
         if cells == 1 or len(mine) <= cells:
             found.append(np.repeat(mine.mean(0, keepdims=True), cells, 0))
         else:

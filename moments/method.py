@@ -25,7 +25,7 @@ class DPMoments(Moments, Method):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
-        self.check_moments("method", dataset)
+        self.check_moments("method", dataset, self.conditional)
 
     @property
     def takes_moments(self) -> bool:

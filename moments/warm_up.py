@@ -38,13 +38,13 @@ class WarmUp(Moments):
     noisy_from: float = 0.3  # of the timesteps are clean, where public images of the same classes, if any, are shown instead
     degree: float | None = None  # of VARIATION, which makes PE's first population of samples
 
-    def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+    def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
         if self.epsilon is None:
             return
         share, most = self.epsilon, privacy.epsilon
         below = 1e-3 <= share < (most or 1e6)
         require(below, f"{key}.epsilon", share, "0.001 or more, and below privacy.epsilon, or null")
-        self.check_moments(key, dataset)
+        self.check_moments(key, dataset, conditional)
         for name, least in (("num_samples", len(dataset.classes)), ("steps", 0), ("batch_size", 1)):
             require(getattr(self, name) >= least, f"{key}.{name}", getattr(self, name), f"{least} or more")
         require(0 < self.learning_rate < float("inf"), f"{key}.learning_rate", self.learning_rate, "a finite number above 0")

@@ -84,11 +84,11 @@ class PrivateEvolution(Method):
             degree, respacing = self._degree(t)
             model.check_respacing("method.respacings", respacing)
             model.check_degree("method.variation_degrees", degree, respacing)
-        self.warm_up.check("method.warm_up", dataset, model, privacy)
+        self.warm_up.check("method.warm_up", dataset, model, privacy, self.conditional)
         if self.takes_moments:
             require_matching_shape(self, dataset, model)
-            matching = self.initial_labels is InitialLabels.matching or model.labels == 1
-            allowed = "matching, as method.warm_up starts from images of every class"
+            matching = model.labels == 1 or (self.conditional and self.initial_labels is InitialLabels.matching)
+            allowed = "matching, and method.conditional true, as method.warm_up starts from images of every class"
             require(matching, "method.initial_labels", self.initial_labels, allowed)
             first = self.warm_up.degree
             require(

@@ -126,6 +126,7 @@ def test_means_alone_where_noise_is_large_beside_a_public_covariance():
         (Grey(), "grey", 2.0),
         (Grey(), "quantile", 0.0),
         (Grey(), "clip_norm", 0.0),
+        (Grey(), "clip_norm", 1e-320),
         (Grey(), "square_weight", 0.0),
         (Grey(), "square_weight", 1.0),
     ],
@@ -133,6 +134,40 @@ def test_means_alone_where_noise_is_large_beside_a_public_covariance():
 def test_settings_that_cannot_be_used_are_refused(dataset, key, value):
     with rejects(f"method.{key}", value):
         DPMoments(num_samples=30, **{key: value}).check(dataset, model_settings(), PRIVACY)
+
+
+@dataclass(kw_only=True)
+class EmptyPublicClass(Grey):
+    """No public image shows its last class."""
+
+    public_count: int = 90
+
+    def public(self) -> SampleSet:
+        made = super().public()
+        return made[made.labels < CLASSES - 1]
+
+
+@pytest.mark.parametrize("cells", [1, 4])
+def test_a_class_that_no_public_image_shows_lets_no_private_one_through_the_noise(tmp_path, cells):
+    """NaN plus noise is NaN: whether such an image is there would be told for sure."""
+    moment = measured(tmp_path, EmptyPublicClass(), sigma=2.0, cells=cells)
+    assert np.isfinite(np.load(tmp_path / "moments.npz")["sums"]).all()
+    assert np.isfinite(moment.gaussians.means).all()
+    assert (moment.class_counts > 0).all()
+
+
+def test_public_images_that_are_all_alike_are_refused_before_a_private_one_is_read(tmp_path):
+    @dataclass(kw_only=True)
+    class Alike(Grey):
+        public_count: int = 90
+        closed: bool = True
+
+        def public(self) -> SampleSet:
+            made = super().public()
+            return SampleSet(np.full_like(made.images, 7), made.labels, CLASSES)
+
+    with rejects("dataset", "grey"):
+        measured(tmp_path, Alike(), sigma=2.0)
 
 
 # Warm-up
