@@ -73,7 +73,7 @@ def test_an_error_crosses_processes_with_its_setting():
     ("overrides", "line"),
     [
         ("dataset.fraction=2", "dataset.fraction must be above 0 and at most 1, not 2.0."),
-        ("method.num_samples=15", "method.num_samples must be divisible by 10 classes, unless dataset.class_counts is public or"),
+        ("method.num_samples=15", "method.num_samples must be divisible by 10 classes, unless dataset.class_counts is public,"),
         ("dataset.class_counts=laplace", "privacy.class_counts_epsilon must be a number, as dataset.class_counts=laplace"),
         ("device=tpu", "device must be one of auto, cpu, cuda or cuda:N, not tpu."),
         (

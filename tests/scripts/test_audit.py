@@ -29,7 +29,7 @@ from privacy.config import Privacy
 from privacy.gaussian import gaussian_epsilon
 from privacy.inherited import Inherited
 from privacy.mechanisms import Gaussian, SampledGaussian, Spend
-from privacy.noise import NoiseSource
+from privacy.noise import NoiseSource, NoiseStream
 from scripts import audit
 from tests.rejects import assert_line, rejects
 from tests.toy import Cloud, denoiser, start, tiny_unet, toy
@@ -299,3 +299,24 @@ def test_a_killed_audit_leaves_no_result_and_its_folder_is_not_taken_for_another
     assert not Path("killed", "internal", "audit.json").exists()
     with rejects("out", "killed"):
         audit.main(["method=dp_diffusion", *TRAIN, "out=killed"])
+
+
+# DP moments
+
+MOMENTS = ["method=dp_moments", "dataset.fraction=0.05", "method.components=8", "repetitions=160", "privacy.epsilon=1"]
+
+
+def test_the_moments_stay_below_their_claim(here):
+    report = audited(*MOMENTS)
+    assert (report["method"], report["runs"], report["refuted"]) == ("dp_moments", 160, False)
+
+
+def test_moments_with_a_tenth_of_the_noise_are_refuted(here, monkeypatch):
+    whole = NoiseStream.gaussian
+    monkeypatch.setattr(NoiseStream, "gaussian", lambda self, sigma, size: whole(self, sigma / 10, size))
+    assert audited(*MOMENTS)["refuted"]
+
+
+def test_a_warm_up_is_not_audited_with_what_follows_it(here):
+    with rejects("method.warm_up.epsilon", 0.5):
+        audit.main(["method=pe", "method.warm_up.epsilon=0.5", "out=audited"])
