@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from audit.planted import Planted, open_session, patterns
+from audit.planted import Planted, games, patterns
 from data.dataset import Dataset
 from data.samples import SampleSet
 from moments.measure import exact_sums, noisy_sums, space_of, weights
@@ -36,11 +35,6 @@ def play_moments(
     space = space_of(method, dataset, private.num_classes if method.conditional else 1, method.conditional, seed)
     parts = weights(len(private) + 1, space.groups, sigma, space.public is not None, method.square_weight)
     added, known = (exact_sums(space, parts, samples, method.conditional) for samples in (canary, private))
-    for repetition in range(repetitions):
-        inside = repetition % 2 == 1
-        key = noise.stream(f"audit/repetition={repetition}").bytes(32)
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            data = Planted.of(dataset, canary, np.array([inside]))
-            start = open_session(data, privacy, plan, NoiseSource(key), Path(place), seed)
-            seen = noisy_sums(space, parts, start.private, start.run, sigma, method.conditional)
+    for inside, start in games(dataset, canary, privacy, plan, repetitions, noise, folder, seed):
+        seen = noisy_sums(space, parts, start.private, start.run, sigma, method.conditional)
         yield float(((seen - known) * added).sum()), inside, start.ledger

@@ -6,6 +6,8 @@ randomness, chooses the canaries, and sees what leaves every mechanism.
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,28 @@ class Planted(Dataset):
 def patterns(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
     """Random pixels, like nothing private: uint8 [count, *shape]."""
     return numpy_rng(seed, "audit/canaries").integers(0, 256, (count, *shape)).astype(np.uint8)
+
+
+def games(
+    dataset: Dataset,
+    canary: SampleSet,
+    privacy: Privacy,
+    plan: Plan,
+    repetitions: int,
+    noise: NoiseSource,
+    folder: Path,
+    seed: int,
+) -> Iterator[tuple[bool, Session]]:
+    """Starts on the private images, every other one with the canary: whether it is in, and what a method is started with.
+
+    Each has fresh noise, and a folder that is there until the next one; what is public, `seed` too, is kept.
+    """
+    for repetition in range(repetitions):
+        inside = repetition % 2 == 1
+        key = noise.stream(f"audit/repetition={repetition}").bytes(32)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            data = Planted.of(dataset, canary, np.array([inside]))
+            yield inside, open_session(data, privacy, plan, NoiseSource(key), Path(place), seed)
 
 
 def open_session(dataset: Planted, privacy: Privacy, plan: Plan, noise: NoiseSource, folder: Path, seed: int) -> Session:

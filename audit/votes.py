@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from audit.planted import Planted, open_session, patterns
+from audit.planted import Planted, games, patterns
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleSet
@@ -80,7 +79,7 @@ def play(
     """Whole evolutions, every other one with a planted image: yields its score, whether the image was in, and the ledger.
 
     `image_shape`: (H, W, C) of the model's images. The score is the votes of the bins that the planted image would vote for, less
-    those of the other private images, which the adversary can count. Each has fresh noise; what is public, `seed` too, is kept.
+    those of the other private images, which the adversary can count.
     """
     watched = WatchedEvolution(**vars(method))
     embedding, private = model.embeddings[method.embedding], dataset.private()
@@ -93,12 +92,8 @@ def play(
         return there, samples.labels if method.conditional else np.zeros_like(samples.labels)
 
     planted, others = voters(canary), voters(private)
-    for repetition in range(repetitions):
-        inside = repetition % 2 == 1
-        key = noise.stream(f"audit/repetition={repetition}").bytes(32)
-        with tempfile.TemporaryDirectory(dir=folder) as place, _quiet():
-            data = Planted.of(dataset, canary, np.array([inside]))
-            start = open_session(data, privacy, plan, NoiseSource(key), Path(place), seed)
+    for inside, start in games(dataset, canary, privacy, plan, repetitions, noise, folder, seed):
+        with _quiet():
             sizes, seen = method.class_sizes(start.private, start.run), watched.watch()
             for _ in watched.evolve(start.private, api, embedding, np.repeat(np.arange(len(sizes)), sizes), start.run):
                 pass

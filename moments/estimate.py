@@ -18,7 +18,6 @@ import numpy as np
 
 from moments.mechanism import Sums, smat
 
-MARGIN = 0.0
 Block = np.ndarray  # int64: some entries of a statistic
 
 
@@ -70,9 +69,8 @@ def estimate(sums: Sums, total: int, prior: Gaussians | None) -> Gaussians:
 
 def _counts(sums: Sums, total: int, public: np.ndarray | None) -> np.ndarray:
     """Positive; together `total`. What the noise leaves of their differences from equal (or the public) shares."""
-    expected = (
-        np.full(len(sums.counts), total / len(sums.counts)) if public is None else total * (public + 1) / (public + 1).sum()
-    )
+    shares = np.ones(len(sums.counts)) if public is None else public + 1
+    expected = total * shares / shares.sum()
     off = sums.counts - expected
     off = off - off.mean()
     noise = np.full(len(off), sums.count_noise() ** 2 * (1 - 1 / len(off)))

@@ -16,7 +16,7 @@ from method import Run, apportion
 from models.seeds import numpy_rng
 from moments.basis import DCT, Basis, PrincipalComponents, largest_norm, principal_components
 from moments.estimate import Gaussians, empirical, estimate
-from moments.mechanism import Weights, unweighted, weighted_sums
+from moments.mechanism import Weights, no_sums, unweighted, weighted_sums
 from privacy.mechanisms import Gaussian
 from tracking import ranks
 
@@ -108,13 +108,7 @@ class Space:
     def place(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Vectors float64 [N, d] of norm at most 1, and the cells, int64 [N], whose centres they are differences from."""
         z = self.basis.to_vectors(images)
-        groups = labels * self.cells
-        if self.cells > 1:
-            mine = self.centres.reshape(-1, self.cells, z.shape[1])
-            for label in np.unique(labels):
-                rows = np.flatnonzero(labels == label)
-                apart = ((z[rows, None] - mine[label][None]) ** 2).sum(2)
-                groups[rows] += apart.argmin(1)
+        groups = _nearest(z, labels, self.centres, self.cells)
         z = (z - self.centres[groups]) / self.clip_norm
         z[~np.isfinite(z).all(1)] = 0.0  # no noise hides what is not a number
         return z / np.maximum(1.0, np.linalg.norm(z, axis=1, keepdims=True)), groups
@@ -181,8 +175,8 @@ def noisy_sums(
 
 def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bool = True) -> np.ndarray:
     """Without the noise, so of private images for nobody's eyes."""
-    labels, size = samples.labels if conditional else np.zeros_like(samples.labels), space.basis.size
-    sums = np.zeros((space.groups, 1 + size + size * (size + 1) // 2))
+    labels = samples.labels if conditional else np.zeros_like(samples.labels)
+    sums = no_sums(space.groups, space.basis.size)
     for start in range(0, len(samples), _BLOCK):
         rows = slice(start, start + _BLOCK)
         sums += weighted_sums(*space.place(samples.images[rows], labels[rows]), space.groups, parts)
@@ -209,11 +203,7 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
         kept = label_of[labels] >= 0
         z, labels, cells = z[kept], label_of[labels[kept]], settings.cells or 1
         centres = _cell_centres(z, labels, classes, cells)
-    norm = settings.clip_norm or 1.0
-    space = Space(basis, centres, cells, norm, None)
-    groups = labels * cells
-    if cells > 1:
-        groups = space.place(images[kept], labels)[1]
+    groups = _nearest(z, labels, centres, cells)
     z = z - centres[groups]
     norm = settings.clip_norm or float(np.quantile(np.linalg.norm(z, axis=1), settings.quantile))
     reject_unless(norm >= LEAST_NORM, "dataset", dataset.name, "its public images are all alike; moments need some that differ")
@@ -222,6 +212,17 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
         known = Gaussians(*(np.repeat(part, classes, 0) for part in (known.counts, known.means, known.covariances)))
         centres = np.repeat(centres, classes, 0)
     return Space(basis, centres, cells, norm, known)
+
+
+def _nearest(z: np.ndarray, labels: np.ndarray, centres: np.ndarray, cells: int) -> np.ndarray:
+    """int64 [N]: of the cells of its class, the one whose centre is nearest to each vector [N, d]; `centres` [K · cells, d]."""
+    groups = labels * cells
+    if cells > 1:
+        mine = centres.reshape(-1, cells, z.shape[1])
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            groups[rows] += ((z[rows, None] - mine[label][None]) ** 2).sum(2).argmin(1)
+    return groups
 
 
 def _cell_centres(z: np.ndarray, labels: np.ndarray, classes: int, cells: int) -> np.ndarray:

@@ -49,10 +49,15 @@ class Sums:
         return self.sigma / self.weights.count
 
 
+def no_sums(num_groups: int, size: int) -> np.ndarray:
+    """Of no image: zeros [G, 1 + d + d (d + 1) / 2]."""
+    return np.zeros((num_groups, 1 + size + size * (size + 1) // 2))
+
+
 def weighted_sums(z: np.ndarray, groups: np.ndarray, num_groups: int, weights: Weights) -> np.ndarray:
     """What the mechanism adds noise to: float64 [G, 1 + d + d (d + 1) / 2] of vectors [N, d], norm at most 1, and groups [N]."""
     size = z.shape[1]
-    out = np.zeros((num_groups, 1 + size + size * (size + 1) // 2))
+    out = no_sums(num_groups, size)
     for group in range(num_groups):
         mine = z[groups == group]
         out[group, 0] = weights.count * len(mine)

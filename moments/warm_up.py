@@ -79,7 +79,7 @@ class WarmUp(Moments):
             return
         counts = apportion(moment.class_counts, self.num_samples)
         drawn = moment.draw(counts, numpy_rng(run.seed, "warm_up/samples"))
-        samples = SampleSet(drawn.images, model_labels[drawn.labels], denoiser_labels(denoiser, model_labels))
+        samples = SampleSet(drawn.images, model_labels[drawn.labels], denoiser.num_labels)
         config = PretrainingConfig(
             steps=self.steps,
             batch_size=self.batch_size,
@@ -102,7 +102,3 @@ class WarmUp(Moments):
     def _sigma(self, dataset: Dataset, privacy: Privacy) -> float:
         assert self.epsilon is not None
         return gaussian_noise_multiplier(self.epsilon, privacy.delta_for(dataset.num_private))
-
-
-def denoiser_labels(denoiser: Denoiser, model_labels: np.ndarray) -> int:
-    return max(denoiser.num_labels, int(model_labels.max()) + 1)

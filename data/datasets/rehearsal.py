@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.dataset import ClassCounts, Dataset
-from data.datasets.printed import NUM_PRINTED, num_fonts, printed, render
+from data.datasets.printed import NUM_PRINTED, Printed, num_fonts, render
 from data.samples import SampleSet
 from errors import require
 
@@ -20,9 +19,8 @@ _NUM_TEST = 2000
 
 
 @dataclass(kw_only=True)
-class Rehearsal(Dataset):
+class Rehearsal(Printed):
     name: str = "rehearsal"
-    class_counts: ClassCounts = ClassCounts.uniform
     image_size: int = 8
     num_images: int = 1437  # that count as private
 
@@ -37,14 +35,6 @@ class Rehearsal(Dataset):
     @property
     def num_public(self) -> int:
         return NUM_PRINTED
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, 1)
-
-    @property
-    def all_classes(self) -> list[str]:
-        return [str(digit) for digit in range(10)]
 
     @property
     def public_classes(self) -> list[str]:
@@ -63,10 +53,10 @@ class Rehearsal(Dataset):
         return self.kept(_slanted(self.num_images, _SEED, self.image_size))
 
     def public(self) -> SampleSet:
-        return SampleSet(*printed(size=self.image_size), num_classes=10)
+        return super().train()
 
     def some_public(self) -> SampleSet:
-        return SampleSet(*printed(20_000, size=self.image_size), num_classes=10)
+        return self.some()
 
     def test(self) -> SampleSet:
         return self.kept(_slanted(_NUM_TEST, _SEED + 1, self.image_size))
