@@ -138,7 +138,9 @@ class PrivateEvolution(Method):
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), sizes)
         embedding, api = model.embeddings[self.embedding], model.api
         if moment is not None:
-            self.warm_up.train(moment, model.denoiser, run, self.model_labels(run.dataset))
+            matching = self.initial_labels is InitialLabels.matching
+            known = self.model_labels(run.dataset) if matching else np.zeros(len(sizes), np.int64)  # the model's one label
+            self.warm_up.train(moment, model.denoiser, run, known)
         for t, population in self.evolve(private, api, embedding, labels, run, moment):
             save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")

@@ -13,6 +13,7 @@ from data.dataset import ClassCounts
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
+from models.public.settings import PublicModel
 from moments.measure import Prior, measure, weights
 from moments.method import DPMoments
 from moments.warm_up import WarmUp
@@ -26,6 +27,7 @@ from privacy.noise import NoiseSource
 from tests.conformance.test_methods import DP_SGD, PE
 from tests.conformance.worlds import CLASSES, Grey, grey, model_settings, tiny_model
 from tests.rejects import rejects
+from tests.toy import denoiser, tiny_unet
 
 PRIVACY = Privacy(noise_multiplier=1e-4)
 SIZE = 64
@@ -262,3 +264,12 @@ def test_a_warm_up_that_cannot_be_is_refused(key, value):
 def test_pe_says_what_its_warm_up_needs(changes, key):
     with rejects(key):
         replace(WARMED[1], **changes).check(WithPublic(), model_settings(), BUDGET)
+
+
+def test_pe_warms_up_a_model_of_one_label_for_all_classes(tmp_path):
+    method = replace(WARMED[1], initial_labels=InitialLabels.random)
+    session = opened(tmp_path, method, WithPublic(), BUDGET)
+    network = denoiser(tiny_unet(num_class_embeds=None), num_labels=1)
+    model = PublicModel("one label", network, tiny_model()[0].embeddings)
+    samples = method.run(session.private, model, session.run)
+    assert np.bincount(samples.labels).tolist() == [4, 4, 4]
