@@ -30,7 +30,7 @@ def test_rank_0_may_come_later_than_a_group_waits(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = in_processes(2, str(script))
     assert done.code == 0, done.err
-    assert done.out.split() == ["together"] * 4
+    assert done.out.count("together") == 4  # of two processes that write at once, lines may join
 
 
 def test_what_is_decided_once_is_not_decided_again(tmp_path):
