@@ -19,14 +19,15 @@ class ClassifierName(Enum):
     resnet18 = "resnet18"
     resnet50 = "resnet50"
     vgg = "vgg"
-    cnn = "cnn"
+    cnn = "cnn"  # pools over the whole image, so it knows little of where a stroke is
+    lenet = "lenet"  # keeps the places
 
     @property
     def title(self) -> str:
         """As papers write it."""
         if self in _WIDE:
             return f"WRN-{self.value[3:].replace('_', '-')}"
-        return self.value.replace("resnet", "ResNet-").replace("vgg", "VGG").replace("cnn", "CNN")
+        return self.value.replace("resnet", "ResNet-").replace("vgg", "VGG").replace("cnn", "CNN").replace("lenet", "LeNet")
 
 
 class Norm(Enum):
@@ -137,6 +138,16 @@ def _cnn(channels: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 128
 
 
+def _lenet(channels: int) -> tuple[nn.Module, int]:
+    """LeCun et al. 1998, as it is trained today: ReLU, max pooling, wider, no normalisation.
+
+    The dense layer sees 7×7 places, which is what 28×28 pixels leave; other sizes are averaged or repeated to that.
+    """
+    first = nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)
+    second = nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU()), 128
+
+
 def _resnet9(channels: int) -> tuple[nn.Module, int]:
     """DAWNBench's (Coleman et al. 2017; D. Page 2018)."""
     first = _conv(channels, 64), _conv(64, 128, nn.MaxPool2d(2)), _Residual(_conv(128, 128), _conv(128, 128))
@@ -176,4 +187,5 @@ _BODIES: dict[ClassifierName, Callable[[int], tuple[nn.Module, int]]] = {
     ClassifierName.resnet50: lambda channels: _resnet("resnet50", channels),
     ClassifierName.vgg: _vgg,
     ClassifierName.cnn: _cnn,
+    ClassifierName.lenet: _lenet,
 }

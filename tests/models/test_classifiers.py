@@ -83,5 +83,5 @@ def test_dropout_acts_in_training_alone():
 
 
 def test_titles_are_those_of_papers():
-    titles = [ClassifierName(name).title for name in ("wrn40_4", "wrn28_10", "resnet9", "resnet18", "vgg", "cnn")]
-    assert titles == ["WRN-40-4", "WRN-28-10", "ResNet-9", "ResNet-18", "VGG", "CNN"]
+    titles = [ClassifierName(name).title for name in ("wrn40_4", "wrn28_10", "resnet9", "resnet18", "vgg", "cnn", "lenet")]
+    assert titles == ["WRN-40-4", "WRN-28-10", "ResNet-9", "ResNet-18", "VGG", "CNN", "LeNet"]
