@@ -68,7 +68,7 @@ class DPDiffusion(DPSGD):
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         denoiser, sampling = self._skeleton(model), super().memory(dataset, model)
         training = self.training_memory(denoiser.network, denoiser.activation_bytes(), dataset)
-        return None if sampling is None else sampling + training
+        return None if sampling is None else sampling + max(training, self.warm_up.memory(dataset, model))
 
     def training_facts(self, model: Model) -> dict[str, int]:
         denoiser = self._skeleton(model)
@@ -91,7 +91,7 @@ class DPDiffusion(DPSGD):
         self.prepare(denoiser.network, run.seed)
         moment = self.warm_up.measure(private, run, self.conditional)
         if moment is not None:
-            self.warm_up.train(moment, denoiser, run, self.model_labels(run.dataset))
+            self.warm_up.train(moment, denoiser, run, self.model_labels(run.dataset), self.conditional)
         self.fit(private, model, run)
         if self.guidance is not None:
             denoiser.guidance = self.guidance

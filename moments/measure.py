@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -71,6 +72,12 @@ class Moments:
         require(c is None or 0 <= c < 1, f"{key}.square_weight", c, "0 (means alone) or more, and below 1, or null")
         alone = used is not Prior.none or c != 0
         require(alone, f"{key}.square_weight", c, f"above 0 or null, as {key}.prior=none knows no covariance")
+
+    def moments_memory(self, dataset: Dataset) -> int:
+        """Bytes: public images as vectors of float64, and what is kept of every cell."""
+        groups = len(dataset.classes) * (self.cells or 1)
+        public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
+        return public + 5 * 8 * groups * self.components**2
 
 
 def best_prior(dataset: Dataset) -> Prior:

@@ -11,7 +11,7 @@ from data.samples import SampleSet
 from method import Method, Run
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
-from moments.measure import PUBLIC_IMAGES, PURPOSE, Moments, measure
+from moments.measure import PURPOSE, Moments, measure
 from privacy.config import Privacy
 from privacy.mechanisms import Gaussian, Spend
 
@@ -38,10 +38,7 @@ class DPMoments(Moments, Method):
         return {"steps": 0, "network_calls": 0}
 
     def memory(self, dataset: Dataset, model: Model) -> int:
-        """Public images as vectors of float64, covariances, and the samples."""
-        groups = len(dataset.classes) * (self.cells or 1)
-        public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
-        return public + 5 * 8 * groups * self.components**2 + 10 * self.num_samples * math.prod(dataset.shape) + 2**28
+        return self.moments_memory(dataset) + 10 * self.num_samples * math.prod(dataset.shape) + 2**28
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         assert run.noise_multiplier is not None

@@ -2,11 +2,13 @@
 
 Only the moments see private images, under one Gaussian mechanism. Everything here is post-processing of their noisy sums: samples
 are drawn, and a network is trained on them as on any public images. They are blurred, so they are shown to it at noisy timesteps,
-where coarse structure is learned; at the clean ones it goes on seeing public images, and keeps their sharp strokes.
+where coarse structure is learned; at the clean ones it goes on seeing public images, and keeps their sharp strokes, or, where the
+dataset has none of the same classes, is left as it was.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ from data.samples import SampleSet
 from errors import require
 from method import Run, apportion
 from models.api import Denoiser
+from models.diffusion.timesteps import Interval
 from models.public.pretraining import PretrainingConfig, pretrain
 from models.public.settings import Model
 from models.seeds import numpy_rng
@@ -35,7 +38,7 @@ class WarmUp(Moments):
     steps: int = 600  # of ordinary training on them; 0: none
     batch_size: int = 128
     learning_rate: float = 1e-3
-    noisy_from: float = 0.3  # of the timesteps are clean, where public images of the same classes, if any, are shown instead
+    noisy_from: float = 0.3  # of the timesteps are clean: there public images of the same classes are shown, or none
     degree: float | None = None  # of VARIATION, which makes PE's first population of samples
 
     def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
@@ -66,6 +69,17 @@ class WarmUp(Moments):
         """Forward and backward passes of one image."""
         return 0 if self.epsilon is None else self.steps * self.batch_size
 
+    def memory(self, dataset: Dataset, model: Model) -> int:
+        """Bytes: moments, their samples, and ordinary training of the network; 0 where it is off."""
+        if self.epsilon is None:
+            return 0
+        drawn = self.moments_memory(dataset) + 10 * self.num_samples * math.prod(dataset.shape)
+        skeleton = model.skeleton() if self.steps else None
+        if skeleton is None:
+            return drawn
+        parameters = sum(p.numel() for p in skeleton.network.parameters())
+        return drawn + 4 * 6 * parameters + self.batch_size * skeleton.activation_bytes()
+
     def measure(self, private: PrivateDataset, run: Run, conditional: bool) -> Moment | None:
         """The only step that sees private images."""
         if self.epsilon is None:
@@ -73,25 +87,28 @@ class WarmUp(Moments):
         with run.meter.part("moments"):
             return measure(self, private, run, self._sigma(run.dataset, run.privacy), conditional)
 
-    def train(self, moment: Moment, denoiser: Denoiser, run: Run, model_labels: np.ndarray) -> None:
+    def train(self, moment: Moment, denoiser: Denoiser, run: Run, model_labels: np.ndarray, conditional: bool) -> None:
         """What of the network is trainable, in place; it ends with averaged weights. `model_labels` int64 [classes]."""
         if not self.steps:
             return
         counts = apportion(moment.class_counts, self.num_samples)
         drawn = moment.draw(counts, numpy_rng(run.seed, "warm_up/samples"))
         samples = SampleSet(drawn.images, model_labels[drawn.labels], denoiser.num_labels)
+        clean = None
+        if conditional and (self.prior or best_prior(run.dataset)) is Prior.classes:
+            public = run.dataset.kept(run.dataset.some_public())
+            clean = SampleSet(public.images, model_labels[public.labels], samples.num_classes)
+        last = len(denoiser.alpha_bar)
+        noisy = [Interval(weight=1.0, low=min(last - 1, round(self.noisy_from * last)), high=last)]
         config = PretrainingConfig(
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             ema_decay=0.99,
             label_dropout=0.1 if denoiser.null_label is not None else 0.0,
+            timestep_mixture=[] if clean else noisy,
             checkpoint_steps=100,
         )
-        clean = None
-        if (self.prior or best_prior(run.dataset)) is Prior.classes and len(model_labels) > 1:
-            public = run.dataset.kept(run.dataset.some_public())
-            clean = SampleSet(public.images, model_labels[public.labels], samples.num_classes)
         where = run.checkpoints / "warm_up.pt"
         with run.meter.part("warm-up"), run.progress("warm-up", self.steps) as advance:
             done = 0

@@ -114,7 +114,16 @@ class PrivateEvolution(Method):
         if self.expansions:
             each.append((self.expansions, model.calls(self.expansion_degree)))
         known = [times * calls for times, calls in each if calls is not None]
-        return {"steps": self.iterations, "network_calls": self.num_samples * sum(known) if len(known) == len(each) else None}
+        trained = self.warm_up.trained_images
+        calls = trained + self.num_samples * sum(known) if len(known) == len(each) else None
+        return {"steps": self.iterations, "network_calls": calls, **({"backward_calls": trained} if trained else {})}
+
+    def training_facts(self, model: Model) -> dict[str, int]:
+        skeleton = model.skeleton() if self.warm_up.trained_images else None
+        if skeleton is None:
+            return super().training_facts(model)
+        parameters = sum(p.numel() for p in skeleton.network.parameters())
+        return {"trainable_parameters": parameters, "backward_flops": skeleton.flops()["backward"]}
 
     def released(self, dataset: Dataset) -> int:
         return (1 + self.expansions) * self.num_samples
@@ -127,7 +136,9 @@ class PrivateEvolution(Method):
         networks = generator + model.spaces.memory(self.embedding, model.image_shape)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
         images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.image_shape)
-        return networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
+        return (
+            self.warm_up.memory(dataset, model) + networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
+        )
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}
@@ -140,7 +151,7 @@ class PrivateEvolution(Method):
         if moment is not None:
             matching = self.initial_labels is InitialLabels.matching
             known = self.model_labels(run.dataset) if matching else np.zeros(len(sizes), np.int64)  # the model's one label
-            self.warm_up.train(moment, model.denoiser, run, known)
+            self.warm_up.train(moment, model.denoiser, run, known, self.conditional)
         for t, population in self.evolve(private, api, embedding, labels, run, moment):
             save_grid(population, run.figures / f"round_{t:03d}.png", classes=run.dataset.classes)
             population.save(run.checkpoints / "population.npz")

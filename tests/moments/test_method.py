@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from data.dataset import ClassCounts
 from data.private import PrivateDataset
@@ -207,14 +208,14 @@ def test_after_its_spend_a_warm_up_reads_no_private_image(method, tmp_path, monk
         assert not refused, "the warm-up asked for private images"
         return real(self, purpose, mechanism)
 
-    def train(self, moment, denoiser, run, labels):
+    def train(self, moment, denoiser, run, labels, conditional):
         refused.append(True)
         samples = session.private._samples
         assert samples is not None
         held = samples.images
         before = held.copy()
         held[:] = 255  # whoever still reads them makes another network
-        warm(self, moment, denoiser, run, labels)
+        warm(self, moment, denoiser, run, labels, conditional)
         held[:] = before
         refused.clear()
 
@@ -233,7 +234,7 @@ def test_a_warm_up_trains_what_the_method_trains(tmp_path):
     before = {name: p.clone() for name, p in model.denoiser.network.named_parameters()}
     moment = method.warm_up.measure(session.private, session.run, True)
     assert moment is not None
-    method.warm_up.train(moment, model.denoiser, session.run, np.arange(CLASSES))
+    method.warm_up.train(moment, model.denoiser, session.run, np.arange(CLASSES), True)
     assert any((before[name] != p).any() for name, p in model.denoiser.network.named_parameters())
     assert (tmp_path / "warm_up.pt").exists()
 
@@ -273,3 +274,43 @@ def test_pe_warms_up_a_model_of_one_label_for_all_classes(tmp_path):
     model = PublicModel("one label", network, tiny_model()[0].embeddings)
     samples = method.run(session.private, model, session.run)
     assert np.bincount(samples.labels).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("method", WARMED, ids=lambda method: method.name)
+def test_a_plan_counts_what_a_warm_up_trains_and_holds(method):
+    dataset, model = WithPublic(), model_settings()
+    without = replace(method, warm_up=WarmUp())
+    larger = replace(method, warm_up=WarmUp(**{**WARM, "num_samples": 10**7, "degree": 2}))
+    trained = [m.work(dataset, model).get("backward_calls") or 0 for m in (method, without)]
+    assert trained[0] - trained[1] == WARM["steps"] * WARM["batch_size"]
+    assert (method.memory(dataset, model) or 0) >= (without.memory(dataset, model) or 0)
+    assert (larger.memory(dataset, model) or 0) > (without.memory(dataset, model) or 0)
+    plan = Plan.make(method, dataset, BUDGET)
+    flops = [plan.describe(m, dataset, model, BUDGET)["work"]["flops"] for m in (method, without)]
+    assert flops[0] > flops[1]
+
+
+@pytest.mark.parametrize("dataset", [WithPublic(), OtherPublic()], ids=["same classes", "others"])
+def test_moment_samples_are_never_shown_at_clean_timesteps(dataset, tmp_path, monkeypatch):
+    method = WARMED[0]
+    session, (model, _) = opened(tmp_path, method, dataset, BUDGET), tiny_model()
+    moment = method.warm_up.measure(session.private, session.run, True)
+    black = lambda self, sizes, rng: SampleSet(  # noqa: E731
+        np.zeros((sizes.sum(), *dataset.shape), np.uint8), np.repeat(np.arange(CLASSES), sizes), CLASSES
+    )
+    monkeypatch.setattr(type(moment), "draw", black)
+    shown, predict = [], type(model.denoiser).predict_noise
+
+    def seen(self, x, t, y):
+        shown.append((x.detach(), t))
+        return predict(self, x, t, y)
+
+    monkeypatch.setattr(type(model.denoiser), "predict_noise", seen)
+    method.warm_up.train(moment, model.denoiser, session.run, np.arange(CLASSES), True)
+    x, t = torch.cat([x for x, _ in shown]), torch.cat([t for _, t in shown])
+    early = t < method.warm_up.noisy_from * len(model.denoiser.alpha_bar)
+    if isinstance(dataset, OtherPublic):
+        assert not early.any()
+    else:
+        assert (x[early].mean((1, 2, 3)) > -0.9).all()
+    assert len(x) == WARM["steps"] * WARM["batch_size"]
