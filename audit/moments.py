@@ -10,7 +10,7 @@ import numpy as np
 from audit.planted import Planted, games, patterns
 from data.dataset import Dataset
 from data.samples import SampleSet
-from moments.measure import exact_sums, noisy_sums, space_of, weights
+from moments.measure import cells, exact_sums, noisy_sums, space_of, weights
 from moments.method import DPMoments
 from pipeline.plan import Plan
 from privacy.config import Privacy
@@ -32,8 +32,9 @@ def play_moments(
     plan = Plan.make(method, Planted.of(dataset, canary, np.ones(1, bool)), privacy)
     sigma = plan.noise_multiplier
     assert sigma is not None
-    space = space_of(method, dataset, private.num_classes if method.conditional else 1, method.conditional, seed)
-    parts = weights(len(private) + 1, space.groups, sigma, space.public is not None, method.square_weight)
+    size, classes = len(private) + 1, private.num_classes if method.conditional else 1
+    space = space_of(method, dataset, classes, method.conditional, seed, cells(size, classes, sigma))
+    parts = weights(size, space.groups, sigma, space.public is not None, method.square_weight)
     added, known = (exact_sums(space, parts, samples, method.conditional) for samples in (canary, private))
     for inside, start in games(dataset, canary, privacy, plan, repetitions, noise, folder, seed):
         seen = noisy_sums(space, parts, start.private, start.run, sigma, method.conditional)

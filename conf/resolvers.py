@@ -47,6 +47,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("times", lambda a, b: round(a * b), replace=True)
     OmegaConf.register_new_resolver("at", at, replace=True)
     OmegaConf.register_new_resolver("by", by, replace=True)
+
     def share(part: float, *, _root_: DictConfig) -> float | None:
         whole = _root_.privacy.epsilon
         return None if whole is None else part * whole

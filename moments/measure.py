@@ -24,6 +24,7 @@ from tracking import ranks
 PURPOSE = "moments"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
 LARGEST_SIDE = 64
+CELLS = 8  # of a class, where the noise is small
 LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
 _BLOCK = 4096  # images at a time
 
@@ -39,7 +40,9 @@ class Moments:
     """What is measured of each class. All of it is public, and so is what is made of it before the private images are read."""
 
     components: int = 64  # of the basis, in which an image is a vector
-    cells: int | None = None  # parts of a class with moments of their own, by the nearest of so many public centres; null: 1
+    cells: int | None = (
+        None  # parts of a class with moments of their own, by the nearest of so many centres; null: by the noise
+    )
     prior: Prior | None = None  # null: the first of these that the dataset has
     grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
     quantile: float = 0.9  # of public images are no longer than the clipping norm
@@ -75,7 +78,7 @@ class Moments:
 
     def moments_memory(self, dataset: Dataset) -> int:
         """Bytes: public images as vectors of float64, and what is kept of every cell."""
-        groups = len(dataset.classes) * (self.cells or 1)
+        groups = len(dataset.classes) * (self.cells or CELLS)
         public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
         return public + 5 * 8 * groups * self.components**2
 
@@ -96,6 +99,14 @@ def weights(size: int, groups: int, sigma: float, knows_shape: bool, square: flo
         square = 0.7 if size / (groups * max(sigma, 1e-12)) >= 150 or not knows_shape else 0.0
     count = 0.1 if square else 0.2
     return Weights(count, (1 - count**2 - square**2) ** 0.5, square)
+
+
+def cells(size: int, classes: int, sigma: float) -> int:
+    """How many cells of a class: 8 where N/(K σ) is 4,000 or more, else 1, by public numbers alone.
+
+    On printed digits of other faces 8 taught a classifier more at 11,000 and no more at 1,600 (docs/moments.md).
+    """
+    return CELLS if size / (classes * max(sigma, 1e-12)) >= 4000 else 1
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,8 @@ def apportion_or_none(counts: np.ndarray, size: int) -> np.ndarray:
 
 def measure(settings: Moments, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True) -> Moment:
     """One Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
-    space = space_of(settings, run.dataset, private.num_classes if conditional else 1, conditional, run.seed)
+    classes = private.num_classes if conditional else 1
+    space = space_of(settings, run.dataset, classes, conditional, run.seed, cells(private.size, classes, sigma))
     parts = weights(private.size, space.groups, sigma, space.public is not None, settings.square_weight)
     noisy = noisy_sums(space, parts, private, run, sigma, conditional)
     return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, sigma), private.size, space.public))
@@ -190,8 +202,8 @@ def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bo
     return sums
 
 
-def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: bool, seed: int) -> Space:
-    """Of public images and constants alone."""
+def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: bool, seed: int, usual_cells: int = 1) -> Space:
+    """Of public images and constants alone; `usual_cells` where the settings leave them open."""
     prior = settings.prior or best_prior(dataset)
     if prior is Prior.none:
         basis: Basis = DCT(np.full(dataset.shape, settings.grey), min(settings.components, int(np.prod(dataset.shape))))
@@ -202,15 +214,15 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
     basis = PrincipalComponents(images.mean(0) / 255.0, principal_components(images, settings.components))
     z = basis.to_vectors(images)
     if prior is Prior.images or not conditional:
-        labels, cells = np.zeros_like(labels), 1
+        labels, parts = np.zeros_like(labels), 1
         centres = np.zeros((1, basis.size))
     else:
         label_of = np.full(public.num_classes, -1, np.int64)
         label_of[dataset.class_numbers] = np.arange(classes)
         kept = label_of[labels] >= 0
-        z, labels, cells = z[kept], label_of[labels[kept]], settings.cells or 1
-        centres = _cell_centres(z, labels, classes, cells)
-    groups = _nearest(z, labels, centres, cells)
+        z, labels, parts = z[kept], label_of[labels[kept]], settings.cells or usual_cells
+        centres = _cell_centres(z, labels, classes, parts)
+    groups = _nearest(z, labels, centres, parts)
     z = z - centres[groups]
     norm = settings.clip_norm or float(np.quantile(np.linalg.norm(z, axis=1), settings.quantile))
     reject_unless(norm >= LEAST_NORM, "dataset", dataset.name, "its public images are all alike; moments need some that differ")
@@ -218,7 +230,7 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
     if len(centres) < classes:  # the same for every class
         known = Gaussians(*(np.repeat(part, classes, 0) for part in (known.counts, known.means, known.covariances)))
         centres = np.repeat(centres, classes, 0)
-    return Space(basis, centres, cells, norm, known)
+    return Space(basis, centres, parts, norm, known)
 
 
 def _nearest(z: np.ndarray, labels: np.ndarray, centres: np.ndarray, cells: int) -> np.ndarray:

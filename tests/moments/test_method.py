@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
 from models.public.settings import PublicModel
-from moments.measure import Prior, measure, weights
+from moments.measure import CELLS, Prior, cells, measure, weights
 from moments.method import DPMoments
 from moments.warm_up import WarmUp
 from pe.evolution import InitialLabels, PrivateEvolution
@@ -82,7 +83,7 @@ def test_what_is_kept_is_noisy_and_a_second_start_draws_no_other_noise(tmp_path)
     np.testing.assert_array_equal(first.gaussians.means, second.gaussians.means)
     kept = np.load(tmp_path / "moments.npz")["sums"]
     (tmp_path / "other").mkdir()
-    exact = measured(tmp_path / "other", dataset, sigma=1e-9)
+    exact = measured(made(tmp_path / "other"), dataset, sigma=1e-9)
     clean = np.load(tmp_path / "other" / "moments.npz")["sums"]
     assert exact.class_counts == pytest.approx([16, 16, 16])
     assert (kept - clean).std() == pytest.approx(2.0, rel=0.05)
@@ -171,6 +172,22 @@ def test_public_images_that_are_all_alike_are_refused_before_a_private_one_is_re
 
     with rejects("dataset", "grey"):
         measured(tmp_path, Alike(), sigma=2.0)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_cells_are_eight_where_the_noise_is_small(tmp_path):
+    assert [cells(60_000, 10, sigma) for sigma in (1.6, 1.4, 0.0)] == [1, CELLS, CELLS]
+    for sigma, expected in ((1e-9, CELLS), (2.0, 1)):
+        moment = measured(made(tmp_path / str(sigma)), WithPublic(), sigma=sigma)
+        assert moment.space.cells == expected
+        assert len(moment.gaussians.means) == CLASSES * expected
+        assert moment.class_counts.shape == (CLASSES,)
+    assert measured(made(tmp_path / "set"), WithPublic(), sigma=1e-9, cells=1).space.cells == 1
+    assert measured(made(tmp_path / "other"), OtherPublic(), sigma=1e-9).space.cells == 1
 
 
 # Warm-up
