@@ -82,7 +82,6 @@ def test_what_is_kept_is_noisy_and_a_second_start_draws_no_other_noise(tmp_path)
     first, second = (measured(tmp_path, dataset, sigma=2.0) for _ in range(2))
     np.testing.assert_array_equal(first.gaussians.means, second.gaussians.means)
     kept = np.load(tmp_path / "moments.npz")["sums"]
-    (tmp_path / "other").mkdir()
     exact = measured(made(tmp_path / "other"), dataset, sigma=1e-9)
     clean = np.load(tmp_path / "other" / "moments.npz")["sums"]
     assert exact.class_counts == pytest.approx([16, 16, 16])
