@@ -40,9 +40,7 @@ class Moments:
     """What is measured of each class. All of it is public, and so is what is made of it before the private images are read."""
 
     components: int = 64  # of the basis, in which an image is a vector
-    cells: int | None = (
-        None  # parts of a class with moments of their own, by the nearest of so many centres; null: by the noise
-    )
+    cells: int | None = None  # parts of a class with moments of their own, by the nearest of so many centres; null: by the noise
     prior: Prior | None = None  # null: the first of these that the dataset has
     grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
     quantile: float = 0.9  # of public images are no longer than the clipping norm
