@@ -44,7 +44,7 @@ Main keys (every group's keys: --cfg job):
   method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each (1: nearly the same image)
   method.lookahead, method.threshold            pe: k and H
   method.steps, method.batch_size, method.augmult, method.learning_rate    dp_diffusion, dp_loda: K = augmult views an image
-  method.warm_up.epsilon                        the part of the budget for class moments; tuned=null: none, on the digits
+  method.warm_up.epsilon                        the part of the budget for class moments; tuned=none: none, on the digits
   method.adapter, method.rank, method.guidance  dp_loda: loda, lora, attention, norm_bias, full; r; classifier-free guidance
   dataset.path, dataset.fraction                folder: your images; a fixed part of the private images
   eval.downstream.seeds                         classifiers trained, for a spread
