@@ -23,7 +23,7 @@ setup: .venv/installed   ## install everything into .venv, at the versions of co
 	@rm -rf build *.egg-info && touch $@
 
 demo: setup      ## Private Evolution on the embedded digits, end to end, in minutes
-	@echo "Private Evolution on the embedded digits: about 4 minutes on two cores …"
+	@echo "Private Evolution on the embedded digits: about 2 minutes on two cores …"
 	@$(BIN)/python run.py
 
 table figure: setup  ## make table PAPER=pe N=1, make figure PAPER=dpd N=9, with SCALE=smoke, hour or paper

@@ -24,7 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from conf.callback import Report, running_sweep, sweep_name
-from conf.compose import CONFIG_DIR, register, to_typed
+from conf.compose import CONFIG_DIR, check_tuned, register, to_typed
 from conf.help import goes_on_with, launch_failure, one_line, print_help, shows_tracebacks
 from errors import InputError
 from pipeline import EvaluationError, run
@@ -81,6 +81,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
+    check_tuned(HydraConfig.get().overrides.task)
     config = to_typed(cfg)
     if config.plan_only:
         config.check()

@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from conf.resolvers import register_resolvers
 from conf.schema import COMPONENTS, component_of
 from conf.schema import register as register_schema
+from errors import require
 from pipeline.config import Config
 
 CONFIG_DIR = str(Path(__file__).parent)
+TUNED = Path(CONFIG_DIR, "tuned")
 
 
 def register() -> None:
@@ -36,9 +38,18 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: bool = False) -> DictConfig:
     """What `python run.py` would be given, or a script with `conf/<name>.yaml`; with Hydra's own settings where asked for."""
     register()
+    check_tuned(overrides)
     GlobalHydra.instance().clear()  # of a command that ran in this process
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+
+
+def check_tuned(overrides: Sequence[str]) -> None:
+    """Raise InputError for `tuned=…` that is none: Hydra takes an option that is optional for one that may be misspelt."""
+    known = sorted(path.relative_to(TUNED).with_suffix("").as_posix() for path in TUNED.rglob("*.yaml"))
+    for override in overrides:
+        key, _, name = override.partition("=")
+        require(key != "tuned" or name in (*known, "null"), "tuned", name, f"one of {', '.join(known)}")
 
 
 def compose_script(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:

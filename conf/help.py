@@ -33,7 +33,7 @@ _DEFAULTS = {
     "privacy": "default",
     "eval": "default",
     "tracker": "jsonl",
-    "tuned": "digits_pe",  # DATASET_METHOD, where there is one
+    "tuned": "digits/digits_unet/pe",  # DATASET/MODEL/METHOD, where there is one
 }
 _KEYS = """
 Main keys (every group's keys: --cfg job):
@@ -44,7 +44,7 @@ Main keys (every group's keys: --cfg job):
   method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each (1: nearly the same image)
   method.lookahead, method.threshold            pe: k and H
   method.steps, method.batch_size, method.augmult, method.learning_rate    dp_diffusion, dp_loda: K = augmult views an image
-  method.warm_up.epsilon                        the part of the budget for class moments; tuned=none: none, on the digits
+  method.warm_up.epsilon                        ε of class moments first; the digits have one, and tuned=none turns it off
   method.adapter, method.rank, method.guidance  dp_loda: loda, lora, attention, norm_bias, full; r; classifier-free guidance
   dataset.path, dataset.fraction                folder: your images; a fixed part of the private images
   eval.downstream.seeds                         classifiers trained, for a spread

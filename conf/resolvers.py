@@ -19,7 +19,7 @@ def register_resolvers() -> None:
     `${run_store:FOLDER}`: where the run with these settings lies. `${at:PAPER,SMOKE}` or `${at:PAPER,SMOKE,HOUR}`: by scale.
     `${times:A,B}`: their product, a whole number.
     `${by:KEY,{VALUE:A,VALUE:B}}`: by another setting, of which a sweep gives several values.
-    `${share:PART,ELSE}`: that part of privacy.epsilon, or ELSE where that is null.
+    `${part_of_epsilon:PART,ELSE}`: that part of privacy.epsilon, or ELSE where that is null.
     `${falling:HIGH,STEP,SMOKE_HIGH,SMOKE_STEP}`: HIGH, HIGH - STEP, … down to 1: a variation degree for each of
     `method.iterations` rounds.
     """
@@ -48,11 +48,11 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("at", at, replace=True)
     OmegaConf.register_new_resolver("by", by, replace=True)
 
-    def share(part: float, otherwise: float, *, _root_: DictConfig) -> float:
+    def part_of_epsilon(part: float, otherwise: float, *, _root_: DictConfig) -> float:
         whole = _root_.privacy.epsilon
         return otherwise if whole is None else part * whole
 
-    OmegaConf.register_new_resolver("share", share, replace=True)
+    OmegaConf.register_new_resolver("part_of_epsilon", part_of_epsilon, replace=True)
     OmegaConf.register_new_resolver("falling", falling, replace=True)
 
 

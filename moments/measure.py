@@ -76,7 +76,8 @@ class Moments:
 
     def moments_memory(self, dataset: Dataset) -> int:
         """Bytes: public images as vectors of float64, and what is kept of every cell."""
-        groups = len(dataset.classes) * (self.cells or CELLS)
+        split = (self.prior or best_prior(dataset)) is Prior.classes
+        groups = len(dataset.classes) * (self.cells or (CELLS if split else 1))
         public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
         return public + 5 * 8 * groups * self.components**2
 
@@ -102,7 +103,8 @@ def weights(size: int, groups: int, sigma: float, knows_shape: bool, square: flo
 def cells(size: int, classes: int, sigma: float) -> int:
     """How many cells of a class: 8 where N/(K σ) is 4,000 or more, else 1, by public numbers alone.
 
-    On printed digits of other faces 8 taught a classifier more at 11,000 and no more at 1,600 (docs/moments.md).
+    On printed digits of other faces 8 taught a classifier more at 11,000 and 4,600, and no more at 2,500 and 1,600
+    (docs/moments.md).
     """
     return CELLS if size / (classes * max(sigma, 1e-12)) >= 4000 else 1
 
@@ -182,6 +184,11 @@ def noisy_sums(
     if kept.exists():
         with np.load(kept) as file:
             noisy = file["sums"]
+        wanted = no_sums(space.groups, space.basis.size).shape
+        same = noisy.shape == wanted
+        reject_unless(
+            same, "hydra.run.dir", kept.parents[2], "an earlier version of this program began it; start in another directory"
+        )
     else:
         noisy = exact_sums(space, parts, images, conditional)
         noisy += run.noise.stream(PURPOSE).gaussian(sigma, noisy.size).reshape(noisy.shape)

@@ -31,18 +31,19 @@ from privacy.mechanisms import Gaussian, Spend
 
 @dataclass(kw_only=True)
 class WarmUp(Moments):
-    """`epsilon`: the share of the budget, at the run's δ; null: no warm-up."""
+    """`epsilon`: of the moments, at the run's δ, which the rest of the budget is without; null: no warm-up."""
 
     epsilon: float | None = None
     num_samples: int = 20_000  # drawn from the moments
     steps: int = 600  # of ordinary training on them; 0: none
     batch_size: int = 128
     learning_rate: float = 1e-3
-    noisy_from: float = 0.3  # of the timesteps are clean: there public images of the same classes are shown, or none
+    noisy_from: float = 0.3  # timesteps below this share of all see public images of the same classes, or, without any, nothing
     degree: float | None = None  # of VARIATION, which makes PE's first population of samples
 
     def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
         if self.epsilon is None:
+            require(self.degree is None, f"{key}.degree", self.degree, f"null, as {key}.epsilon is; tuned=none has neither")
             return
         share, most = self.epsilon, privacy.epsilon
         below = 1e-3 <= share < (most or 1e6)
@@ -106,7 +107,7 @@ class WarmUp(Moments):
             learning_rate=self.learning_rate,
             ema_decay=0.99,
             label_dropout=0.1 if denoiser.null_label is not None else 0.0,
-            timestep_mixture=[] if clean else noisy,
+            timestep_mixture=noisy if clean is None else [],
             checkpoint_steps=100,
         )
         where = run.checkpoints / "warm_up.pt"

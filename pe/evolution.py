@@ -88,7 +88,7 @@ class PrivateEvolution(Method):
         if self.takes_moments:
             require_matching_shape(self, dataset, model)
             matching = model.labels == 1 or (self.conditional and self.initial_labels is InitialLabels.matching)
-            allowed = "matching, and method.conditional true, as method.warm_up starts from images of every class"
+            allowed = "matching, and method.conditional true, as a warm-up starts from every class; tuned=none has no warm-up"
             require(matching, "method.initial_labels", self.initial_labels, allowed)
             first = self.warm_up.degree
             require(
@@ -110,7 +110,8 @@ class PrivateEvolution(Method):
         return self.warm_up.epsilon is not None
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
-        each = [(1, model.calls()), *((self.lookahead + 1, model.calls(*self._degree(t))) for t in range(1, self.iterations + 1))]
+        first = model.calls(self.warm_up.degree if self.takes_moments else None)
+        each = [(1, first), *((self.lookahead + 1, model.calls(*self._degree(t))) for t in range(1, self.iterations + 1))]
         if self.expansions:
             each.append((self.expansions, model.calls(self.expansion_degree)))
         known = [times * calls for times, calls in each if calls is not None]
@@ -136,9 +137,8 @@ class PrivateEvolution(Method):
         networks = generator + model.spaces.memory(self.embedding, model.image_shape)
         private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
         images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.image_shape)
-        return (
-            self.warm_up.memory(dataset, model) + networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
-        )
+        voting = networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
+        return max(voting, self.warm_up.memory(dataset, model))
 
     def embeddings(self) -> set[EmbeddingName]:
         return {self.embedding}

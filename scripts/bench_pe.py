@@ -127,7 +127,9 @@ def parts_of_a_round(model_name: str, images: int) -> None:
     """One round of the digits' own settings, every call of the network and of the vote step timed where it happens."""
     noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
     settings = [f"method.num_samples={images}", "method.iterations=1", "method.variation_degrees=[10]", "method.lookahead=4"]
-    config = to_typed(compose_config([*noise, *settings, f"model={model_name}", "method.embedding=public_features"]))
+    config = to_typed(
+        compose_config([*noise, *settings, "tuned=none", f"model={model_name}", "method.embedding=public_features"])
+    )
     plan = Plan.of(config)
     model, clock = config.model.build(config.dataset, config.torch_device, 0), Clock()
     generator: Any = model.api

@@ -99,9 +99,8 @@ def difference(stored: str, config: Any, also_evaluation: bool = False) -> str |
     except (AttributeError, yaml.YAMLError):
         return "its config.yaml is of another program"
     usual, now = defaults(config), flat(plain(config))
-    for key in sorted(
-        {*before, *now}, key=lambda key: (not key.startswith("privacy."), key)
-    ):  # others may follow from the budget
+    # The budget first, as other settings may follow from it.
+    for key in sorted({*before, *now}, key=lambda key: (not key.startswith("privacy."), key)):
         then, here = (values.get(key, usual.get(key)) for values in (before, now))
         ignored = key.split(".")[0] in ASIDE if also_evaluation else release_ignores(key, now)
         if then != here and not ignored:

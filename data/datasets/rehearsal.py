@@ -2,7 +2,7 @@
 
 The private digits are of one half of the faces, bold and oblique ones too, slanted, narrower and less bent; the public ones are
 all printed digits. So the two differ about as two people's writing does, and nothing that is tried here has seen real data. The
-`far` ones are turned and slanted so much that the public digits alone teach a classifier only two thirds of them.
+`far` ones are turned and slanted so much that the public digits alone teach a LeNet four fifths of them, and a small CNN less.
 """
 
 from __future__ import annotations

@@ -160,5 +160,6 @@ def test_help_marks_the_defaults(monkeypatch, capsys):
     marked = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("   * ")]
     defaults = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))["defaults"]  # type: ignore[index,call-overload]
     chosen = [option for entry in defaults if isinstance(entry, dict) for option in entry.values() if option != "none"]
-    assert chosen[-1] == "${dataset}_${method}"
-    assert marked == [*chosen[:-1], f"{chosen[0]}_{chosen[1]}"]
+    assert chosen[-1] == "${dataset}/${model}/${method}"
+    dataset, method, model = chosen[:3]
+    assert marked == [*chosen[:-1], f"{dataset}/{model}/{method}"]
