@@ -20,7 +20,7 @@ from tests.command import SMOKE, call, ledger
 from tests.rejects import assert_refused
 
 TRAINING = ["method=dp_diffusion", "method.steps=1", "method.batch_size=8", "method.augmult=1", "method.num_samples=10"]
-QUICK = [*TRAINING, "eval=none", "device=cpu"]
+QUICK = [*TRAINING, "tuned=none", "eval=none", "device=cpu"]
 FLOOR = ["method=public_only", "method.num_samples=10", "eval=none", "device=cpu"]
 
 

@@ -29,6 +29,7 @@ def fixed_noise(name: str) -> list[str]:
     """The overrides of a golden fact."""
     inputs = FACTS[name]["inputs"]
     return [
+        "tuned=none",
         "privacy.epsilon=null",
         f"privacy.noise_multiplier={number(inputs['sigma'])}",
         f"privacy.delta={inputs['delta']}",
@@ -122,7 +123,13 @@ def test_a_plan_holds_the_promised_keys_and_opens_no_image(here, monkeypatch, me
 
 
 def test_a_plan_lists_every_event_and_its_epsilon_is_their_composition(here):
-    overrides = ["privacy.epsilon=5", "dataset.class_counts=laplace", "privacy.class_counts_epsilon=1", "privacy.accountant=rdp"]
+    overrides = [
+        "tuned=none",
+        "privacy.epsilon=5",
+        "dataset.class_counts=laplace",
+        "privacy.class_counts_epsilon=1",
+        "privacy.accountant=rdp",
+    ]
     plan = json.loads(call("plan_only=true", *overrides).out)
     privacy = plan["privacy"]
     assert [event["purpose"] for event in privacy["events"]] == ["class_counts", "pe.votes"]

@@ -65,12 +65,12 @@ def test_the_least_noise_has_an_exact_epsilon(rounds, delta):
 def test_a_smaller_dataset_changes_delta_and_sample_rate():
     from tests.command import typed
 
-    one = typed("method=dp_diffusion", "dataset.fraction=0.5")
+    one = typed("method=dp_diffusion", "tuned=none", "dataset.fraction=0.5")
     assert one.dataset.num_private == 718
     assert one.delta == 1.3e-4
     (spend,) = one.method.spends(1.0, one.dataset, one.privacy)
     assert spend.mechanism.sample_rate == 256 / 718  # type: ignore[attr-defined]
-    two = typed("method=dp_diffusion", "method.batch_size=null", "method.sample_rate=0.25", "dataset.fraction=0.01")
+    two = typed("method=dp_diffusion", "tuned=none", "method.batch_size=null", "method.sample_rate=0.25", "dataset.fraction=0.01")
     (spend,) = two.method.spends(1.0, two.dataset, two.privacy)
     assert spend.mechanism.sample_rate == 0.25  # type: ignore[attr-defined]
     assert two.method.work(two.dataset, two.model)["backward_calls"] == round(100 * 0.25 * 14 * 4)
