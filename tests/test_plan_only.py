@@ -130,7 +130,7 @@ def test_a_plan_lists_every_event_and_its_epsilon_is_their_composition(here):
         "privacy.class_counts_epsilon=1",
         "privacy.accountant=rdp",
     ]
-    plan = json.loads(call("plan_only=true", *overrides).out)
+    plan = json.loads(call("plan_only=true", "tuned=none", *overrides).out)
     privacy = plan["privacy"]
     assert [event["purpose"] for event in privacy["events"]] == ["class_counts", "pe.votes"]
     assert 4.99 < privacy["epsilon"] <= 5
