@@ -18,10 +18,11 @@ import json
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conf.callback import Report, running_sweep, sweep_name
 from conf.compose import CONFIG_DIR, check_tuned, register, to_typed
@@ -81,8 +82,9 @@ def job(cfg: DictConfig) -> None:
 
 
 def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
-    check_tuned(HydraConfig.get().overrides.task)
     config = to_typed(cfg)
+    given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    check_tuned(given)
     if config.plan_only:
         config.check()
         print(json.dumps(plan_document(Plan.of(config), config), indent=2))

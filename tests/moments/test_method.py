@@ -301,9 +301,8 @@ def test_a_plan_counts_what_a_warm_up_trains_and_holds(method):
     assert trained[0] - trained[1] == WARM["steps"] * WARM["batch_size"]
     assert (method.memory(dataset, model) or 0) >= (without.memory(dataset, model) or 0)
     assert (larger.memory(dataset, model) or 0) > (without.memory(dataset, model) or 0)
-    plan = Plan.make(method, dataset, BUDGET)
-    flops = [plan.describe(m, dataset, model, BUDGET)["work"]["flops"] for m in (method, without)]
-    assert flops[0] > flops[1]
+    described = Plan.make(method, dataset, BUDGET).describe(method, dataset, model, BUDGET)
+    assert described["work"]["flops"] > trained[0] * method.training_facts(model)["backward_flops"] > 0
 
 
 @pytest.mark.parametrize("dataset", [WithPublic(), OtherPublic()], ids=["same classes", "others"])
