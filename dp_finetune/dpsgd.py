@@ -60,9 +60,7 @@ class DPSGD(Method):
     gradient_engine: EngineName = EngineName.auto
     precision: Precision = Precision.auto
     memory_gib: float | None = None  # for the activations of one pass: how many views that holds; null: by the device
-    max_minutes: float | None = (
-        None  # of DP-SGD, after any warm-up: as many of the steps as a timing before the first says will fit, at least 1
-    )
+    max_minutes: float | None = None  # of DP-SGD, after any warm-up: as many steps as a timing says will fit, at least 1
 
     def check_training(self, dataset: Dataset) -> None:
         for key in ("steps", "augmult"):

@@ -74,12 +74,15 @@ class Moments:
         alone = used is not Prior.none or c != 0
         require(alone, f"{key}.square_weight", c, f"above 0 or null, as {key}.prior=none knows no covariance")
 
-    def moments_memory(self, dataset: Dataset) -> int:
-        """Bytes: public images as vectors of float64, and what is kept of every cell."""
-        split = (self.prior or best_prior(dataset)) is Prior.classes
+    def prior_of(self, dataset: Dataset) -> Prior:
+        return self.prior or best_prior(dataset)
+
+    def moments_memory(self, dataset: Dataset, num_samples: int) -> int:
+        """Bytes: public images as vectors of float64, what is kept of every cell, and so many samples."""
+        split = self.prior_of(dataset) is Prior.classes
         groups = len(dataset.classes) * (self.cells or (CELLS if split else 1))
         public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
-        return public + 5 * 8 * groups * self.components**2
+        return public + 5 * 8 * groups * self.components**2 + 10 * num_samples * math.prod(dataset.shape)
 
 
 def best_prior(dataset: Dataset) -> Prior:
@@ -209,7 +212,7 @@ def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bo
 
 def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: bool, seed: int, usual_cells: int = 1) -> Space:
     """Of public images and constants alone; `usual_cells` where the settings leave them open."""
-    prior = settings.prior or best_prior(dataset)
+    prior = settings.prior_of(dataset)
     if prior is Prior.none:
         basis: Basis = DCT(np.full(dataset.shape, settings.grey), min(settings.components, int(np.prod(dataset.shape))))
         return Space(basis, np.zeros((classes, basis.size)), 1, settings.clip_norm or largest_norm(dataset.shape), None)

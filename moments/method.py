@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from data.dataset import Dataset
@@ -38,7 +37,7 @@ class DPMoments(Moments, Method):
         return {"steps": 0, "network_calls": 0}
 
     def memory(self, dataset: Dataset, model: Model) -> int:
-        return self.moments_memory(dataset) + 10 * self.num_samples * math.prod(dataset.shape) + 2**28
+        return self.moments_memory(dataset, self.num_samples) + 2**28
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         assert run.noise_multiplier is not None

@@ -8,7 +8,6 @@ dataset has none of the same classes, is left as it was.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,7 @@ from models.diffusion.timesteps import Interval
 from models.public.pretraining import PretrainingConfig, pretrain
 from models.public.settings import Model
 from models.seeds import numpy_rng
-from moments.measure import PURPOSE, Moment, Moments, Prior, best_prior, measure
+from moments.measure import PURPOSE, Moment, Moments, Prior, measure
 from privacy.config import Privacy
 from privacy.gaussian import gaussian_noise_multiplier
 from privacy.mechanisms import Gaussian, Spend
@@ -74,7 +73,7 @@ class WarmUp(Moments):
         """Bytes: moments, their samples, and ordinary training of the network; 0 where it is off."""
         if self.epsilon is None:
             return 0
-        drawn = self.moments_memory(dataset) + 10 * self.num_samples * math.prod(dataset.shape)
+        drawn = self.moments_memory(dataset, self.num_samples)
         skeleton = model.skeleton() if self.steps else None
         if skeleton is None:
             return drawn
@@ -96,7 +95,7 @@ class WarmUp(Moments):
         drawn = moment.draw(counts, numpy_rng(run.seed, "warm_up/samples"))
         samples = SampleSet(drawn.images, model_labels[drawn.labels], denoiser.num_labels)
         clean = None
-        if conditional and (self.prior or best_prior(run.dataset)) is Prior.classes:
+        if conditional and self.prior_of(run.dataset) is Prior.classes:
             public = run.dataset.kept(run.dataset.some_public())
             clean = SampleSet(public.images, model_labels[public.labels], samples.num_classes)
         last = len(denoiser.alpha_bar)
