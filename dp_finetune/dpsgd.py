@@ -17,7 +17,7 @@ import torch
 from data.augmentations import Augmentation
 from data.dataset import Dataset
 from data.private import PrivateDataset
-from dp_finetune.engines import ENGINES, EngineName, choose, refuse_batch_norm, views_that_fit
+from dp_finetune.engines import ENGINES, EngineName, choose, examples_that_fit, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import DrawsViews, ViewsLike
 from dp_finetune.pace import steps_that_fit
 from dp_finetune.per_example import unsupported_layers
@@ -99,11 +99,11 @@ class DPSGD(Method):
     def training_memory(self, network: Any, bytes_per_view: int, dataset: Dataset) -> int:
         """Weights, gradients, their float64 sum, moments and averages, and a copy to time; the activations of one pass; gradients
         of its examples apart."""
-        parameters, gibibytes = sum(p.numel() for p in trainable(network).values()), self._pass_gibibytes(torch.device("cpu"))
+        weights, gibibytes = list(trainable(network).values()), self._pass_gibibytes(torch.device("cpu"))
         views = self._views_per_pass(bytes_per_view, dataset, torch.device("cpu"))
         batched = self.gradient_engine is not EngineName.views and not unsupported_layers(network)
-        examples = max(1, views // self.augmult) if batched else 1
-        return 4 * parameters * (8 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
+        examples = examples_that_fit(views, self.augmult, weights) if batched else 1
+        return 4 * sum(p.numel() for p in weights) * (8 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
 
     def fit_network(
         self,

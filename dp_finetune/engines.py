@@ -8,7 +8,7 @@ gradients kept apart; better for small K.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -20,6 +20,8 @@ from dp_finetune.objective import ViewsLike
 from dp_finetune.per_example import per_example_gradients, unsupported_layers
 from errors import InputError, unusable
 from models.ema import trainable
+
+KEPT_APART = 160 << 20  # bytes of examples' gradients on a processor; measured: above, an example can take twice as long
 
 
 class EngineName(Enum):
@@ -60,7 +62,7 @@ class BatchedEngine(Engine):
         super().__init__(network, views_per_pass, augmult, bfloat16)
         if missing := unsupported_layers(network):
             raise unusable("method.gradient_engine", "batched", f"it has no rule for {missing[0]}; use views")
-        self.examples_per_pass = max(1, views_per_pass // augmult)
+        self.examples_per_pass = examples_that_fit(views_per_pass, augmult, self.parameters)
 
     def __call__(self, views: ViewsLike) -> None:
         with per_example_gradients(self.network, views.examples):
@@ -108,6 +110,14 @@ def choose(
             times.append(time.perf_counter() - started)
         seconds[name] = min(times[1:])
     return min(seconds, key=lambda name: seconds[name])
+
+
+def examples_that_fit(views: int, augmult: int, parameters: Sequence[nn.Parameter]) -> int:
+    """How many examples one pass of `batched` has: those of `views`, and on a processor no more than keep their gradients small."""
+    examples = views // augmult
+    if parameters[0].device.type != "cuda":  # a plan's network is on no device
+        examples = min(examples, KEPT_APART // sum(4 * p.numel() for p in parameters))
+    return max(1, examples)
 
 
 def views_that_fit(bytes_per_view: int, gibibytes: float) -> int:

@@ -196,6 +196,15 @@ def test_auto_chooses_and_leaves_no_gradient_behind():
     assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in unet.parameters())
 
 
+def test_a_pass_keeps_few_gradients_apart_on_a_processor(monkeypatch: pytest.MonkeyPatch):
+    unet = tiny_unet()
+    assert BatchedEngine(unet, 20 * AUGMULT, AUGMULT).examples_per_pass == 20
+    monkeypatch.setattr("dp_finetune.engines.KEPT_APART", 4 * 5 * sum(p.numel() for p in unet.parameters()))
+    assert BatchedEngine(unet, 20 * AUGMULT, AUGMULT).examples_per_pass == 5
+    monkeypatch.setattr("dp_finetune.engines.KEPT_APART", 1)
+    assert BatchedEngine(unet, 1000 * AUGMULT, AUGMULT).examples_per_pass == 1
+
+
 def test_more_memory_holds_more_views():
     needed = denoiser().activation_bytes()
     assert 1 <= views_that_fit(needed, 0.01) < views_that_fit(needed, 0.1)
