@@ -10,9 +10,10 @@ import numpy as np
 from audit.planted import Planted, games, patterns
 from data.dataset import Dataset
 from data.samples import SampleSet
-from moments.measure import cells, exact_sums, noisy_sums, space_of, weights
+from moments.measure import Query, cells, measure_in, noisy_answer, space_of
 from moments.method import DPMoments
 from pipeline.plan import Plan
+from pipeline.session import Session
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
@@ -23,19 +24,53 @@ def play_moments(
 ) -> Iterator[tuple[float, bool, Ledger]]:
     """Every other time with the planted image: yields its score, whether it was in, and the ledger.
 
-    The score is the noisy sums, less those of the other private images, along what the image adds: the best there is against
-    noise that is the same in all directions. The image is of random pixels; what it adds may be shorter than the bound (0.5 to 1
-    of it on the digits), and the audit sees so much less.
+    The score is the logarithm of the likelihood ratio of all noisy answers, the best there is: along what the image adds to each,
+    less the sums of the other private images. The image is black, white or of random pixels, whichever changes them most.
     """
     private = dataset.private()
-    canary = SampleSet(patterns(1, private.images.shape[1:], seed), np.zeros(1, np.int64), private.num_classes)
-    plan = Plan.make(method, Planted.of(dataset, canary, np.ones(1, bool)), privacy)
-    sigma = plan.noise_multiplier
-    assert sigma is not None
-    size, classes = len(private) + 1, private.num_classes if method.conditional else 1
-    space = space_of(method, dataset, classes, method.conditional, seed, cells(size, classes, sigma))
-    parts = weights(size, space.groups, sigma, space.public is not None, method.square_weight)
-    added, known = (exact_sums(space, parts, samples, method.conditional) for samples in (canary, private))
+    shape, classes = private.images.shape[1:], private.num_classes if method.conditional else 1
+    canaries = [
+        SampleSet(image, np.zeros(1, np.int64), private.num_classes)
+        for image in (patterns(1, shape, seed), np.zeros((1, *shape), np.uint8), np.full((1, *shape), 255, np.uint8))
+    ]
+    plan = Plan.make(method, Planted.of(dataset, canaries[0], np.ones(1, bool)), privacy)
+    whole = plan.noise_multiplier
+    assert whole is not None
+    size = len(private) + 1
+    space = space_of(method, dataset, classes, method.conditional, seed, cells(size, classes, whole))
+
+    def distance(canary: SampleSet) -> float:
+        """Between the answers with it and without it, in standard deviations of their noise, where there is none."""
+        squares = 0.0
+
+        def ask(query: Query, sigma: float) -> np.ndarray:
+            nonlocal squares
+            squares += float((query.exact(canary) ** 2).sum()) / sigma**2
+            return query.exact(private)
+
+        measure_in(space, method, size, whole, method.conditional, ask)
+        return squares
+
+    def game(start: Session) -> float:
+        score = 0.0
+
+        def ask(query: Query, sigma: float) -> np.ndarray:
+            nonlocal score
+            seen = noisy_answer(start.private, start.run, query, sigma)
+            score += log_likelihood_ratio(seen - query.exact(private), query.exact(canary))
+            return seen
+
+        measure_in(space, method, size, whole, method.conditional, ask)
+        return score
+
+    canary = max(canaries, key=distance)
     for inside, start in games(dataset, canary, privacy, plan, repetitions, noise, folder, seed):
-        seen = noisy_sums(space, parts, start.private, start.run, sigma, method.conditional)
-        yield float(((seen - known) * added).sum()), inside, start.ledger
+        yield game(start), inside, start.ledger
+
+
+def log_likelihood_ratio(seen: np.ndarray, added: np.ndarray) -> float:
+    """Of `added` plus noise to noise alone, both of one shape; the noise is as large as all that is not along `added` shows."""
+    along = float((seen * added).sum())
+    length = max(float((added**2).sum()), 1e-300)
+    variance = max((float((seen**2).sum()) - along**2 / length) / (seen.size - 1), 1e-300)
+    return (along - length / 2) / variance

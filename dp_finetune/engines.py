@@ -113,7 +113,7 @@ def choose(
 
 
 def examples_that_fit(views: int, augmult: int, parameters: Sequence[nn.Parameter]) -> int:
-    """How many examples one pass of `batched` has: those of `views`, and on a processor no more than keep their gradients small."""
+    """How many examples one pass of `batched` has: those of `views`; on a processor so few that their gradients stay small."""
     examples = views // augmult
     if parameters[0].device.type != "cuda":  # a plan's network is on no device
         examples = min(examples, KEPT_APART // sum(4 * p.numel() for p in parameters))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -17,15 +19,16 @@ from method import Run, apportion
 from models.seeds import numpy_rng
 from moments.basis import DCT, Basis, PrincipalComponents, largest_norm, principal_components
 from moments.estimate import Gaussians, empirical, estimate
-from moments.mechanism import Weights, no_sums, unweighted, weighted_sums
-from privacy.mechanisms import Gaussian
+from moments.mechanism import Weights, location, location_sums, no_sums, unweighted, weighted_sums
+from privacy.mechanisms import Gaussian, Spend
 from tracking import ranks
 
-PURPOSE = "moments"
+PURPOSE, LOCATION = "moments", "location"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
 LARGEST_SIDE = 64
 CELLS = 8  # of a class, where the noise is small
 LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
+NEAR = 1.35  # root mean squared distances from their mean: nine in ten photographs and printed digits are nearer
 _BLOCK = 4096  # images at a time
 
 
@@ -43,8 +46,9 @@ class Moments:
     cells: int | None = None  # parts of a class with moments of their own, by the nearest of so many centres; null: by the noise
     prior: Prior | None = None  # null: the first of these that the dataset has
     grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
+    location_share: float = 0.1  # with it: of the budget, of 1/σ², for where images lie and how far from there; 0: not asked
     quantile: float = 0.9  # of public images are no longer than the clipping norm
-    clip_norm: float | None = None  # of a vector, pixels being 0 … 1; null: from public images, or of the longest there can be
+    clip_norm: float | None = None  # of a vector, pixels being 0 … 1; null: from public images, or from their location
     square_weight: float | None = None  # c of `moments.mechanism`, for second moments; null: by the noise, see `weights`
 
     def check_moments(self, key: str, dataset: Dataset, conditional: bool) -> None:
@@ -63,6 +67,7 @@ class Moments:
         one = used is Prior.classes or self.cells in (None, 1)
         require(one, f"{key}.cells", self.cells, f"1 or null, as {key}.prior is {used.value}")
         require(0 <= self.grey <= 1, f"{key}.grey", self.grey, "from 0 to 1")
+        require(0 <= self.location_share < 1, f"{key}.location_share", self.location_share, "from 0 to below 1")
         require(0 < self.quantile <= 1, f"{key}.quantile", self.quantile, "above 0 and at most 1")
         norm = self.clip_norm
         usable = norm is None or LEAST_NORM <= norm <= 1 / LEAST_NORM
@@ -76,6 +81,16 @@ class Moments:
 
     def prior_of(self, dataset: Dataset) -> Prior:
         return self.prior or best_prior(dataset)
+
+    def moments_spends(self, dataset: Dataset, sigma: float) -> list[Spend]:
+        first, second = self.sigmas(sigma, self.prior_of(dataset) is Prior.none)
+        location = [] if first is None else [Spend(LOCATION, Gaussian(first))]
+        return [*location, Spend(PURPOSE, Gaussian(second))]
+
+    def sigmas(self, sigma: float, nothing_public: bool) -> tuple[float | None, float]:
+        """Noise multipliers for the location, if it is asked for, and for the moments; together they cost what `sigma` does."""
+        share = self.location_share if nothing_public else 0.0
+        return (sigma / share**0.5 if share else None), sigma / (1 - share) ** 0.5
 
     def moments_memory(self, dataset: Dataset, num_samples: int) -> int:
         """Bytes: public images as vectors of float64, what is kept of every cell, and so many samples."""
@@ -134,6 +149,11 @@ class Space:
         z[~np.isfinite(z).all(1)] = 0.0  # no noise hides what is not a number
         return z / np.maximum(1.0, np.linalg.norm(z, axis=1, keepdims=True)), groups
 
+    def moved(self, mean: np.ndarray, radius: float, clip_norm: float | None) -> Space:
+        """Around where images were found to lie, `mean` [d] and `radius` in units of the norm; `clip_norm` if it is given."""
+        norm = clip_norm or self.clip_norm * max(min(1.0, NEAR * radius), LEAST_NORM)
+        return replace(self, centres=self.centres + mean * self.clip_norm, clip_norm=max(norm, LEAST_NORM))
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -169,39 +189,66 @@ def apportion_or_none(counts: np.ndarray, size: int) -> np.ndarray:
     return shares
 
 
+@dataclass(frozen=True)
+class Query:
+    """What one Gaussian mechanism is asked for: sums of L2 sensitivity 1."""
+
+    purpose: str
+    exact: Callable[[SampleSet], np.ndarray]  # without the noise, so of private images for nobody's eyes
+
+
+Ask = Callable[[Query, float], np.ndarray]  # noisy sums, by a query and its noise multiplier
+
+
 def measure(settings: Moments, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True) -> Moment:
-    """One Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
+    """At the cost of one Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
     classes = private.num_classes if conditional else 1
     space = space_of(settings, run.dataset, classes, conditional, run.seed, cells(private.size, classes, sigma))
-    parts = weights(private.size, space.groups, sigma, space.public is not None, settings.square_weight)
-    noisy = noisy_sums(space, parts, private, run, sigma, conditional)
-    return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, sigma), private.size, space.public))
+    return measure_in(space, settings, private.size, sigma, conditional, functools.partial(noisy_answer, private, run))
 
 
-def noisy_sums(
-    space: Space, parts: Weights, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True
-) -> np.ndarray:
-    """What the mechanism gives, float64 [G, 1 + d + d (d + 1) / 2]: kept in the run's checkpoints, so that a killed run goes on
-    with the same."""
-    images, kept = private.spend(PURPOSE, Gaussian(sigma)), run.checkpoints / "moments.npz"
+def measure_in(space: Space, settings: Moments, size: int, sigma: float, conditional: bool, ask: Ask) -> Moment:
+    """Of `size` images, from the space that public images and constants give."""
+    first, second = settings.sigmas(sigma, space.public is None)
+    if first is not None:
+        query = Query(LOCATION, lambda samples: exact_location(space, samples))
+        mean, radius = location(ask(query, first), size, first)
+        space = space.moved(mean, radius, settings.clip_norm)
+    parts = weights(size, space.groups, second, space.public is not None, settings.square_weight)
+    noisy = ask(Query(PURPOSE, lambda samples: exact_sums(space, parts, samples, conditional)), second)
+    return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, second), size, space.public))
+
+
+def noisy_answer(private: PrivateDataset, run: Run, query: Query, sigma: float) -> np.ndarray:
+    """Kept in the run's checkpoints, so that a killed run goes on with the same."""
+    images, kept = private.spend(query.purpose, Gaussian(sigma)), run.checkpoints / f"{query.purpose}.npz"
     if kept.exists():
         with np.load(kept) as file:
             noisy = file["sums"]
-        wanted = no_sums(space.groups, space.basis.size).shape
+        wanted = query.exact(images[:0]).shape
         same = noisy.shape == wanted
         reject_unless(
             same, "hydra.run.dir", kept.parents[2], "an earlier version of this program began it; start in another directory"
         )
     else:
-        noisy = exact_sums(space, parts, images, conditional)
-        noisy += run.noise.stream(PURPOSE).gaussian(sigma, noisy.size).reshape(noisy.shape)
+        noisy = query.exact(images)
+        noisy += run.noise.stream(query.purpose).gaussian(sigma, noisy.size).reshape(noisy.shape)
         with whole_file(kept) as file:
             np.savez(file, sums=noisy)
     return ranks.broadcast(noisy)  # processes may round differently
 
 
+def exact_location(space: Space, samples: SampleSet) -> np.ndarray:
+    """float64 [d + 1]; classes do not matter."""
+    sums = location_sums(np.zeros((0, space.basis.size)))
+    for start in range(0, len(samples), _BLOCK):
+        images = samples.images[start : start + _BLOCK]
+        sums += location_sums(space.place(images, np.zeros(len(images), np.int64))[0])
+    return sums
+
+
 def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bool = True) -> np.ndarray:
-    """Without the noise, so of private images for nobody's eyes."""
+    """float64 [G, 1 + d + d (d + 1) / 2]"""
     labels = samples.labels if conditional else np.zeros_like(samples.labels)
     sums = no_sums(space.groups, space.basis.size)
     for start in range(0, len(samples), _BLOCK):

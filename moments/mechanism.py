@@ -8,6 +8,9 @@ where svec keeps the upper triangle, entries off the diagonal times √2, so tha
 image adds has the norm √(a² + b² ‖z‖² + c² ‖z‖⁴) ≤ √(a² + b² + c²) = 1 at most, whatever it shows. It adds it to one group
 alone: the sums of all groups, taken as one vector, have L2 sensitivity 1 under adding or removing one image, and one noise of
 standard deviation σ on every entry is one Gaussian mechanism of noise multiplier σ.
+
+Where images lie, and how far from there, is a smaller question of the same kind: an image adds √½ (z, ‖z‖²), whose norm
+is √(½ ‖z‖² + ½ ‖z‖⁴) ≤ 1.
 """
 
 from __future__ import annotations
@@ -71,6 +74,24 @@ def unweighted(sums: np.ndarray, size: int, weights: Weights, sigma: float) -> S
     sums = sums / _BELOW_ONE
     squares = sums[:, 1 + size :] / weights.square if weights.square else np.zeros_like(sums[:, 1 + size :])
     return Sums(sums[:, 0] / weights.count, sums[:, 1 : 1 + size] / weights.mean, squares, weights, sigma / _BELOW_ONE)
+
+
+def location_sums(z: np.ndarray) -> np.ndarray:
+    """What the mechanism of the smaller question adds noise to: float64 [d + 1] of vectors [N, d], norm at most 1."""
+    return np.append(z.sum(0), (z**2).sum()) * (0.5**0.5 * _BELOW_ONE)
+
+
+def location(sums: np.ndarray, total: int, sigma: float) -> tuple[np.ndarray, float]:
+    """Of `total` vectors, from their noisy `location_sums`: their mean, float64 [d], or what the noise leaves of it, and the root
+    of their mean squared distance from there; of the latter what it is at most, give or take two standard deviations."""
+    scale = 0.5**0.5 * _BELOW_ONE * total
+    mean, energy, noise = sums[:-1] / scale, float(sums[-1]) / scale, sigma / scale
+    size, seen = len(mean), float(mean @ mean)
+    true = max(seen - size * noise**2, 0.0)  # noise alone makes the rest
+    left = true / max(seen, 1e-300)
+    apart = energy - left * true
+    doubt = noise * float(np.sqrt(1 + 4 * true + 2 * size * noise**2))
+    return left * mean, float(np.sqrt(np.clip(apart + 2 * doubt, 0.0, 4.0)))
 
 
 def svec(matrix: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ from data.samples import SampleSet
 from method import Method, Run
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
-from moments.measure import PURPOSE, Moments, measure
+from moments.measure import Moments, measure
 from privacy.config import Privacy
-from privacy.mechanisms import Gaussian, Spend
+from privacy.mechanisms import Spend
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,7 @@ class DPMoments(Moments, Method):
         return True
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
-        return [*self.class_counts_spend(dataset, privacy), Spend(PURPOSE, Gaussian(noise_multiplier))]
+        return [*self.class_counts_spend(dataset, privacy), *self.moments_spends(dataset, noise_multiplier)]
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
         return {"steps": 0, "network_calls": 0}

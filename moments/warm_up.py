@@ -22,10 +22,10 @@ from models.diffusion.timesteps import Interval
 from models.public.pretraining import PretrainingConfig, pretrain
 from models.public.settings import Model
 from models.seeds import numpy_rng
-from moments.measure import PURPOSE, Moment, Moments, Prior, measure
+from moments.measure import Moment, Moments, Prior, measure
 from privacy.config import Privacy
 from privacy.gaussian import gaussian_noise_multiplier
-from privacy.mechanisms import Gaussian, Spend
+from privacy.mechanisms import Spend
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,7 @@ class WarmUp(Moments):
             model.check_degree(f"{key}.degree", self.degree, None)
 
     def spends(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
-        return [] if self.epsilon is None else [Spend(PURPOSE, Gaussian(self._sigma(dataset, privacy)))]
+        return [] if self.epsilon is None else self.moments_spends(dataset, self._sigma(dataset, privacy))
 
     @property
     def trained_images(self) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moments.mechanism import Weights, smat, svec, unweighted, weighted_sums
+from moments.mechanism import Weights, location, location_sums, smat, svec, unweighted, weighted_sums
 from privacy.gaussian import gaussian_epsilon
 
 WEIGHTS = [Weights.of(0.1, 0.7, 0.7), Weights.of(1, 1, 0), Weights.of(1, 0, 1e-3), Weights.of(0.05, 0.45, 0.89)]
@@ -38,6 +38,33 @@ def test_one_image_changes_the_sums_of_all_groups_by_at_most_1(weights, size, ki
         change = weighted_sums(z[None], np.array([i % groups]), groups, weights)
         assert np.linalg.norm(change) <= 1
         assert (change[[g for g in range(groups) if g != i % groups]] == 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 7, 85])
+@pytest.mark.parametrize("kind", ["random", "one direction", "all directions", "short", "of norm 1"])
+def test_one_image_changes_the_sums_of_the_location_by_at_most_1(size, kind):
+    z = images(kind, size)
+    for i in range(len(z)):
+        change = location_sums(z[i : i + 1])
+        assert np.linalg.norm(change) <= 1
+        np.testing.assert_allclose(location_sums(z) - location_sums(np.delete(z, i, 0)), change, atol=1e-12)
+
+
+def test_without_noise_the_location_is_the_mean_and_the_root_of_the_mean_squared_distance():
+    z = clipped(0.1 + 0.1 * np.random.default_rng(3).normal(size=(500, 6)))
+    mean, radius = location(location_sums(z), 500, 0.0)
+    np.testing.assert_allclose(mean, z.mean(0), atol=1e-9)
+    assert radius == pytest.approx(np.sqrt(((z - z.mean(0)) ** 2).sum(1).mean()))
+
+
+def test_with_noise_the_radius_is_seldom_too_small_and_pure_noise_moves_nothing():
+    rng, z = np.random.default_rng(4), clipped(0.3 + 0.1 * np.random.default_rng(3).normal(size=(500, 6)))
+    true, sigma = np.sqrt(((z - z.mean(0)) ** 2).sum(1).mean()), 5.0
+    found = [location(location_sums(z) + sigma * rng.normal(size=7), 500, sigma)[1] for _ in range(400)]
+    assert np.mean(np.array(found) < true) < 0.06
+    assert np.median(found) < 1.5 * true
+    mean, _ = location(1e9 * rng.normal(size=7), 500, 1e9)
+    assert np.isfinite(mean).all()
 
 
 @pytest.mark.parametrize("kind", ["of norm 1", "random"])

@@ -71,10 +71,38 @@ def test_with_hardly_any_noise_the_samples_have_the_means_and_covariances_of_the
         assert np.linalg.norm(np.cov(ours.T) - np.cov(theirs.T)) < 0.3 * np.linalg.norm(np.cov(theirs.T))
 
 
-def test_the_plan_is_one_gaussian_mechanism_and_its_epsilon_the_closed_form():
-    plan = Plan.make(DPMoments(), Grey(), Privacy(noise_multiplier=3.0))
+@pytest.mark.parametrize(
+    ("method", "dataset"), [(DPMoments(), WithPublic()), (DPMoments(location_share=0), Grey()), (DPMoments(), OtherPublic())]
+)
+def test_the_plan_is_one_gaussian_mechanism_and_its_epsilon_the_closed_form(method, dataset):
+    plan = Plan.make(method, dataset, Privacy(noise_multiplier=3.0))
     assert [(s.purpose, s.mechanism, s.count) for s in plan.spends] == [("moments", Gaussian(3.0), 1)]
     assert plan.epsilon == pytest.approx(gaussian_epsilon(3.0, plan.delta), rel=1e-6)
+
+
+def test_without_public_images_the_location_takes_its_share_and_both_cost_what_one_did():
+    plan = Plan.make(DPMoments(location_share=0.2), Grey(), Privacy(noise_multiplier=3.0))
+    sigmas = {spend.purpose: spend.mechanism.noise_multiplier for spend in plan.spends}  # type: ignore[attr-defined]
+    assert list(sigmas) == ["location", "moments"]
+    assert 3.0**2 / sigmas["location"] ** 2 == pytest.approx(0.2)
+    assert plan.epsilon == pytest.approx(gaussian_epsilon(3.0, plan.delta), rel=1e-3)
+
+
+def test_dark_images_are_clipped_around_where_they_lie(tmp_path):
+    """Black images with a dim corner are all far from mid-grey and near each other."""
+
+    @dataclass(kw_only=True)
+    class Dark(Grey):
+        def train(self) -> SampleSet:
+            made = super().train()
+            return SampleSet(made.images // 8, made.labels, made.num_classes)
+
+    located = measured(tmp_path, Dark(count=300), sigma=0.5)
+    blind = measured(made(tmp_path / "blind"), Dark(count=300), sigma=0.5, location_share=0)
+    assert located.space.clip_norm < 0.5 * blind.space.clip_norm
+    truth = np.cov(located.space.basis.to_vectors(Dark(count=300).train().images).T)
+    far = [np.linalg.norm(m.gaussians.covariances.mean(0) * m.space.clip_norm**2 - truth) for m in (located, blind)]
+    assert far[0] < 0.5 * far[1]
 
 
 def test_what_is_kept_is_noisy_and_a_second_start_draws_no_other_noise(tmp_path):
@@ -102,7 +130,7 @@ def test_class_counts_are_those_of_the_moments(tmp_path):
     session = opened(tmp_path, method, Uneven())
     samples = method.run(session.private, tiny_model()[0], session.run)
     assert np.bincount(samples.labels).tolist() == [30, 20, 10]
-    assert [spend.purpose for spend in session.ledger.spends] == ["moments"]
+    assert [spend.purpose for spend in session.ledger.spends] == ["location", "moments"]
 
 
 def test_methods_without_moments_refuse_their_counts():

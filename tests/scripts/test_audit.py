@@ -306,15 +306,26 @@ def test_a_killed_audit_leaves_no_result_and_its_folder_is_not_taken_for_another
 MOMENTS = ["method=dp_moments", "dataset.fraction=0.05", "method.components=8", "repetitions=160", "privacy.epsilon=1"]
 
 
-def test_the_moments_stay_below_their_claim(here):
-    report = audited(*MOMENTS)
+@pytest.mark.parametrize("prior", ["classes", "none"])
+def test_the_moments_stay_below_their_claim(here, prior):
+    report = audited(*MOMENTS, f"method.prior={prior}")
     assert (report["method"], report["runs"], report["refuted"]) == ("dp_moments", 160, False)
 
 
-def test_moments_with_a_tenth_of_the_noise_are_refuted(here, monkeypatch):
-    whole = NoiseStream.gaussian
-    monkeypatch.setattr(NoiseStream, "gaussian", lambda self, sigma, size: whole(self, sigma / 10, size))
-    assert audited(*MOMENTS)["refuted"]
+@pytest.mark.parametrize(
+    ("prior", "purpose", "times"), [("classes", "moments", 10), ("none", "moments", 10), ("none", "location", 50)]
+)
+def test_moments_with_a_part_of_the_noise_are_refuted(here, monkeypatch, prior, purpose, times):
+    whole, stream = NoiseStream.gaussian, NoiseSource.stream
+
+    def named(self: NoiseSource, wanted: str) -> NoiseStream:
+        out = stream(self, wanted)
+        if wanted == purpose:
+            monkeypatch.setattr(out, "gaussian", lambda sigma, size: whole(out, sigma / times, size), raising=False)
+        return out
+
+    monkeypatch.setattr(NoiseSource, "stream", named)
+    assert audited(*MOMENTS, f"method.prior={prior}")["refuted"]
 
 
 def test_a_warm_up_is_not_audited_with_what_follows_it(here):
