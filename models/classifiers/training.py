@@ -52,6 +52,7 @@ class Recipe:
     nesterov: bool = True
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
+    balance_classes: bool = False  # weigh a sample's loss by N / (K · samples of its class): rare classes count as common ones do
     ema_decay: float = 0.0  # of the weights that are kept; 0 is off
     augmult: int = 1  # copies of each sample in a batch, each augmented on its own
     augmentations: list[Augmentation] = field(default_factory=lambda: [Augmentation.crop])
@@ -95,8 +96,17 @@ class Recipe:
             case LearningRateSchedule.constant:
                 return lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """`weights` float [K] of classes, as `class_weights` gives them."""
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.label_smoothing)
+
+    def class_weights(self, samples: SampleSet, device: torch.device) -> torch.Tensor | None:
+        """float32 [K], or None where every sample counts alike; a class without samples has 0."""
+        if not self.balance_classes:
+            return None
+        counts = np.bincount(samples.labels, minlength=samples.num_classes)
+        weights = np.where(counts > 0, len(samples) / (len(counts) * counts.clip(1)), 0.0)
+        return torch.from_numpy(weights).float().to(device)
 
     def passes(
         self, images: np.ndarray, labels: np.ndarray, rng: torch.Generator, device: torch.device
@@ -153,10 +163,10 @@ def train(
         optimizer = recipe.optimizer(network)
         rates = recipe.rates(optimizer)
         average = EMA(network, recipe.ema_decay) if recipe.ema_decay else None
-        batches = drawn(samples, recipe.batch_size, rng)
+        batches, weights = drawn(samples, recipe.batch_size, rng), recipe.class_weights(samples, device)
         for images, labels in islice(batches, recipe.steps):
             for x, y, share in recipe.passes(images, labels, changes, device):
-                (share * recipe.loss(network(x), y)).backward()
+                (share * recipe.loss(network(x), y, weights)).backward()
             optimizer.step()
             rates.step()
             optimizer.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
 
 from data.augmentations import Augmentation
 from data.images import random_shift, to_network
@@ -98,6 +99,22 @@ def test_the_network_is_one_of_the_samples_kind_and_reports_every_step():
 )
 def test_every_setting_reaches_the_weights(change):
     assert not same(fit(samples(), replace(SMALL, **change)), fit(samples()))
+
+
+def test_balanced_classes_have_equal_weight_together():
+    """As scikit-learn's `class_weight="balanced"`, and no different where classes are of equal size."""
+    uneven = samples()[np.array([0, 1, 2, 3, 4, 5, 8, 9, 12, 16])]
+    balanced = replace(SMALL, balance_classes=True)
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=uneven.labels)
+    assert balanced.class_weights(uneven, CPU).tolist() == pytest.approx(expected)
+    assert SMALL.class_weights(uneven, CPU) is None
+    assert not same(fit(uneven, balanced), fit(uneven))
+    assert same(fit(samples(), balanced), fit(samples()))
+
+
+def test_a_class_without_samples_has_no_weight():
+    one = samples()[np.flatnonzero(samples().labels == 2)]
+    assert replace(SMALL, balance_classes=True).class_weights(one, CPU).tolist() == [0, 0, 0.25, 0]
 
 
 @pytest.mark.parametrize(
