@@ -26,6 +26,7 @@ from tracking import ranks
 PURPOSE, LOCATION = "moments", "location"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
 LARGEST_SIDE = 64
+COMPONENTS, LOW_FREQUENCIES = 64, 100  # of public images; without any: on printed digits 100 taught more than 64 and 144
 CELLS = 8  # of a class, where the noise is small
 LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
 NEAR = 1.35  # root mean squared distances from their mean: nine in ten photographs and printed digits are nearer
@@ -42,7 +43,7 @@ class Prior(Enum):
 class Moments:
     """What is measured of each class. All of it is public, and so is what is made of it before the private images are read."""
 
-    components: int = 64  # of the basis, in which an image is a vector
+    components: int | None = None  # of the basis, in which an image is a vector; null: 64, or 100 with the prior `none`
     cells: int | None = None  # parts of a class with moments of their own, by the nearest of so many centres; null: by the noise
     prior: Prior | None = None  # null: the first of these that the dataset has
     grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
@@ -53,7 +54,8 @@ class Moments:
 
     def check_moments(self, key: str, dataset: Dataset, conditional: bool) -> None:
         height, width, _ = dataset.shape
-        require(1 <= self.components <= 1024, f"{key}.components", self.components, "from 1 to 1024")
+        few = self.components is None or 1 <= self.components <= 1024
+        require(few, f"{key}.components", self.components, "from 1 to 1024, or null")
         small = max(height, width) <= LARGEST_SIDE
         require(small, "dataset", dataset.name, f"one of images up to {LARGEST_SIDE}×{LARGEST_SIDE} for {key}")
         prior, found = self.prior, best_prior(dataset)
@@ -92,12 +94,15 @@ class Moments:
         share = self.location_share if nothing_public else 0.0
         return (sigma / share**0.5 if share else None), sigma / (1 - share) ** 0.5
 
+    def components_of(self, prior: Prior) -> int:
+        return self.components or (LOW_FREQUENCIES if prior is Prior.none else COMPONENTS)
+
     def moments_memory(self, dataset: Dataset, num_samples: int) -> int:
         """Bytes: public images as vectors of float64, what is kept of every cell, and so many samples."""
-        split = self.prior_of(dataset) is Prior.classes
-        groups = len(dataset.classes) * (self.cells or (CELLS if split else 1))
+        prior = self.prior_of(dataset)
+        groups = len(dataset.classes) * (self.cells or (CELLS if prior is Prior.classes else 1))
         public = 3 * 8 * PUBLIC_IMAGES * math.prod(dataset.shape) if dataset.num_public else 0
-        return public + 5 * 8 * groups * self.components**2 + 10 * num_samples * math.prod(dataset.shape)
+        return public + 5 * 8 * groups * self.components_of(prior) ** 2 + 10 * num_samples * math.prod(dataset.shape)
 
 
 def best_prior(dataset: Dataset) -> Prior:
@@ -261,12 +266,12 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
     """Of public images and constants alone; `usual_cells` where the settings leave them open."""
     prior = settings.prior_of(dataset)
     if prior is Prior.none:
-        basis: Basis = DCT(np.full(dataset.shape, settings.grey), min(settings.components, int(np.prod(dataset.shape))))
+        basis: Basis = DCT(np.full(dataset.shape, settings.grey), min(settings.components_of(prior), math.prod(dataset.shape)))
         return Space(basis, np.zeros((classes, basis.size)), 1, settings.clip_norm or largest_norm(dataset.shape), None)
     public = dataset.some_public()
     rows = numpy_rng(seed, "moments/public").permutation(len(public))[:PUBLIC_IMAGES]
     images, labels = public.images[np.sort(rows)], public.labels[np.sort(rows)]
-    basis = PrincipalComponents(images.mean(0) / 255.0, principal_components(images, settings.components))
+    basis = PrincipalComponents(images.mean(0) / 255.0, principal_components(images, settings.components_of(prior)))
     z = basis.to_vectors(images)
     if prior is Prior.images or not conditional:
         labels, parts = np.zeros_like(labels), 1
