@@ -181,10 +181,13 @@ def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> N
     require(model.labels >= classes, "model.labels", model.labels, allowed)
 
 
+_ONE_MAKES = "python -m scripts.pretrain_public trains one on public images, and method=dp_moments needs none"
+
+
 def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:
     """For methods that train the model on private images. Others take a model of any size."""
     makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.image_shape, dataset.shape))
-    problem = f"it makes {makes}, dataset={dataset.name} has {wanted}, and method={method.name} needs the same"
+    problem = f"it makes {makes}, dataset={dataset.name} has {wanted}, and method={method.name} needs the same; {_ONE_MAKES}"
     reject_unless(model.image_shape == dataset.shape, "model", model.name, problem)
 
 
@@ -196,5 +199,5 @@ def require_large_enough(method: Method, dataset: Dataset, model: Model) -> None
         enough,
         "model",
         model.name,
-        f"it makes {makes}, dataset={dataset.name} has {private}, and method={method.name} needs at least that",
+        f"it makes {makes}, dataset={dataset.name} has {private}, and method={method.name} needs at least that; {_ONE_MAKES}",
     )

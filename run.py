@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf.callback import Report, running_sweep, sweep_name
-from conf.compose import CONFIG_DIR, check_tuned, register, to_typed
+from conf.compose import CONFIG_DIR, check_tuned, completed, register, to_typed
 from conf.help import goes_on_with, launch_failure, one_line, print_help, shows_tracebacks
 from errors import InputError
 from pipeline import EvaluationError, run
@@ -113,6 +113,7 @@ def cli() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))  # for processes of a launcher
     try:
         register()
+        sys.argv[1:] = completed(sys.argv[1:])
         main()
     except Exception as error:
         line, sweep = one_line(error) or launch_failure(error), Report.sweep

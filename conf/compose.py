@@ -20,6 +20,7 @@ from pipeline.config import Config
 
 CONFIG_DIR = str(Path(__file__).parent)
 TUNED = Path(CONFIG_DIR, "tuned")
+OWN_IMAGES = {"method": "dp_moments", "eval": "own_images"}  # neither needs a public model or a GPU
 
 
 def register() -> None:
@@ -39,9 +40,21 @@ def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: b
     """What `python run.py` would be given, or a script with `conf/<name>.yaml`; with Hydra's own settings where asked for."""
     register()
     check_tuned(overrides)
+    overrides = completed(overrides) if name == "config" else overrides
     GlobalHydra.instance().clear()  # of a command that ran in this process
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+
+
+def completed(overrides: Sequence[str]) -> list[str]:
+    """With what `dataset=folder` runs where nothing else is said: no public model is like the images of a user.
+
+    Hydra lets no option of one group choose that of another, but in an experiment, and those say both.
+    """
+    chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
+    if "dataset=folder" not in overrides or "experiment" in chosen:
+        return list(overrides)
+    return [*(f"{group}={option}" for group, option in OWN_IMAGES.items() if group not in chosen), *overrides]
 
 
 def check_tuned(overrides: Sequence[str]) -> None:

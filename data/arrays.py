@@ -1,4 +1,8 @@
-"""Images in one npz, as a release has them: `images` uint8 [N, H, W, C], `labels` [N], perhaps `num_classes`."""
+"""Images in one npz: of our own kind, as a release has them, of MedMNIST's or of Keras'.
+
+Ours: `images` uint8 [N, H, W, C], `labels` [N], perhaps `num_classes`. MedMNIST: `train_images` [N, H, W] or [N, H, W, 3] with
+`train_labels` [N, 1], and so `val` and `test`. Keras: `x_train`, `y_train`, `x_test`, `y_test`.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +18,64 @@ import numpy as np
 from data.decoding import Listing, Read
 from errors import reason, unusable_file
 
+PAIRS = {  # of arrays, by the part that they are
+    "images": {"train": ("images", "labels")},
+    "train_images": {part: (f"{part}_images", f"{part}_labels") for part in ("train", "val", "test")},
+    "x_train": {part: (f"x_{part}", f"y_{part}") for part in ("train", "val", "test")},
+}
 
-def list_arrays(path: Path) -> Listing:
-    """Of the images only the header is read. InputError names the array that is wrong."""
+
+def array_splits(path: Path) -> dict[str, Listing]:
+    """`train`, and `val` and `test` where they are there. Of images only headers are read. InputError names what is wrong."""
     try:
-        shape, dtype = header(path, "images")
         with np.load(path, allow_pickle=False) as file:
-            labels = file["labels"]
-            declared = int(file["num_classes"]) if "num_classes" in file else None
+            there = set(file.files)
     except Exception as error:  # a foreign file may make anything of its reader
-        raise unusable_file(path, f"it is no npz with images and labels ({reason(error)})") from error
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:]:
-        raise unusable_file(path, f"images are {dtype} {list(shape)}, not uint8 [N, H, W, 1 or 3]")
-    if labels.dtype.kind not in "iu" or labels.shape != shape[:1]:
-        raise unusable_file(path, f"labels are {labels.dtype} {list(labels.shape)}, not whole numbers [{shape[0]}]")
-    numbers = labels.tolist()
+        raise unusable_file(path, f"it is no readable npz ({reason(error)})") from error
+    pairs = next((pairs for first, pairs in PAIRS.items() if first in there), PAIRS["images"])
+    found = {part: arrays for part, arrays in pairs.items() if arrays[0] in there or part == "train"}
+    classes = {} if len(found) == 1 else {part: _labels(path, *arrays).max(initial=-1) + 1 for part, arrays in found.items()}
+    return {part: _list_arrays(path, *arrays, classes=max(classes.values(), default=None)) for part, arrays in found.items()}
+
+
+def _list_arrays(path: Path, images: str, labels: str, classes: int | None) -> Listing:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            declared = int(file["num_classes"]) if "num_classes" in file else classes
+    except Exception as error:
+        raise unusable_file(path, f"its num_classes is no number ({reason(error)})") from error
+    shape, dtype = _image_header(path, images)
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:]:
+        raise unusable_file(path, f"{images} are {dtype} {list(shape)}, not uint8 [N, H, W, 1 or 3] or [N, H, W]")
+    numbers = _labels(path, images, labels).tolist()
     last = max(numbers, default=-1) if declared is None else declared - 1
     if not all(0 <= number <= last for number in numbers):
         raise unusable_file(path, f"labels are not all inside 0 … {last}")
     names = [f"image {row}" for row in range(len(numbers))]
-    return Listing.of(path, range(last + 1), names, numbers, functools.partial(_loaded, path), math.prod(shape))
+    channels = shape[3] if len(shape) == 4 else 1
+    opened = functools.partial(_loaded, path, images)
+    return Listing.of(path, range(last + 1), names, numbers, opened, math.prod(shape), channels=channels)
+
+
+def _image_header(path: Path, images: str) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        return header(path, images)
+    except Exception as error:
+        raise unusable_file(path, f"it is no npz with images and labels ({reason(error)})") from error
+
+
+def _labels(path: Path, images: str, labels: str) -> np.ndarray:
+    """Whole numbers [N]."""
+    count = _image_header(path, images)[0][:1]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = file[labels]
+    except Exception as error:
+        raise unusable_file(path, f"it is no npz with images and labels ({reason(error)})") from error
+    flat = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+    if found.dtype.kind not in "iu" or flat.shape != count:
+        raise unusable_file(path, f"labels are {found.dtype} {list(found.shape)}, not whole numbers {list(count)}")
+    return flat
 
 
 def header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -46,10 +88,11 @@ def header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype]:
 
 
 @contextmanager
-def _loaded(path: Path) -> Iterator[Read]:
+def _loaded(path: Path, array: str) -> Iterator[Read]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            images = file["images"]
+            images = file[array]
     except Exception as error:
-        raise unusable_file(path, f"images cannot be read ({reason(error)})") from error
+        raise unusable_file(path, f"{array} cannot be read ({reason(error)})") from error
+    images = images if images.ndim == 4 else images[..., None]
     yield lambda name: images[int(name.split()[1])]

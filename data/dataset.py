@@ -92,6 +92,10 @@ class Dataset:
     def prepare(self) -> None:
         """Before a run opens anything: files are there, or are downloaded where that was asked for; InputError otherwise."""
 
+    def notes(self) -> list[str]:
+        """What was understood of the user's files, in sentences for their terminal alone: numbers in them may be private."""
+        return []
+
     def private(self) -> SampleSet:
         """InputError where they are not the number that is taken as public."""
         samples = self.train()

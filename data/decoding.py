@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data.deep import is_dicom, read_dicom, windowed
 from data.images import resized, to_image
 from data.samples import SampleSet
 from errors import reason, unusable_file
@@ -24,7 +26,14 @@ MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memor
 BYTES_PER_PIXEL = 20  # of a picture and its decoder's buffers; JPEG 2000 takes most
 WORKERS = min(32, (os.cpu_count() or 1) + 4)  # more than cores, as files may be far away
 PICTURES = BYTES_PER_PIXEL * MAX_PIXELS  # bytes that those decoded at a time take
-MODES = ("1", "L", "P", "RGB", "LA", "RGBA")  # others carry ink or more bits: to convert them is a decision
+DICOM = (".dcm", ".dicom")
+ENDINGS = {  # of names of images
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", *DICOM),
+}
+MODES = ("1", "L", "P", "RGB", "LA", "RGBA")
+CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "RGBa", "La", "PA")  # of 8 bits too: by Pillow, with a note
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey of more bits: by dataset.window
 
 Read = Callable[[str], IO[bytes] | np.ndarray]  # a file by name, or uint8 [H, W, 1 or 3] that is in memory
 
@@ -34,6 +43,21 @@ class OnBad(Enum):
 
     error = "error"  # stops the run before anything is spent
     skip = "skip"  # is left out, and counted
+
+
+class Fit(Enum):
+    """How a picture that is no square becomes one."""
+
+    crop = "crop"  # its central square
+    pad = "pad"  # with black at two sides
+
+
+@dataclass(frozen=True)
+class Reading:
+    """From a picture to 8 bits and a square, by public constants."""
+
+    fit: Fit = Fit.crop
+    window: tuple[float, float] | None = None  # of more than 8 bits: what becomes black and white
 
 
 @dataclass
@@ -46,6 +70,8 @@ class Listing:
     labels: np.ndarray  # int64 [N]
     opened: Callable[[], AbstractContextManager[Read]]
     decoding_bytes: int = PICTURES  # at most, besides the images that come out
+    users: list[str] | None = None  # whose each image is, where that is known
+    channels: int | None = None  # of every image, where that is known without opening one
 
     @classmethod
     def of(
@@ -56,6 +82,8 @@ class Listing:
         labels: Sequence[int],
         opened: Callable[[], AbstractContextManager[Read]],
         decoding_bytes: int = PICTURES,
+        users: list[str] | None = None,
+        channels: int | None = None,
     ) -> Listing:
         """InputError unless there are images, and some of every class: a number of classes too large to list is refused."""
         if not names:
@@ -65,13 +93,15 @@ class Listing:
             last = max(range(len(names)), key=labels.__getitem__)
             to = f"classes go to {classes[-1]}, images to class {classes[labels[last]]} ({names[last]})"
             raise unusable_file(where, f"class {gap} has no image; {to}")
-        return cls(where, [str(name) for name in classes], names, np.array(labels, np.int64), opened, decoding_bytes)
+        known = [str(name) for name in classes]
+        return cls(where, known, names, np.array(labels, np.int64), opened, decoding_bytes, users, channels)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, rows: np.ndarray) -> Listing:
-        return replace(self, names=[self.names[row] for row in rows], labels=self.labels[rows])
+        users = None if self.users is None else [self.users[row] for row in rows]
+        return replace(self, names=[self.names[row] for row in rows], labels=self.labels[rows], users=users)
 
     def of_classes(self, names: list[str]) -> Listing:
         """The images of these classes, labelled in their order."""
@@ -84,6 +114,7 @@ class Decoded:
     samples: SampleSet
     rows: np.ndarray  # of the listing, int64 [N]
     bad: list[str]  # what is wrong with the others
+    modes: Counter[str]  # how many are of each mode that was converted
 
 
 def decode(
@@ -91,20 +122,22 @@ def decode(
     shape: tuple[int, int, int],
     on_bad: OnBad = OnBad.error,
     change: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
+    reading: Reading = Reading(),
 ) -> Decoded:
-    """uint8 images of one shape, cropped to their central square, resized (see `conform`) and changed.
+    """uint8 images of one shape, made square, resized (see `conform`) and changed.
 
     InputError for the first bad image in the order of names, unless those are skipped. Skipping may leave a class without an
     image, or none at all: of private images, one must not decide whether there is a run. The listing names the classes.
     """
-    images, errors = np.empty((len(listing), *shape), np.uint8), [""] * len(listing)
+    images, errors, modes = np.empty((len(listing), *shape), np.uint8), [""] * len(listing), [""] * len(listing)
     room = _Room(MAX_PIXELS)
 
     def fill(rows: range) -> None:
         for row in rows:
             name = listing.names[row]
             try:
-                images[row] = change(_pixels(read(name), shape, room))
+                pixels, modes[row] = _pixels(read(name), shape, room, reading)
+                images[row] = change(pixels)
             except Exception as error:  # foreign bytes may make anything of their reader
                 unknown = isinstance(error, UnidentifiedImageError)
                 told = "of no known format" if unknown else reason(error)
@@ -122,26 +155,35 @@ def decode(
     good = np.array([not error for error in errors], bool)
     labels = listing.labels[good]
     samples = SampleSet(images if not bad else images[good], labels, len(listing.classes))
-    return Decoded(samples, np.flatnonzero(good), bad)
+    return Decoded(samples, np.flatnonzero(good), bad, Counter(mode for mode in modes if mode))
 
 
-def _pixels(found: IO[bytes] | np.ndarray, shape: tuple[int, int, int], room: _Room) -> np.ndarray:
+def _pixels(found: IO[bytes] | np.ndarray, shape: tuple[int, int, int], room: _Room, reading: Reading) -> tuple[np.ndarray, str]:
+    """uint8 [*shape], and the mode that was converted, if one was."""
     if isinstance(found, np.ndarray):
-        return found if found.shape == shape else resized(_central_square(to_image(found)), shape)
-    with found, Image.open(found) as image:
-        size = image.width * image.height
-        if size > MAX_PIXELS:
-            raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
-        if any(";16" in str(tile) for tile in image.tile):  # of which Pillow would keep 8
-            raise ValueError(f"mode {image.mode} of 16 bits; convert it to 8")
-        with room.taken(size):
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode not in MODES:
-                raise ValueError(f"mode {image.mode}; convert it to RGB or grey")
-            return resized(_central_square(_opaque(image)), shape)
+        return (found if found.shape == shape else resized(_square(to_image(found), reading.fit), shape)), ""
+    with found:
+        if is_dicom(found):
+            return resized(_square(read_dicom(found, reading.window, MAX_PIXELS), reading.fit), shape), ""
+        with Image.open(found) as image:
+            size = image.width * image.height
+            if size > MAX_PIXELS:
+                raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+            if image.mode not in DEEP and any(";16" in str(tile) for tile in image.tile):  # of which Pillow would keep 8
+                raise ValueError(f"mode {image.mode} of 16 bits; convert it to 8")
+            with room.taken(size):
+                ImageOps.exif_transpose(image, in_place=True)
+                if image.mode in DEEP:
+                    return resized(_square(windowed(np.asarray(image), image.mode, reading.window), reading.fit), shape), ""
+                if image.mode not in (*MODES, *CONVERTED):
+                    raise ValueError(f"mode {image.mode}; convert it to RGB or grey")
+                mode = image.mode if image.mode in CONVERTED else ""
+                return resized(_square(_opaque(image), reading.fit), shape), mode
 
 
 def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode in CONVERTED:
+        image = image.convert("RGBA" if image.mode in ("RGBa", "La", "PA") else "RGB")
     if not image.has_transparency_data:
         return image
     image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
@@ -150,10 +192,13 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image
 
 
-def _central_square(image: Image.Image) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image if image.width == image.height else image.crop((left, top, left + side, top + side))
+def _square(image: Image.Image, fit: Fit) -> Image.Image:
+    if image.width == image.height:
+        return image
+    side = min(image.size) if fit is Fit.crop else max(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2  # below 0 to pad: outside an image is black
+    image = image.convert("RGB") if image.mode == "P" else image  # whose black is any number
+    return image.crop((left, top, left + side, top + side))
 
 
 class _Room:

@@ -1,45 +1,81 @@
-"""Images in files are listed: class folders, StyleGAN's and EDM's `dataset.json`, zips of either, npz. None is opened."""
+"""Files of a folder, a zip or tars, by name: what lies where, and how it is read. None is opened here."""
 
 from __future__ import annotations
 
 import functools
 import io
-import json
 import os
+import tarfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-from data.arrays import list_arrays
-from data.decoding import MAX_PIXELS, PICTURES, WORKERS, Listing
+from data.decoding import MAX_PIXELS, PICTURES, WORKERS
 from errors import reason, unusable_file
 
 Files = Callable[[str], IO[bytes]]
-Labelled = tuple[list[str] | range, list[str], list[int]]  # classes, names of images, their labels
 
 
-def list_images(path: Path) -> Listing:
-    """InputError, with the name of what is wrong, unless every image has one label and every class an image."""
+@dataclass(frozen=True)
+class Tree:
+    """Names of files, sorted, relative to `where`, with `/`; hidden ones are left out."""
+
+    where: Path
+    names: list[str]
+    folders: set[str]  # that are there, empty ones too
+    opened: Callable[[], AbstractContextManager[Files]]  # while it is entered, files can be read by their names
+    decoding_bytes: int = PICTURES
+
+    def below(self, folder: str) -> Tree:
+        """What lies in a folder, by its names there."""
+        start = f"{folder}/"
+        return replace(
+            self,
+            names=[name.removeprefix(start) for name in self.names if name.startswith(start)],
+            folders={name.removeprefix(start) for name in self.folders if name.startswith(start)},
+            opened=functools.partial(_below, self.opened, start),
+        )
+
+    def text(self, name: str) -> str:
+        """A small file of the user's, such as a table of labels. InputError where it is no text."""
+        try:
+            with self.opened() as read, read(name) as file:
+                return file.read().decode("utf-8-sig")
+        except Exception as error:  # a foreign file may make anything of its reader
+            raise unusable_file(self.where, f"{name} cannot be read as text ({reason(error)})") from error
+
+
+@contextmanager
+def _below(opened: Callable[[], AbstractContextManager[Files]], start: str) -> Iterator[Files]:
+    with opened() as read:
+        yield lambda name: read(start + name)
+
+
+def tree_of(path: Path) -> Tree:
+    """InputError where it is neither a folder, nor a zip, nor a tar."""
     if path.is_dir():
-        files, folders = _walked(path)
-        opened = functools.partial(in_folder, path)
-        return Listing.of(path, *_labelled(path, files, folders, opened), opened)
-    if path.suffix == ".npz":
-        return list_arrays(path)
+        names, folders = _walked(path)
+        return Tree(path, names, folders, functools.partial(in_folder, path))
+    if path.suffix == ".tar":
+        return tar_tree(path, [path])
     if not zipfile.is_zipfile(path):
-        raise unusable_file(path, "it is no folder, zip or npz of images")
+        raise unusable_file(path, "it is no folder, zip, tar, npz or Parquet file of images")
     try:
         with zipfile.ZipFile(path) as archive:
             members, folders = _members(path, archive)
-        opened = functools.partial(_in_zip, path, members)
-        held = PICTURES + WORKERS * max((info.file_size for info in members.values()), default=0)
-        return Listing.of(path, *_labelled(path, sorted(members), folders, opened), opened, held)
     except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # torn, encrypted, of another kind
         raise unusable_file(path, f"it is no readable zip ({reason(error)})") from error
+    held = PICTURES + WORKERS * max((info.file_size for info in members.values()), default=0)
+    return Tree(path, sorted(members), folders, functools.partial(_in_zip, path, members), held)
+
+
+def hidden(name: str) -> bool:
+    """Whether it, or a folder around it, is hidden."""
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
 
 
 @contextmanager
@@ -56,34 +92,36 @@ def in_folder(root: Path) -> Iterator[Files]:
 
 @contextmanager
 def _in_zip(path: Path, members: dict[str, zipfile.ZipInfo]) -> Iterator[Files]:
-    with zipfile.ZipFile(path) as archive:
-        yield lambda name: io.BytesIO(archive.read(members[name]))  # whole, so that damage is seen
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield lambda name: io.BytesIO(archive.read(members[name]))  # whole, so that damage is seen
+    except zipfile.BadZipFile as error:
+        raise unusable_file(path, f"it is no readable zip ({reason(error)})") from error
 
 
 def _walked(root: Path) -> tuple[list[str], set[str]]:
-    """Names of all files, sorted, and of the folders right under `root`. Links are followed; hidden folders are not entered."""
+    """Names of all files, sorted, and of all folders. Links are followed; hidden folders are not entered."""
 
     def refuse(error: OSError) -> None:
         raise unusable_file(root, f"{error.filename} cannot be listed ({error.strerror})")
 
     files: list[str] = []
-    top: set[str] = set()
+    below: set[str] = set()
     seen: dict[str, str] = {}
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         first = seen.setdefault(os.path.realpath(folder), folder)
         if first != folder:
             raise unusable_file(root, f"{folder} is a link to a folder that is there as {first} already")
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        if Path(folder) == root:
-            top = set(folders)
-        files += [Path(folder, name).relative_to(root).as_posix() for name in names]
-    return sorted(files), top
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        below |= {Path(folder, name).relative_to(root).as_posix() for name in folders}
+        files += [Path(folder, name).relative_to(root).as_posix() for name in names if not hidden(name)]
+    return sorted(files), below
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], set[str]]:
-    """Files by name, and the names of the folders that no folder is around."""
+    """Files by name, and the names of folders that the archive lists."""
     members: dict[str, zipfile.ZipInfo] = {}
-    top: set[str] = set()
+    folders: set[str] = set()
     for info in archive.infolist():
         name = PurePosixPath(info.filename.replace("\\", "/"))
         folder = info.filename.endswith("/")
@@ -91,65 +129,56 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.Zi
             raise unusable_file(path, f"it holds {info.filename!r}, which is no name of a file")
         if name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
             raise unusable_file(path, f"it holds {info.filename!r}, a name outside the archive")
+        if hidden(name.as_posix()) or not name.parts:
+            continue
+        folders |= {parent.as_posix() for parent in name.parents if parent.parts} | ({name.as_posix()} if folder else set())
         if folder:
-            top |= {part for part in name.parts[:1] if not _hidden(part)}
-        elif name.as_posix() in members:
+            continue
+        if name.as_posix() in members:
             raise unusable_file(path, f"it holds {name} twice")
-        elif info.file_size > 4 * MAX_PIXELS:
+        if info.file_size > 4 * MAX_PIXELS:
             raise unusable_file(path, f"{name} unpacks to {info.file_size:,} bytes")
-        else:
-            members[name.as_posix()] = info
-    return members, top
+        members[name.as_posix()] = info
+    return members, folders
 
 
-def _labelled(where: Path, files: list[str], folders: set[str], opened: Callable[[], AbstractContextManager[Files]]) -> Labelled:
-    """From `dataset.json` where there is one, else from the folder that a file is in."""
-    if "dataset.json" in files:
-        with opened() as read:
-            return _from_json(where, files, read)
-    images = [name for name in files if not any(map(_hidden, PurePosixPath(name).parts))]
-    if wrong := next((name for name in images if len(PurePosixPath(name).parts) != 2), None):
-        raise unusable_file(where, f"{wrong} is not in a class folder, and there is no dataset.json")
-    labels = [PurePosixPath(name).parts[0] for name in images]
-    classes = sorted({*labels, *folders})
-    number = {name: label for label, name in enumerate(classes)}
-    return classes, images, [number[name] for name in labels]
+@dataclass(frozen=True)
+class _Span:
+    """Where a member's bytes lie."""
+
+    file: Path
+    start: int
+    size: int
 
 
-def _from_json(where: Path, files: list[str], read: Files) -> Labelled:
-    """EDM's `{"labels": [["00000/img00000000.png", 6], …]}`, perhaps with `classes`, the names of 0, 1, …"""
-    try:
-        with read("dataset.json") as file:
-            document = json.load(file)
-        pairs = document["labels"]
-        names, labels = [str(name) for name, _ in pairs or []], [label for _, label in pairs or []]
-    except Exception as error:  # a foreign file may make anything of its reader
-        raise unusable_file(where, f"dataset.json has no list of names and labels under `labels` ({reason(error)})") from error
-    if pairs is None:
-        raise unusable_file(where, "dataset.json has no labels; give every image one, 0 for a single class")
-    images = {name for name in files if name != "dataset.json" and not _hidden(PurePosixPath(name).name)}
-    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise unusable_file(where, f"{repeated} has two labels in dataset.json")
-    if missing := next((name for name in names if name not in images), None):
-        raise unusable_file(where, f"{missing} is in dataset.json, and not among the files")
-    if without := min(images - set(names), default=None):
-        raise unusable_file(where, f"{without} has no label in dataset.json")
-    if wrong := next((f"{n}: {y}" for n, y in zip(names, labels, strict=True) if type(y) is not int or y < 0), None):
-        raise unusable_file(where, f"dataset.json has a label that is no class number: {wrong}")
-    order = sorted(range(len(names)), key=names.__getitem__)
-    return _class_names(where, document, max(labels, default=-1) + 1), [names[i] for i in order], [labels[i] for i in order]
+def tar_tree(where: Path, files: list[Path]) -> Tree:
+    """Members of uncompressed tars, read where they lie. A name that two of them have gets the tar's before it."""
+    spans: dict[str, _Span] = {}
+    for file in files:
+        try:
+            with tarfile.open(file, "r:") as archive:
+                found = [member for member in archive if member.isfile() and not hidden(member.name.removeprefix("./"))]
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise unusable_file(file, f"it is no readable tar ({reason(error)}); compressed ones are to be unpacked") from error
+        for member in found:
+            name = member.name.removeprefix("./")
+            name = name if len(files) == 1 else f"{file.stem}/{name}"
+            if name in spans:
+                raise unusable_file(file, f"it holds {name} twice")
+            if member.size > 4 * MAX_PIXELS:
+                raise unusable_file(file, f"{name} has {member.size:,} bytes")
+            spans[name] = _Span(file, member.offset_data, member.size)
+    folders = {parent.as_posix() for name in spans for parent in PurePosixPath(name).parents if parent.parts}
+    held = PICTURES + WORKERS * max((span.size for span in spans.values()), default=0)
+    return Tree(where, sorted(spans), folders, functools.partial(_in_tars, spans), held)
 
 
-def _class_names(where: Path, document: dict[str, Any], count: int) -> list[str] | range:
-    """Numbers, where `dataset.json` names none."""
-    names = document.get("classes")
-    if names is None:
-        return range(count)
-    known = isinstance(names, list) and all(type(name) is str for name in names) and len({*names}) == len(names) == count
-    if not known:
-        raise unusable_file(where, f"dataset.json has `classes` that are no {count} different names")
-    return names
+@contextmanager
+def _in_tars(spans: dict[str, _Span]) -> Iterator[Files]:
+    def read(name: str) -> IO[bytes]:
+        span = spans[name]
+        with span.file.open("rb") as file:
+            file.seek(span.start)
+            return io.BytesIO(file.read(span.size))
 
-
-def _hidden(part: str) -> bool:
-    return part.startswith((".", "__MACOSX"))
+    yield read

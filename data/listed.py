@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from data.dataset import Dataset
-from data.decoding import PICTURES, Decoded, Listing, OnBad, decode
+from data.decoding import PICTURES, Decoded, Listing, OnBad, Reading, decode
 from data.samples import SampleSet
 from errors import reject_unless, require
-from tracking.progress import console
 
 
 @dataclass(kw_only=True)
@@ -61,6 +60,20 @@ class Listed(Dataset):
     def _drawn(self) -> str:
         return "each by the hash of its file's name alone, so that one file more or less moves no other"
 
+    @property
+    def reading(self) -> Reading:
+        return Reading()
+
+    def notes(self) -> list[str]:
+        notes = []
+        for part, listing, decoded in zip(("private", "test"), self._lists, self._decoded, strict=True):
+            if decoded.modes:
+                kinds = ", ".join(f"{count} {mode}" for mode, count in sorted(decoded.modes.items()))
+                notes.append(f"{part} images of other colour spaces are converted by Pillow: {kinds}")
+            if bad := decoded.bad:
+                notes.append(f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {listing.where}: {bad[0]}")
+        return notes
+
     def changed(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [*shape] of a private or test image, to take the place of its pixels."""
         return pixels
@@ -81,10 +94,6 @@ class Listed(Dataset):
             self._lists[1].where,
             "it lists no test image that can be read",
         )
-        for part, listing, decoded in zip(("private", "test"), self._lists, self._decoded, strict=True):
-            if bad := decoded.bad:
-                told = f"dataset.on_bad=skip: {len(bad)} {part} images are left out; the first: {listing.where}: {bad[0]}"
-                console.print(told, highlight=False, markup=False, soft_wrap=True)
 
     def private(self) -> SampleSet:
         if self.fraction == 1:
@@ -116,7 +125,7 @@ class Listed(Dataset):
 
     @functools.cached_property
     def _decoded(self) -> list[Decoded]:
-        return [decode(listing, self.shape, self.on_bad, self.changed) for listing in self._lists]
+        return [decode(listing, self.shape, self.on_bad, self.changed, self.reading) for listing in self._lists]
 
 
 def uniform(name: str, purpose: str = "") -> float:

@@ -27,6 +27,7 @@ from store.identity import plain
 from store.run_dir import RunDir
 from tracking import ranks
 from tracking.memory import forget_peak
+from tracking.progress import console
 from tracking.tracker import Several, Tracker
 
 
@@ -128,6 +129,8 @@ def _make(
 ) -> None:
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
+    for note in config.dataset.notes() if own is folder else []:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, key=folder.noise_key)
     if isinstance(model.api, KeepsState):
         model.api.kept = own.checkpoints

@@ -1,20 +1,22 @@
-"""The user's own images: `dataset=folder dataset.path=… dataset.image_size=…`. See `data.files` for what may be there."""
+"""The user's own images: `dataset=folder dataset.path=… dataset.image_size=…`. See `data.layouts` for what may be there."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from omegaconf import MISSING
 
-from data.decoding import Listing, decode
-from data.files import list_images
+from data.decoding import DICOM, Fit, Listing, Reading, decode
+from data.layouts import Layout, layout_of, list_images
 from data.listed import Listed, uniform
 from data.overlap import require_apart
 from data.samples import SampleSet
+from data.tables import Columns
 from errors import reject_unless, require
 from privacy.inherited import PublicInput
 
@@ -23,15 +25,19 @@ PART = 4096  # public images that are decoded at once, where they are only compa
 
 @dataclass(kw_only=True)
 class Folder(Listed):
-    """Private: the images at `path`, but for the share `test_fraction` where there is no `test_path`."""
+    """Private: the images at `path`. For tests: those at `test_path`, in its own folder for tests, or `test_fraction` of them."""
 
     name: str = "folder"
     path: str = MISSING
     test_path: str | None = None
-    test_fraction: float = 0.2  # without test_path: which images is decided by the hash of their names; 0: none
+    test_fraction: float = 0.2  # without other test images: chosen by the hash of their names; 0: none
     public_path: str | None = None  # public images of the same kind, for pre-training
     image_size: int = MISSING
-    image_channels: int = 3
+    image_channels: int | None = None  # 1 (grey) or 3 (RGB); null: of an npz its own, of DICOM 1, else 3
+    fit: Fit = Fit.crop
+    window: list[float] | None = None  # [low, high] of more than 8 bits: what becomes black and what white
+    label_column: str | None = None  # of a table of labels; null: one of the usual names
+    file_column: str | None = None
 
     @property
     def num_public(self) -> int:
@@ -39,7 +45,15 @@ class Folder(Listed):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, self.image_channels)
+        return (self.image_size, self.image_size, self.image_channels or self._usual_channels)
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.fit, None if self.window is None else (self.window[0], self.window[1]))
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.file_column, self.label_column)
 
     @property
     def decoding_bytes(self) -> int:
@@ -48,7 +62,7 @@ class Folder(Listed):
 
     @property
     def all_classes(self) -> list[str]:
-        return self._everything.classes
+        return self._everything.private.classes
 
     @property
     def public_classes(self) -> list[str]:
@@ -56,14 +70,18 @@ class Folder(Listed):
 
     @property
     def chosen(self) -> str:
-        if self.test_path is not None:
+        if self._own_test:
             return super().chosen
         return f"{super().chosen}; test images are another {self.test_fraction:g} of the files, by the hash of their names"
 
     def check(self) -> None:
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "from 1 to 4096")
-        require(self.image_channels in (1, 3), "dataset.image_channels", self.image_channels, "1 (grey) or 3 (RGB)")
+        known = self.image_channels in (None, 1, 3)
+        require(known, "dataset.image_channels", self.image_channels, "1 (grey), 3 (RGB) or null")
+        ends = self.window
+        right = ends is None or (len(ends) == 2 and all(map(math.isfinite, ends)) and ends[0] < ends[1])
+        require(right, "dataset.window", ends, "[low,high] with low below high, or null")
         require(
             0 <= self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "0 (none is held out) or more, and below 1"
         )
@@ -71,13 +89,13 @@ class Folder(Listed):
             value = getattr(self, key)
             require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
         require_apart({f"dataset.{key}": getattr(self, key) for key in ("path", "test_path", "public_path")})
-        if self.path.endswith(".npz"):
-            allowed = "another npz, as images without names cannot be split so that one more moves no other"
-            require(self.test_path is not None, "dataset.test_path", self.test_path, allowed)
-            allowed = "1 for an npz, as images without names cannot be chosen so that one more moves no other"
+        if self._nameless:
+            allowed = "another place, as images without names cannot be split so that one more moves no other"
+            require(self._own_test, "dataset.test_path", self.test_path, allowed)
+            allowed = "1, as images without names cannot be chosen so that one more moves no other"
             require(self.fraction == 1, "dataset.fraction", self.fraction, allowed)
         if self.test_path is not None:
-            same = list_images(Path(self.test_path)).classes == self.all_classes
+            same = self._everything.test.classes == self.all_classes if self._everything.test else False
             problem = f"its classes are not those of dataset.path ({', '.join(self.all_classes)})"
             reject_unless(same, "dataset.test_path", self.test_path, problem)
         for part, listing in zip(("private", "test") if self.num_test else ("private",), self._lists, strict=False):
@@ -87,7 +105,7 @@ class Folder(Listed):
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
-        samples = decode(self._public_list, self.shape, self.on_bad).samples
+        samples = decode(self._public_list, self.shape, self.on_bad, reading=self.reading).samples
         reject_unless(len(samples) > 0, "dataset.public_path", self.public_path, "it holds no image that can be read")
         return samples
 
@@ -99,19 +117,37 @@ class Folder(Listed):
             return
         for start in range(0, len(listing), PART):
             rows = np.arange(start, min(start + PART, len(listing)))
-            yield decode(listing[rows], self.shape, self.on_bad).samples.images
+            yield decode(listing[rows], self.shape, self.on_bad, reading=self.reading).samples.images
 
     def lists(self) -> tuple[Listing, Listing]:
-        everything = self._everything
-        if self.test_path is not None:
-            return everything, list_images(Path(self.test_path))
+        everything, test = self._everything.private, self._everything.test
+        if test is not None:
+            return everything, test
         held_out = np.array([uniform(name) < self.test_fraction for name in everything.names])
         return everything[np.flatnonzero(~held_out)], everything[np.flatnonzero(held_out)]
 
+    def notes(self) -> list[str]:
+        return [f"{self.path}: {self._everything.kind}", *self._everything.notes, *super().notes()]
+
+    @property
+    def _own_test(self) -> bool:
+        return self._everything.test is not None
+
+    @property
+    def _nameless(self) -> bool:
+        return self.path.endswith((".npz", ".parquet")) or " row " in self._everything.private.names[0]
+
+    @property
+    def _usual_channels(self) -> int:
+        listing = self._everything.private
+        return listing.channels or (1 if listing.names[0].lower().endswith(DICOM) else 3)
+
     @functools.cached_property
-    def _everything(self) -> Listing:
-        return list_images(Path(self.path))
+    def _everything(self) -> Layout:
+        """With `test_path` in the place of the path's own images for tests."""
+        found = layout_of(Path(self.path), self.columns)
+        return found if self.test_path is None else replace(found, test=list_images(Path(self.test_path), self.columns))
 
     @functools.cached_property
     def _public_list(self) -> Listing | None:
-        return None if self.public_path is None else list_images(Path(self.public_path))
+        return None if self.public_path is None else list_images(Path(self.public_path), self.columns)

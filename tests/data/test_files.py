@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from data.decoding import PICTURES, OnBad, decode
-from data.files import list_images
+from data.layouts import list_images
 from errors import InputError
 from tests.command import HANGS
 from tests.data.test_folder import LABELS, class_folders, folder, members, picture, png, with_json, zipped
@@ -60,14 +60,14 @@ def test_hidden_folders_are_no_classes(tmp_path):
     assert list_images(tmp_path).classes == ["ant", "cat"]
 
 
-def test_names_may_be_any_bytes_and_hold_brackets(tmp_path, capsys):
+def test_names_may_be_any_bytes_and_hold_brackets(tmp_path):
     (class_folders(tmp_path, 60) / "ant" / os.fsdecode(b"caf\xe9.png")).write_bytes(png(picture()))
     (tmp_path / "ant" / "[bold].png").write_bytes(b"")
     dataset = folder(tmp_path, on_bad=OnBad.skip)
     dataset.check()
     dataset.prepare()
     assert len(dataset.private()) + len(dataset.test()) == 61
-    assert "ant/[bold].png is no readable image (of no known format)\n" in capsys.readouterr().err
+    assert dataset.notes()[-1].endswith("ant/[bold].png is no readable image (of no known format)")
 
 
 def test_zips_of_windows_are_read(tmp_path):

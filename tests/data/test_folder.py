@@ -18,7 +18,7 @@ from PIL import Image
 from data.dataset import ClassCounts
 from data.datasets.folder import Folder
 from data.decoding import MAX_PIXELS, OnBad, decode
-from data.files import list_images
+from data.layouts import list_images
 from data.samples import SampleSet
 from errors import InputError
 from tests.command import call, output_of
@@ -286,7 +286,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_image_is_named_or_skipped_and_counted(kind, tmp_path, capsys):
+def test_a_bad_image_is_named_or_skipped_and_counted(kind, tmp_path):
     class_folders(tmp_path, 30)
     (tmp_path / "ant" / "000.png").write_bytes(BAD[kind])
     dataset = folder(tmp_path, test_path=str(class_folders(tmp_path.parent / f"{tmp_path.name}-test", 4)))
@@ -296,7 +296,7 @@ def test_a_bad_image_is_named_or_skipped_and_counted(kind, tmp_path, capsys):
     skipping = folder(tmp_path, test_path=dataset.test_path, on_bad=OnBad.skip)
     skipping.prepare()
     assert len(skipping.private()) == skipping.num_private - 1 == 29
-    assert "1 private images are left out" in capsys.readouterr().err
+    assert "1 private images are left out" in skipping.notes()[-1]
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
@@ -331,7 +331,7 @@ def empty_class_in_zip(root: Path) -> Path:
 
 
 WRONG = {
-    "in-no-class": (in_root, "loose.png is not in a class folder"),
+    "in-no-class": (in_root, "loose.png lies beside the class folders"),
     "empty-class": (empty_class, "class dog has no image"),
     "empty-class-in-zip": (empty_class_in_zip, "class b has no image"),
     "empty": (lambda root: root, "holds no images"),
