@@ -101,7 +101,7 @@ def test_every_experiment_composes_and_plans(name, own_images, like_cifar10, tmp
     document = plan.describe(config.method, config.dataset, config.model, config.privacy)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     unbounded = config.method.name == "real_data" or config.privacy.epsilon is None
-    assert unbounded or plan.epsilon <= config.privacy.epsilon
+    assert unbounded or plan.epsilon <= (config.privacy.epsilon or 0)
     assert config.privacy.noise_seed is None  # a preset never gives the guarantee away
 
 
