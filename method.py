@@ -138,9 +138,9 @@ class Method:
         mechanism = _class_counts_mechanism(run.dataset, run.privacy)
         if mechanism is None:
             return np.full(private.num_classes, self.num_samples // private.num_classes)
-        counts = private.class_histogram("class_counts", mechanism)
+        counts, parts = private.class_histogram("class_counts", mechanism)
         if isinstance(mechanism, DiscreteLaplace):
-            counts = counts + run.noise.stream("class_counts").discrete_laplace(mechanism.epsilon, len(counts))
+            counts = counts + run.noise.stream("class_counts").discrete_laplace(mechanism.epsilon / parts, len(counts))
         return apportion(np.maximum(counts, 0), self.num_samples)
 
 

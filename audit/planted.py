@@ -32,11 +32,21 @@ class Planted(Dataset):
 
     @classmethod
     def of(cls, base: Dataset, canaries: SampleSet, included: np.ndarray) -> Planted:
-        return cls(name=base.name, class_counts=base.class_counts, base=base, canaries=canaries, included=included)
+        made = cls(name=base.name, class_counts=base.class_counts, base=base, canaries=canaries, included=included)
+        made.unit = base.unit
+        return made
 
     @property
     def num_train(self) -> int:
-        return self.base.num_private + len(self.included)
+        return self.base.num_private_images + len(self.included)
+
+    @property
+    def knows_users(self) -> bool:
+        return self.base.knows_users
+
+    @property
+    def num_users(self) -> int:
+        return self.base.num_users + len(self.included)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -66,7 +76,11 @@ class Planted(Dataset):
     def private(self) -> SampleSet:
         ours, chosen = self.base.private(), self.canaries[self.included]
         images, labels = np.concatenate([ours.images, chosen.images]), np.concatenate([ours.labels, chosen.labels])
-        return SampleSet(images, labels, self.canaries.num_classes)
+        users = None
+        if ours.users is not None:  # every canary is a user of its own
+            first = ours.users.max(initial=-1) + 1
+            users = np.concatenate([ours.users, first + np.arange(len(chosen))])
+        return SampleSet(images, labels, self.canaries.num_classes, users=users)
 
 
 def patterns(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:

@@ -64,7 +64,7 @@ class RealData(Method):
         return {"steps": 0, "network_calls": 0}
 
     def released(self, dataset: Dataset) -> int:
-        return dataset.num_private
+        return dataset.num_private_images
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         samples = private.spend("real_data", NonPrivate())

@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from data.samples import SampleSet
 from errors import reject_unless, require
 from privacy.inherited import PublicInput
+from privacy.mechanisms import Unit
 
 _SUBSET_SEED = 20_240_607  # fixed: the subsets are part of the datasets' definition
 
@@ -36,10 +37,26 @@ class Dataset:
     stratified: bool = False  # with `fraction`: classes keep their shares; False: drawn whatever the label
     keep_classes: list[str] | None = None  # a class subset, by name; labels follow this order
 
-    # Public facts. The number of private images is taken as public, and the certificate says so.
+    unit = Unit.image  # no setting of its own: `privacy.unit`, which the run's settings tell it
+
+    # Public facts. The number of units is taken as public, and the certificate says so.
     @property
     def num_private(self) -> int:
+        """N: of units, private images or users."""
+        return self.num_private_images if self.unit is Unit.image else self.num_users
+
+    @property
+    def num_private_images(self) -> int:
         return max(1, round(self.fraction * self.num_train))
+
+    @property
+    def num_users(self) -> int:
+        """Whose the private images are."""
+        raise NotImplementedError
+
+    @property
+    def knows_users(self) -> bool:
+        return False
 
     @property
     def num_train(self) -> int:
@@ -101,7 +118,7 @@ class Dataset:
         samples = self.train()
         problem = f"its files are not the {self.num_train:,} training images that are taken as public"
         reject_unless(len(samples) == self.num_train, "dataset.name", self.name, problem)
-        return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private, self.stratified)]
+        return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private_images, self.stratified)]
 
     def train(self) -> SampleSet:
         """All training images, which `private` are some of."""
@@ -141,7 +158,7 @@ class Dataset:
 
     @property
     def may_be_fewer(self) -> bool:
-        """Whether some of `num_private` images may turn out unreadable and be left out: to the mechanisms they are absent."""
+        """Whether some of `num_private` units may turn out unreadable and be left out: to the mechanisms they are absent."""
         return False
 
     @property
@@ -162,6 +179,8 @@ class Dataset:
             self.class_counts,
             "one of uniform, public, laplace, moments",
         )
+        known = self.unit is Unit.image or self.knows_users
+        require(known, "privacy.unit", self.unit, f"image, as dataset={self.name} does not say whose its images are")
         require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0 and at most 1")
         if (keep := self.keep_classes) is not None:
             known = 0 < len(set(keep)) == len(keep) and set(keep) <= set(self.all_classes)
@@ -170,12 +189,16 @@ class Dataset:
     def assumptions(self) -> list[str]:
         """What a certificate repeats as public information."""
         subset = " (of the classes that are kept, which counts their labels)" if self.keep_classes else ""
-        return [f"number of private images: {self.num_private}{subset}", f"class names: {', '.join(self.classes)}"]
+        what = "number of private images" if self.unit is Unit.image else "number of users"
+        return [f"{what}: {self.num_private}{subset}", f"class names: {', '.join(self.classes)}"]
 
     @property
     def chosen(self) -> str:
         """Which images are private, for plan and certificate: the guarantee is about these and no others."""
         of = f"training images of {self.name}" + (f", classes {', '.join(self.classes)}" if self.keep_classes else "")
+        if self.unit is Unit.user:  # how many images they have is private
+            part = "" if self.fraction == 1 else f": fraction {self.fraction:g}, {self._drawn}"
+            return f"all images of {self.num_private} users among the {of}{part}"
         if self.fraction == 1:
             return f"all {self.num_train} {of}"
         return f"{self.num_private} of the {self.num_train} {of}: fraction {self.fraction:g}, {self._drawn}"
@@ -187,7 +210,8 @@ class Dataset:
 
     def guarantee(self) -> dict:
         """What a certificate says that it is about."""
-        return {"private_images": self.num_private, "guarantee_is_about": self.chosen}
+        counted = "private_images" if self.unit is Unit.image else "private_users"
+        return {counted: self.num_private, "guarantee_is_about": self.chosen}
 
     def facts(self) -> dict:
         return {

@@ -103,6 +103,11 @@ class Listing:
         users = None if self.users is None else [self.users[row] for row in rows]
         return replace(self, names=[self.names[row] for row in rows], labels=self.labels[rows], users=users)
 
+    @property
+    def chosen_by(self) -> list[str]:
+        """What decides for each image whether it is held out or left out: its user, where that is known, or its own name."""
+        return self.names if self.users is None else self.users
+
     def of_classes(self, names: list[str]) -> Listing:
         """The images of these classes, labelled in their order."""
         label_of = np.array([names.index(name) if name in names else -1 for name in self.classes])[self.labels]
@@ -154,8 +159,15 @@ def decode(
         raise unusable_file(listing.where, f"{bad[0]}{more}; dataset.on_bad=skip leaves them out")
     good = np.array([not error for error in errors], bool)
     labels = listing.labels[good]
-    samples = SampleSet(images if not bad else images[good], labels, len(listing.classes))
+    users = None if listing.users is None else _numbered([listing.users[row] for row in np.flatnonzero(good)])
+    samples = SampleSet(images if not bad else images[good], labels, len(listing.classes), users=users)
     return Decoded(samples, np.flatnonzero(good), bad, Counter(mode for mode in modes if mode))
+
+
+def _numbered(users: list[str]) -> np.ndarray:
+    """int64 [N]: users by number, in the order in which they first appear."""
+    numbers = {user: number for number, user in enumerate(dict.fromkeys(users))}
+    return np.array([numbers[user] for user in users], np.int64)
 
 
 def _pixels(found: IO[bytes] | np.ndarray, shape: tuple[int, int, int], room: _Room, reading: Reading) -> tuple[np.ndarray, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -14,6 +14,7 @@ from data.dataset import Dataset
 from data.decoding import PICTURES, Decoded, Listing, OnBad, Reading, decode
 from data.samples import SampleSet
 from errors import reject_unless, require
+from privacy.mechanisms import Unit
 
 
 @dataclass(kw_only=True)
@@ -37,8 +38,18 @@ class Listed(Dataset):
         raise NotImplementedError
 
     @property
-    def num_private(self) -> int:
+    def num_private_images(self) -> int:
         return self.num_train if self.fraction == 1 else len(self._rows)
+
+    @property
+    def knows_users(self) -> bool:
+        return self._lists[0].users is not None
+
+    @property
+    def num_users(self) -> int:
+        listing = self._lists[0]
+        assert listing.users is not None
+        return len(set(listing.users if self.fraction == 1 else listing[self._rows].users or []))
 
     @property
     def num_train(self) -> int:
@@ -58,6 +69,8 @@ class Listed(Dataset):
 
     @property
     def _drawn(self) -> str:
+        if self.unit is Unit.user:
+            return "each user by the hash of their name alone, so that one user more or less moves no other"
         return "each by the hash of its file's name alone, so that one file more or less moves no other"
 
     @property
@@ -82,6 +95,8 @@ class Listed(Dataset):
         private, test = self._lists
         reject_unless(len(private) > 0, "dataset.path", private.where, "it lists no private image")
         reject_unless(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "it lists no test image")
+        shared = min(set(private.users or []) & set(test.users or []), default=None)
+        reject_unless(shared is None, "dataset.path", test.where, f"user {shared} has private images and test images")
         require(
             len(self._lists[0]) == self.num_train,
             "dataset.path",
@@ -96,9 +111,11 @@ class Listed(Dataset):
         )
 
     def private(self) -> SampleSet:
-        if self.fraction == 1:
-            return self.train()
-        return self.train()[np.flatnonzero(np.isin(self._decoded[0].rows, self._rows))]
+        """With users, where they are the units."""
+        samples = self.train()
+        if self.fraction != 1:
+            samples = samples[np.flatnonzero(np.isin(self._decoded[0].rows, self._rows))]
+        return samples if self.unit is Unit.user else replace(samples, users=None)
 
     def train(self) -> SampleSet:
         return self._decoded[0].samples
@@ -116,11 +133,9 @@ class Listed(Dataset):
     @functools.cached_property
     def _rows(self) -> np.ndarray:
         """Of the listing, int64 [num_private], ascending: those that `fraction` chooses."""
-        names = self._lists[0].names
+        names = self._lists[0].chosen_by if self.unit is Unit.user else self._lists[0].names
         rows = np.flatnonzero([uniform(name, "dataset.fraction") < self.fraction for name in names])
-        require(
-            len(rows) > 0, "dataset.fraction", self.fraction, f"larger, as by the hash of names it chooses none of {len(names)}"
-        )
+        require(len(rows) > 0, "dataset.fraction", self.fraction, "larger, as by the hash of names it chooses none")
         return rows
 
     @functools.cached_property

@@ -80,7 +80,9 @@ class _Table:
         try:
             import pyarrow.parquet
         except ImportError as error:
-            raise unusable("dataset.path", where, "it is Parquet, which needs the package pyarrow; pip install pyarrow") from error
+            raise unusable(
+                "dataset.path", where, "it is Parquet, which needs the package pyarrow; pip install pyarrow"
+            ) from error
         self.file = file
         try:
             self._parquet = pyarrow.parquet.ParquetFile(file, memory_map=True)

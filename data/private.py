@@ -9,11 +9,11 @@ import numpy as np
 from data.samples import SampleSet
 from errors import InputError
 from privacy.ledger import Ledger
-from privacy.mechanisms import Mechanism
+from privacy.mechanisms import Mechanism, Unit
 
 
 class PrivateDataset:
-    """Private images behind a ledger. `size`, `num_classes` are public; the images are loaded at the first spend.
+    """Private images behind a ledger. `size`, of units, and `num_classes` are public; images are loaded at the first spend.
 
     `fewer`: there may be less than `size` of them; rates and divisors stay those of `size`, whatever their number.
     """
@@ -31,13 +31,19 @@ class PrivateDataset:
         self._ledger.spend(purpose, mechanism)
         if self._samples is None:
             samples = self._load()
-            wrong_size = len(samples) > self.size or (len(samples) < self.size and not self._fewer)
+            found = samples.num_units
+            wrong_size = found > self.size or (found < self.size and not self._fewer)
             if wrong_size or samples.num_classes != self.num_classes:  # the true numbers stay unsaid
-                declared = f"{self.size} images of {self.num_classes} classes"
+                unit = Unit.image if samples.users is None else Unit.user
+                declared = f"{self.size} {unit.plural} with images of {self.num_classes} classes"
                 raise InputError(f"dataset is declared as {declared}, and is not that.", "dataset")
             self._samples = samples
         return self._samples
 
-    def class_histogram(self, purpose: str, mechanism: Mechanism) -> np.ndarray:
-        """Exact images per class, int64 [num_classes]: adding or removing one image moves one bin by 1."""
-        return np.bincount(self.spend(purpose, mechanism).labels, minlength=self.num_classes)
+    def class_histogram(self, purpose: str, mechanism: Mechanism) -> tuple[np.ndarray, int]:
+        """Images per class in whole parts, int64 [num_classes], and how many parts a unit has: it moves all bins together by
+        that many at most."""
+        samples = self.spend(purpose, mechanism)
+        counts = np.zeros(self.num_classes, np.int64)
+        np.add.at(counts, samples.labels, samples.whole_shares)
+        return counts, samples.parts

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from disk import whole_file
+
+PARTS = 1 << 20  # of a user's one vote: whole numbers, as discrete noise hides nothing else; rounding loses a millionth
 
 
 class SampleFileError(ValueError):
@@ -30,12 +33,13 @@ class SampleSet:
     num_classes: int
     public_labels: np.ndarray | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    users: np.ndarray | None = None  # int64 [N]: whose each image is; None: each image is a unit of privacy by itself
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
             raise ValueError(f"images: {images.dtype} {list(images.shape)} is not uint8 [N, H, W, 1 or 3]")
-        for name, values in (("labels", labels), ("public_labels", self.public_labels)):
+        for name, values in (("labels", labels), ("public_labels", self.public_labels), ("users", self.users)):
             if values is not None and (values.dtype != np.int64 or values.shape != (len(images),)):
                 raise ValueError(f"{name}: {values.dtype} {list(values.shape)} is not int64 [{len(images)}]")
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
@@ -46,7 +50,43 @@ class SampleSet:
 
     def __getitem__(self, rows: Any) -> SampleSet:
         public = None if self.public_labels is None else self.public_labels[rows]
-        return SampleSet(self.images[rows], self.labels[rows], self.num_classes, public, self.provenance)
+        users = None if self.users is None else self.users[rows]
+        return SampleSet(self.images[rows], self.labels[rows], self.num_classes, public, self.provenance, users)
+
+    @property
+    def num_units(self) -> int:
+        """Of privacy: images, or users."""
+        return len(self) if self.users is None else len(np.unique(self.users))
+
+    @cached_property
+    def units(self) -> list[np.ndarray] | None:
+        """The rows of each user's images, users in the order of their numbers; None: each image is a unit."""
+        if self.users is None:
+            return None
+        order = np.argsort(self.users, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.users[order])) + 1) if len(order) else []
+
+    @property
+    def images_of_unit(self) -> np.ndarray:
+        """int64 [N]: of how many images each image's unit is."""
+        if self.users is None:
+            return np.ones(len(self), np.int64)
+        _, mine, counts = np.unique(self.users, return_inverse=True, return_counts=True)
+        return counts[mine].astype(np.int64)
+
+    @property
+    def parts(self) -> int:
+        """Whole parts of a unit that its images share."""
+        return 1 if self.users is None else PARTS
+
+    @property
+    def whole_shares(self) -> np.ndarray:
+        """int64 [N]: how many of its unit's parts are an image's; those of a unit are `parts` together at most."""
+        return self.parts // self.images_of_unit
+
+    def shares(self) -> np.ndarray:
+        """float64 [N]: what an image is of its unit, so that those of a unit are 1 together, and never more."""
+        return 1.0 / self.images_of_unit
 
     def save(self, path: Path) -> None:
         """Write npz: `images`, `labels`, `public_labels` if any, `num_classes`, `provenance` (JSON). Whole or not at all."""
@@ -57,9 +97,11 @@ class SampleSet:
             np.savez_compressed(file, provenance=np.array(json.dumps(self.provenance)), **arrays)
 
     def digest(self) -> str:
-        """SHA-256 of pixels and labels."""
+        """SHA-256 of pixels and labels, and of users where they are the units."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
+        if self.users is not None:
+            digest.update(np.ascontiguousarray(self.users).data)
         return digest.hexdigest()
 
     @classmethod

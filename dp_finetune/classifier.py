@@ -66,11 +66,12 @@ class Classification:
         rng = torch.Generator(x.device)
         copies = [
             augmented(
-                image.expand(self.augmult, *image.shape), self.augmentations, rng.manual_seed(view_seed(self.noise, step, n))
+                image.expand(self.augmult, *image.shape[-3:]), self.augmentations, rng.manual_seed(view_seed(self.noise, step, n))
             )
             for image, n in zip(x, examples, strict=True)
         ]
-        return LabelledViews(torch.cat(copies), labels.to(x.device).repeat_interleave(self.augmult), len(x))
+        told = labels.to(x.device).reshape(len(x), -1).expand(-1, self.augmult)
+        return LabelledViews(torch.cat(copies), told.flatten(), len(x))
 
 
 @dataclass(kw_only=True)

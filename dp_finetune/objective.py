@@ -41,12 +41,15 @@ class ViewsLike(Protocol):
 class DrawsViews(Protocol):
     """What a training loop minimises."""
 
+    augmult: int  # K
+
     def encode(self, images: np.ndarray) -> torch.Tensor:
         """uint8 [B, H, W, C] to float [B, c, h, w] on the network's device: what views are made of."""
         ...
 
     def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> ViewsLike:
-        """`x` as `encode` gives it; `examples` are the dataset's row numbers, which seed the views with the step."""
+        """`x` [B, c, h, w] as `encode` gives it, or [B, K, c, h, w] with labels [B, K]; `examples` are the numbers of the units,
+        which seed the views with the step."""
         ...
 
 
@@ -97,21 +100,19 @@ class Objective:
 
     def views(self, x: torch.Tensor, labels: torch.Tensor, examples: Sequence[int], step: int) -> Views:
         rng = torch.Generator(x.device)
-        drawn = [
-            self._draw(x[i], int(labels[i]), rng.manual_seed(view_seed(self.noise, step, n))) for i, n in enumerate(examples)
-        ]
+        drawn = [self._draw(x[i], labels[i], rng.manual_seed(view_seed(self.noise, step, n))) for i, n in enumerate(examples)]
         x_0, noise, t, y = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         a = self.alpha_bar[t].reshape(-1, 1, 1, 1)
         return Views(a.sqrt() * x_0 + (1 - a).sqrt() * noise, t, y, noise, len(examples), self.denoiser)
 
     def _draw(
-        self, x: torch.Tensor, label: int, rng: torch.Generator
+        self, x: torch.Tensor, label: torch.Tensor, rng: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         k, device = self.augmult, x.device
-        x_0 = augmented(x.expand(k, *x.shape), self.augmentations, rng)  # [K, C, H, W]
+        x_0 = augmented(x.expand(k, *x.shape[-3:]), self.augmentations, rng)  # [K, C, H, W]
         t = draw_timesteps(self.mixture, k, rng)
         noise = torch.randn(x_0.shape, generator=rng, device=device)
-        labels = torch.full((k,), label, device=device)
+        labels = label.to(device).expand(k)
         null_label = self.denoiser.null_label
         if self.label_dropout and null_label is not None:
             dropped = torch.rand(k, generator=rng, device=device) < self.label_dropout

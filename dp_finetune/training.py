@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from data.private import PrivateDataset
+from data.samples import SampleSet
 from disk import whole_file
 from dp_finetune.engines import Engine
 from dp_finetune.objective import DrawsViews
@@ -63,19 +64,33 @@ class Trainer:
             purpose = f"dp_sgd/step={step}"
             samples = private.spend(purpose, self.mechanism)
             labels = self.model_labels[samples.labels if len(self.model_labels) > 1 else np.zeros_like(samples.labels)]
-            batch = poisson_batch(len(samples), self.mechanism.sample_rate, self.noise, purpose)
+            batch = poisson_batch(samples.num_units, self.mechanism.sample_rate, self.noise, purpose)
             mine = batch[ranks.share() :: ranks.world()]
             for start in range(0, len(mine), self.engine.examples_per_pass):
                 rows = mine[start : start + self.engine.examples_per_pass]
-                self.add(samples.images[rows], labels[rows], rows, step)
+                images = self.images_of(samples, rows, step)
+                self.add(samples.images[images], labels[images], rows, step)
             self.finish_step(purpose)
             if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == steps:
                 self.save()
                 saved = time.monotonic()
             yield self.step
 
+    def images_of(self, samples: SampleSet, rows: np.ndarray, step: int) -> np.ndarray:
+        """Which images these units show: rows of `samples`, int64 [n], or [n, K] of users, whose K views are drawn over their
+        images by the run's secret key: as many draws for a user of one image as for one of a thousand."""
+        if samples.units is None:
+            return rows
+        count, drawn = self.objective.augmult, []
+        for row in rows:
+            mine = samples.units[row]
+            rng = np.random.default_rng(self.noise.seed(f"images/{step}/{row}"))
+            drawn.append(mine[rng.integers(0, len(mine), count)])
+        return np.array(drawn, np.int64).reshape(len(rows), count)
+
     def add(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, step: int) -> None:
-        """Add the clipped gradients of these examples to the sum: uint8 [n, H, W, C], int64 [n]; `n` is at most a pass's size.
+        """Add the clipped gradients of these examples to the sum: uint8 [n, H, W, C], int64 [n], or [n, K, H, W, C] and [n, K];
+        `n` is at most a pass's size.
 
         Every pass has the same size: the last one of a batch is filled up, and what fills it is left out of the sum. Kernels
         round by the shape of a pass, so otherwise an example's gradient would depend on how many others were drawn (by 1e-6 of
@@ -84,9 +99,9 @@ class Trainer:
         """
         count, size = len(rows), self.engine.examples_per_pass
         full = np.zeros((size, *images.shape[1:]), np.uint8)
-        told, numbers = np.full(size, self.model_labels[0]), np.full(size, NOBODY)
+        told, numbers = np.full((size, *labels.shape[1:]), self.model_labels[0]), np.full(size, NOBODY)
         full[:count], told[:count], numbers[:count] = images, labels, rows
-        x = self.objective.encode(full)
+        x = self.objective.encode(full.reshape(-1, *full.shape[-3:])).unflatten(0, full.shape[:-3])
         self.engine(self.objective.views(x, torch.from_numpy(told), numbers.tolist(), step))
         for p in self.engine.parameters:
             p.grad_sample = p.grad_sample[:count]  # type: ignore[attr-defined]

@@ -137,7 +137,8 @@ class Downstream(Recipe, Evaluator):
     def select(self, context: EvaluationContext, private: SampleSet, noise: NoiseStream, epsilon: float) -> dict[str, Any]:
         """The `learning_rate` and `steps` that permute-and-flip takes, by how many private images each candidate has right.
 
-        epsilon-DP: an image adds at most 1 to each count, and goes through a network in passes where it moves no other's answer.
+        epsilon-DP: a unit adds at most 1 to each count, of several images in parts, and an image goes through a network in passes
+        where it moves no other's answer.
         """
         with progress("choosing on private images", sum(recipe.steps for recipe in self.candidates)) as advance:
             fit = self._fit(context, advance)
@@ -146,7 +147,8 @@ class Downstream(Recipe, Evaluator):
         for network in networks:
             answer = functools.partial(_answer, network, context.device)
             scores = embed_in_passes(private.images, PASS_ROWS, context.samples.num_classes, answer)
-            counts.append(int((scores.argmax(1) == private.labels).sum()))
+            correct = scores.argmax(1) == private.labels
+            counts.append(int(private.whole_shares[correct].sum() // private.parts))
         chosen = self.candidates[noise.permute_and_flip(counts, epsilon)]
         return {"learning_rate": chosen.learning_rate, "steps": chosen.steps}
 

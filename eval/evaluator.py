@@ -179,7 +179,7 @@ class Space(NamedTuple):
 
     def num_real(self, dataset: Dataset) -> int:
         if self.reference is Reference.private:
-            return dataset.num_private
+            return dataset.num_private_images
         return dataset.num_train if self.reference is Reference.train else dataset.num_test
 
 

@@ -37,7 +37,7 @@ class Membership(InEmbedding):
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         flops, dim = spaces.cost(self.embedding, dataset.shape)
-        images = 2 * min(dataset.num_private, dataset.num_test)
+        images = 2 * min(dataset.num_private_images, dataset.num_test)
         return Cost((num_samples + images) * flops + 2.0 * num_samples * images * dim, 4 * (num_samples + images) * dim)
 
     def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:

@@ -41,7 +41,10 @@ class Pictures(InEmbedding):
         super().check(key, dataset, model, spaces)
         require(self.rows >= 1, f"{key}.rows", self.rows, "1 or more")
         require(
-            1 <= self.neighbours <= dataset.num_private, f"{key}.neighbours", self.neighbours, f"from 1 to {dataset.num_private}"
+            1 <= self.neighbours <= dataset.num_private_images,
+            f"{key}.neighbours",
+            self.neighbours,
+            f"from 1 to {dataset.num_private_images}",
         )
 
     def embeddings(self) -> set[EmbeddingName]:
@@ -49,14 +52,14 @@ class Pictures(InEmbedding):
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
         """At most: there are no rounds but Private Evolution's."""
-        real, in_round = dataset.num_private + dataset.num_test, sample_size(num_samples, dataset.shape)
+        real, in_round = dataset.num_private_images + dataset.num_test, sample_size(num_samples, dataset.shape)
         cost = Cost(0.0, MOST_ROUNDS * in_round * math.prod(dataset.shape))
         for embedding in self.embeddings():
             flops, dim = spaces.cost(embedding, dataset.shape)
             images = num_samples + real
             cost.flops += images * flops + 2 * 2.0 * num_samples * real * dim
             cost.bytes += 4 * images * dim
-            cost.flops += MOST_ROUNDS * in_round * (flops + 2 * 2.0 * dataset.num_private * dim)
+            cost.flops += MOST_ROUNDS * in_round * (flops + 2 * 2.0 * dataset.num_private_images * dim)
             cost.bytes += 4 * in_round * dim
         return cost
 

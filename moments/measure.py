@@ -245,20 +245,21 @@ def noisy_answer(private: PrivateDataset, run: Run, query: Query, sigma: float) 
 
 def exact_location(space: Space, samples: SampleSet) -> np.ndarray:
     """float64 [d + 1]; classes do not matter."""
-    sums = location_sums(np.zeros((0, space.basis.size)))
+    sums, shares = location_sums(np.zeros((0, space.basis.size))), samples.shares()
     for start in range(0, len(samples), _BLOCK):
-        images = samples.images[start : start + _BLOCK]
-        sums += location_sums(space.place(images, np.zeros(len(images), np.int64))[0])
+        rows = slice(start, start + _BLOCK)
+        images = samples.images[rows]
+        sums += location_sums(space.place(images, np.zeros(len(images), np.int64))[0], shares[rows])
     return sums
 
 
 def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bool = True) -> np.ndarray:
     """float64 [G, 1 + d + d (d + 1) / 2]"""
     labels = samples.labels if conditional else np.zeros_like(samples.labels)
-    sums = no_sums(space.groups, space.basis.size)
+    sums, shares = no_sums(space.groups, space.basis.size), samples.shares()
     for start in range(0, len(samples), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        sums += weighted_sums(*space.place(samples.images[rows], labels[rows]), space.groups, parts)
+        sums += weighted_sums(*space.place(samples.images[rows], labels[rows]), space.groups, parts, shares[rows])
     return sums
 
 

@@ -9,6 +9,9 @@ image adds has the norm √(a² + b² ‖z‖² + c² ‖z‖⁴) ≤ √(a² + 
 alone: the sums of all groups, taken as one vector, have L2 sensitivity 1 under adding or removing one image, and one noise of
 standard deviation σ on every entry is one Gaussian mechanism of noise multiplier σ.
 
+Where a user is the unit, what an image adds is weighed by one over the number of its user's images: together they add a mean of
+vectors of norm 1 at most, which is no longer, in whichever groups they lie.
+
 Where images lie, and how far from there, is a smaller question of the same kind: an image adds √½ (z, ‖z‖²), whose norm
 is √(½ ‖z‖² + ½ ‖z‖⁴) ≤ 1.
 """
@@ -57,15 +60,22 @@ def no_sums(num_groups: int, size: int) -> np.ndarray:
     return np.zeros((num_groups, 1 + size + size * (size + 1) // 2))
 
 
-def weighted_sums(z: np.ndarray, groups: np.ndarray, num_groups: int, weights: Weights) -> np.ndarray:
-    """What the mechanism adds noise to: float64 [G, 1 + d + d (d + 1) / 2] of vectors [N, d], norm at most 1, and groups [N]."""
+def weighted_sums(
+    z: np.ndarray, groups: np.ndarray, num_groups: int, weights: Weights, shares: np.ndarray | None = None
+) -> np.ndarray:
+    """What the mechanism adds noise to: float64 [G, 1 + d + d (d + 1) / 2] of vectors [N, d], norm at most 1, and groups [N].
+
+    `shares` float64 [N]: what an image is of its unit; None: all of it.
+    """
     size = z.shape[1]
     out = no_sums(num_groups, size)
     for group in range(num_groups):
         mine = z[groups == group]
-        out[group, 0] = weights.count * len(mine)
-        out[group, 1 : 1 + size] = weights.mean * mine.sum(0)
-        out[group, 1 + size :] = weights.square * svec(mine.T @ mine)
+        part = np.ones(len(mine)) if shares is None else shares[groups == group]
+        weighed = mine * part[:, None]
+        out[group, 0] = weights.count * part.sum()
+        out[group, 1 : 1 + size] = weights.mean * weighed.sum(0)
+        out[group, 1 + size :] = weights.square * svec(weighed.T @ mine)
     return out * _BELOW_ONE
 
 
@@ -76,9 +86,10 @@ def unweighted(sums: np.ndarray, size: int, weights: Weights, sigma: float) -> S
     return Sums(sums[:, 0] / weights.count, sums[:, 1 : 1 + size] / weights.mean, squares, weights, sigma / _BELOW_ONE)
 
 
-def location_sums(z: np.ndarray) -> np.ndarray:
+def location_sums(z: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
     """What the mechanism of the smaller question adds noise to: float64 [d + 1] of vectors [N, d], norm at most 1."""
-    return np.append(z.sum(0), (z**2).sum()) * (0.5**0.5 * _BELOW_ONE)
+    part = np.ones(len(z)) if shares is None else shares
+    return np.append((z * part[:, None]).sum(0), ((z**2).sum(1) * part).sum()) * (0.5**0.5 * _BELOW_ONE)
 
 
 def location(sums: np.ndarray, total: int, sigma: float) -> tuple[np.ndarray, float]:

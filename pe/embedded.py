@@ -22,8 +22,8 @@ class PrivateEmbeddings:
         self._keep = not isinstance(embedding, Pixels)
         self._kept: dict[int, np.ndarray] = {}
 
-    def blocks(self, samples: SampleSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """float32 [n, D] and int64 labels [n], n up to `BLOCK`; always of the same samples."""
+    def blocks(self, samples: SampleSet) -> Iterator[tuple[np.ndarray, slice]]:
+        """float32 [n, D] and which samples they are, n up to `BLOCK`; always of the same samples."""
         for start in range(0, len(samples), BLOCK):
             rows = slice(start, start + BLOCK)
             vectors = self._kept.get(start)
@@ -31,4 +31,4 @@ class PrivateEmbeddings:
                 vectors = self._embedding.embed(conform(samples.images[rows], self._shape))
                 if self._keep:
                     self._kept[start] = vectors
-            yield vectors, samples.labels[rows]
+            yield vectors, rows

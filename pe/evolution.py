@@ -102,7 +102,7 @@ class PrivateEvolution(Method):
             model.check_degree(key, more, None)
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
-        votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier), self.iterations)
+        votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier, privacy.unit), self.iterations)
         return [*self.warm_up.spends(dataset, privacy), *self.class_counts_spend(dataset, privacy), votes]
 
     @property
@@ -135,7 +135,7 @@ class PrivateEvolution(Method):
             return None
         _, dim = model.spaces.cost(self.embedding, model.image_shape)
         networks = generator + model.spaces.memory(self.embedding, model.image_shape)
-        private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private
+        private = BLOCK if self.embedding is EmbeddingName.pixels else dataset.num_private_images
         images = (3 + 2 * (1 + self.expansions)) * self.num_samples * math.prod(model.image_shape)
         voting = networks + images + 4 * dim * (3 * self.num_samples + private + BLOCK) + 2**27
         return max(voting, self.warm_up.memory(dataset, model))
@@ -210,11 +210,13 @@ class PrivateEvolution(Method):
         mechanism, purpose = self._mechanism(run), f"pe.votes/round={t}"
         images = private.spend(purpose, mechanism)
         votes = np.zeros(len(population), np.int64)
-        for vectors, labels in run.meter.each("embedding", there.blocks(images)):
-            labels = labels if self.conditional else np.zeros_like(labels)
+        private_labels = images.labels if self.conditional else np.zeros_like(images.labels)
+        shares = images.whole_shares
+        for vectors, rows in run.meter.each("embedding", there.blocks(images)):
             with run.meter.part("votes"):
-                votes += count_votes(vectors, labels, points, population.labels, self.neighbours)
-        votes = threshold_votes(noisy_votes(votes, mechanism, run.noise.stream(purpose)), self.threshold)
+                votes += count_votes(vectors, private_labels[rows], points, population.labels, self.neighbours, shares[rows])
+        noisy = noisy_votes(votes, self.noise, mechanism.noise_multiplier, run.noise.stream(purpose), images.parts)
+        votes = threshold_votes(noisy, self.threshold)
         run.tracker.log({"pe/noisy_votes": float(votes.sum()), "pe/images_with_votes": int((votes > 0).sum())}, step=t)
         return votes
 
@@ -271,7 +273,7 @@ class PrivateEvolution(Method):
 
     def _mechanism(self, run: Run) -> Gaussian | DiscreteGaussian:
         assert run.noise_multiplier is not None
-        return self.noise.mechanism(run.noise_multiplier)
+        return self.noise.mechanism(run.noise_multiplier, run.privacy.unit)
 
     def _degree(self, t: int) -> tuple[float, str | None]:
         return self.variation_degrees[t - 1], self.respacings[t - 1] if self.respacings else None

@@ -7,7 +7,7 @@ from enum import Enum
 import numpy as np
 
 from models.neighbours import NeighbourBackend, nearest
-from privacy.mechanisms import DiscreteGaussian, Gaussian
+from privacy.mechanisms import DiscreteGaussian, Gaussian, Unit
 from privacy.noise import NoiseStream
 
 
@@ -15,30 +15,49 @@ class VoteNoise(Enum):
     discrete_gaussian = "discrete_gaussian"  # integers: no floating-point attack
     gaussian = "gaussian"  # the paper's
 
-    def mechanism(self, noise_multiplier: float) -> DiscreteGaussian | Gaussian:
-        return Gaussian(noise_multiplier) if self is VoteNoise.gaussian else DiscreteGaussian(noise_multiplier)
+    def mechanism(self, noise_multiplier: float, unit: Unit = Unit.image) -> DiscreteGaussian | Gaussian:
+        """As it is accounted for. A user's vote has 2^20 parts, and may be divided between bins. Discrete noise on integers as
+        fine as those has the Rényi divergences of continuous noise at most (Canonne, Kamath & Steinke 2020, Thm. 4), and its
+        privacy loss is the same function of the answer, on a grid of 1/(2^20 σ²): finer than what accountants round up by.
+        """
+        whole = self is VoteNoise.discrete_gaussian and unit is Unit.image
+        return DiscreteGaussian(noise_multiplier) if whole else Gaussian(noise_multiplier)
 
 
 def count_votes(
-    private: np.ndarray, private_labels: np.ndarray, points: np.ndarray, labels: np.ndarray, backend: NeighbourBackend
+    private: np.ndarray,
+    private_labels: np.ndarray,
+    points: np.ndarray,
+    labels: np.ndarray,
+    backend: NeighbourBackend,
+    whole_shares: np.ndarray | None = None,
 ) -> np.ndarray:
     """Each private embedding votes for the nearest point of its own class: int64 [len(points)]. Not yet private.
 
-    One image has one vote, so adding or removing it moves one bin by 1 (sensitivity 1, for all classes together). An
-    image whose class has no point, or whose embedding is not finite, votes for nothing: to stop the run would show it.
+    One image has one vote, so adding or removing it moves one bin by 1 (sensitivity 1, for all classes together). Where a user is
+    the unit, images have `whole_shares` int64 [N] of their user's parts: these move all bins together by `SampleSet.parts` at
+    most. An image whose class has no point, or whose embedding is not finite, votes for nothing: to stop the run would show it.
     """
     votes = np.zeros(len(points), np.int64)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
-        winners = nearest(private[private_labels == label], points[mine], backend)
-        votes[mine] += np.bincount(winners[winners >= 0], minlength=len(mine))
+        ours = private_labels == label
+        winners = nearest(private[ours], points[mine], backend)
+        votes[mine] += _counted(winners, None if whole_shares is None else whole_shares[ours], len(mine))
     return votes
 
 
-def noisy_votes(votes: np.ndarray, mechanism: DiscreteGaussian | Gaussian, noise: NoiseStream) -> np.ndarray:
-    """Votes plus noise of the mechanism's standard deviation on every bin: float64, now private."""
-    draw = noise.discrete_gaussian if isinstance(mechanism, DiscreteGaussian) else noise.gaussian
-    return votes + draw(mechanism.noise_multiplier, len(votes)).astype(np.float64)
+def _counted(winners: np.ndarray, weights: np.ndarray | None, size: int) -> np.ndarray:
+    """int64 [size]; -1 is no winner."""
+    counts = np.zeros(size, np.int64)
+    np.add.at(counts, winners[winners >= 0], 1 if weights is None else weights[winners >= 0])
+    return counts
+
+
+def noisy_votes(votes: np.ndarray, kind: VoteNoise, sigma: float, noise: NoiseStream, parts: int = 1) -> np.ndarray:
+    """Votes in so many parts, plus noise of standard deviation `sigma` votes on every bin: float64 in votes, now private."""
+    draw = noise.discrete_gaussian if kind is VoteNoise.discrete_gaussian else noise.gaussian
+    return (votes + draw(sigma * parts, len(votes)).astype(np.float64)) / parts
 
 
 def threshold_votes(votes: np.ndarray, threshold: float) -> np.ndarray:

@@ -34,6 +34,10 @@ class Config:
     scale: str = "paper"  # how far a paper's experiment is shrunk: +scale=hour, +scale=smoke
     plan_only: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset, Dataset) and isinstance(self.privacy, Privacy):
+            self.dataset.unit = self.privacy.unit  # what it counts, and whose images it holds together
+
     def check(self) -> None:
         """Raise InputError for any key, range or combination that cannot run. Opens no image and writes nothing."""
         refuse_added_keys(self)

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy, caution
 from privacy.inherited import Inherited
-from privacy.mechanisms import NEIGHBOURING, UNIT, Selection, Spend
+from privacy.mechanisms import Selection, Spend
 
 LEAST = 1e-3  # of the target epsilon: what must be left for a method's own noise, which less would make too large to look for
 SELECTION = "selection"  # of a classifier, on private images: the purpose of its spend
@@ -30,7 +30,9 @@ class Plan:
 
     @classmethod
     def of(cls, config: Config) -> Plan:
-        inherited = Inherited.of(config.public_inputs(), config.model.base_is_other_data, config.dataset.name)
+        inherited = Inherited.of(
+            config.public_inputs(), config.model.base_is_other_data, config.dataset.name, config.privacy.unit
+        )
         return cls.make(config.method, config.dataset, config.privacy, inherited)
 
     @classmethod
@@ -39,6 +41,7 @@ class Plan:
 
         `inherited`: what the public inputs have spent already, which is part of both.
         """
+        assert dataset.unit is privacy.unit, "what is counted is what is protected"
         delta, inherited = privacy.delta_for(dataset.num_private), inherited or Inherited()
 
         def every(noise_multiplier: float) -> list[Spend]:
@@ -74,7 +77,7 @@ class Plan:
         forward, calls = facts["flops"], work["network_calls"]
         backward = (work.get("backward_calls") or 0) * training["backward_flops"]
         flops = None if calls is None or (forward is None and calls) else calls * (forward or 0) + backward
-        warning = caution(self.delta, dataset.num_private)
+        warning = caution(self.delta, dataset.num_private, privacy.unit)
         return {
             "method": method.name,
             "dataset": dataset.facts(),
@@ -84,8 +87,8 @@ class Plan:
                 **({"caution": warning} if warning else {}),
                 "noise_multiplier": self.noise_multiplier,
                 "accountant": privacy.accountant.value,
-                "unit": UNIT,
-                "neighbouring": NEIGHBOURING,
+                "unit": privacy.unit.value,
+                "neighbouring": privacy.unit.neighbouring,
                 "events": [spend.to_dict() for spend in self.spends],
             },
             "model": {

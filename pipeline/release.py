@@ -67,6 +67,7 @@ def publish(
         ledger,
         identity=run.noise.identity(),
         size=config.dataset.num_private,
+        unit=config.privacy.unit,
         noise_seed=config.privacy.noise_seed,
         assumptions=assumptions,
         provenance={

@@ -7,6 +7,7 @@ from decimal import ROUND_FLOOR, Context, Decimal
 
 from errors import format_value, reject_unless, require
 from privacy.accounting import Accountant
+from privacy.mechanisms import Unit
 
 # Of a noise multiplier. Float64 has the exact curve of Gaussians up to sqrt(rounds) / noise multiplier = 1e8: beyond that epsilon
 # comes out below the truth, and from 1e-100 on it is an error.
@@ -19,7 +20,8 @@ class Privacy:
 
     epsilon: float | None = None
     noise_multiplier: float | None = None
-    delta: float | None = None  # None: a tenth of 1 / the number of private images, see `delta_for`
+    delta: float | None = None  # None: a tenth of 1 / the number of units, see `delta_for`
+    unit: Unit = Unit.image  # what is protected: one image, or all images of one user
     accountant: Accountant = Accountant.pld
     noise_seed: int | None = None  # None: from the operating system's entropy. A number voids the guarantee.
     class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
@@ -52,16 +54,17 @@ class Privacy:
         return float(min(down.divide(1, 10 * num_private), down.create_decimal_from_float(num_private**-1.1)))
 
 
-def caution(delta: float, size: int) -> str | None:
-    """What a large δ allows on `size` private images; None where N·δ is 0.1 or less.
+def caution(delta: float, size: int, unit: Unit = Unit.image) -> str | None:
+    """What a large δ allows on `size` units; None where N·δ is 0.1 or less.
 
-    A mechanism that publishes one image, picked at random, with probability p shows any given one with probability p/N.
+    A mechanism that publishes one unit, picked at random, with probability p shows any given one with probability p/N.
     """
+    article = "an image" if unit is Unit.image else "all images of a user"
     exactly = Decimal(repr(delta)) * size  # of the decimal number that is stated
     if exactly >= 1:
-        return f"delta={delta:g} is not below 1/{size}: it allows to publish an image outright"
+        return f"delta={delta:g} is not below 1/{size}: it allows to publish {article} outright"
     if exactly > Decimal("0.1"):
         probability = f"{float(exactly):.2g}"
-        allows = f"a mechanism that publishes one image outright with probability {probability} would satisfy this delta"
-        return f"delta={delta:g} times {size} images is {probability}: {allows}"
+        allows = f"a mechanism that publishes one {unit.value} outright with probability {probability} would satisfy this delta"
+        return f"delta={delta:g} times {size} {unit.plural} is {probability}: {allows}"
     return None

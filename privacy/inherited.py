@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from disk import write_json
-from errors import unusable
+from errors import reject_unless, unusable
 from privacy.accounting import compose_epsilon
-from privacy.mechanisms import Spend
+from privacy.mechanisms import Spend, Unit
 
 CERTIFICATE = "privacy.json"
 BASE = "base:"
@@ -90,11 +90,12 @@ class Inherited:
     delta: float = 0.0  # the largest of their certificates
 
     @classmethod
-    def of(cls, inputs: Sequence[PublicInput], other_data: bool = False, dataset: str = "") -> Inherited:
+    def of(cls, inputs: Sequence[PublicInput], other_data: bool = False, dataset: str = "", unit: Unit = Unit.image) -> Inherited:
         """`other_data`: the user says that models were made from other private images than those of this run's `dataset`.
 
         They cost it nothing then; but what they themselves were made from counts where it bears the name of `dataset`, whatever
-        was said of it before. InputError for an input that is not private, or whose certificate is damaged.
+        was said of it before. InputError for an input that is not private, whose certificate is damaged, or that protects single
+        images where this run protects users: its ε says nothing of those.
         """
         found = cls()
         counted: dict[str, Spend] = {}
@@ -111,6 +112,8 @@ class Inherited:
                     source = spend.purpose.removeprefix(BASE).split(".")[0]
                     direct = source == own or document["id"] is None  # without an id: public training made it, and no run
                     ours = not flagged or (not direct and datasets.get(source) == dataset)
+                    as_fine = unit is Unit.image or document.get("unit") == unit.value
+                    reject_unless(not ours or as_fine, one.key, one.path, f"it protects images, and privacy.unit={unit.value}")
                     kept = counted if ours else aside
                     if kept.setdefault(spend.purpose, spend) != spend:
                         problem = f"its {CERTIFICATE} contradicts another one at {spend.purpose}"

@@ -17,7 +17,7 @@ from disk import sync_folder
 from errors import unusable_file
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.config import caution
-from privacy.mechanisms import NEIGHBOURING, UNIT, Mechanism, NonPrivate, Spend
+from privacy.mechanisms import Mechanism, NonPrivate, Spend, Unit
 
 
 class BudgetError(RuntimeError):
@@ -126,6 +126,7 @@ def certificate(
     *,
     identity: str,
     size: int,
+    unit: Unit = Unit.image,
     noise_seed: int | None,
     assumptions: Sequence[str],
     provenance: dict[str, Any],
@@ -133,7 +134,7 @@ def certificate(
     """What is written beside a release: the privacy it has, what was spent, and what that rests on.
 
     `identity`: hexadecimal and random, so that its spends count once wherever they turn up again (see `privacy.inherited`);
-    `size`: private images.
+    `size`: of units.
     """
     reasons = []
     if noise_seed is not None:
@@ -143,7 +144,7 @@ def certificate(
     epsilon = ledger.epsilon
     if not math.isfinite(epsilon) and not ledger.holds_private_data:
         reasons.append(f"epsilon is infinite at delta={ledger.delta:g}")
-    warning = caution(ledger.delta, size)
+    warning = caution(ledger.delta, size, unit)
     return {
         "id": identity,
         "private": not reasons,
@@ -151,8 +152,8 @@ def certificate(
         **({"caution": warning} if warning else {}),
         "epsilon": epsilon if math.isfinite(epsilon) else "inf",
         "delta": ledger.delta,
-        "unit": UNIT,
-        "neighbouring": NEIGHBOURING,
+        "unit": unit.value,
+        "neighbouring": unit.neighbouring,
         "accountant": ledger.accountant.value,
         "mechanisms": [spend.to_dict() for spend in ledger.spends],
         "public_by_assumption": list(assumptions),

@@ -1,15 +1,31 @@
 """What a run may do to private data: mechanisms on queries of sensitivity 1, and the spends that name their use.
 
-Sensitivity is under adding or removing one image (`NEIGHBOURING`). Mechanisms are public facts: they hold no data.
+Sensitivity is under adding or removing one unit (`Unit.neighbouring`). Mechanisms are public facts: they hold no data.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Any
 
-UNIT = "image"  # what one unit of privacy is, as certificates and plans say it
-NEIGHBOURING = "add or remove one image: an image is replaced by none, and the public number of images stays"
+
+class Unit(Enum):
+    """What a guarantee protects: of two datasets that it compares, one has a unit more than the other."""
+
+    image = "image"
+    user = "user"  # all images of one person, however many they are
+
+    @property
+    def plural(self) -> str:
+        return f"{self.value}s"
+
+    @property
+    def neighbouring(self) -> str:
+        """As certificates and plans say it."""
+        if self is Unit.image:
+            return "add or remove one image: an image is replaced by none, and the public number of images stays"
+        return "add or remove all images of one user: a user is replaced by none, and the public number of users stays"
 
 
 @dataclass(frozen=True)
@@ -36,14 +52,14 @@ class Gaussian(Mechanism):
 
 @dataclass(frozen=True)
 class DiscreteGaussian(Mechanism):
-    """Integer noise with P(x) ∝ exp(-x²/2σ²) (Canonne, Kamath & Steinke 2020) on a histogram: one image moves one bin by 1."""
+    """Integer noise with P(x) ∝ exp(-x²/2σ²) (Canonne, Kamath & Steinke 2020) on a histogram: one unit moves one bin by 1."""
 
     noise_multiplier: float
 
 
 @dataclass(frozen=True)
 class SampledGaussian(Mechanism):
-    """The Gaussian mechanism on a Poisson sample: every image enters with probability `sample_rate`."""
+    """The Gaussian mechanism on a Poisson sample: every unit enters with probability `sample_rate`."""
 
     noise_multiplier: float
     sample_rate: float
@@ -51,14 +67,14 @@ class SampledGaussian(Mechanism):
 
 @dataclass(frozen=True)
 class DiscreteLaplace(Mechanism):
-    """Integer noise with P(x) ∝ exp(-|x|·epsilon) on a histogram: one image moves one bin by 1."""
+    """Integer noise with P(x) ∝ exp(-|x|·epsilon) on a histogram: one unit moves one bin by 1, or several by 1 together."""
 
     epsilon: float
 
 
 @dataclass(frozen=True)
 class Selection(Mechanism):
-    """A choice between candidates by permute-and-flip (McKenna & Sheldon 2020): one image moves no score by more than 1."""
+    """A choice between candidates by permute-and-flip (McKenna & Sheldon 2020): one unit moves no score by more than 1."""
 
     epsilon: float
 

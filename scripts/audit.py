@@ -50,7 +50,7 @@ from pipeline.config import check_device, refuse_added_keys, torch_device
 from privacy.config import LEAST_NOISE, Privacy
 from privacy.inherited import Inherited
 from privacy.ledger import Ledger
-from privacy.mechanisms import NEIGHBOURING, UNIT
+from privacy.mechanisms import Unit
 from privacy.noise import NoiseSource
 from store.run_dir import RunDir
 from tracking.progress import progress
@@ -86,6 +86,7 @@ class Auditing:
             share = self.method.warm_up.epsilon
             require(share is None, "method.warm_up.epsilon", share, "null here (method=dp_moments audits that mechanism)")
         self.privacy.check()
+        require(self.privacy.unit is Unit.image, "privacy.unit", self.privacy.unit, "image, as audits plant single images")
         self.dataset.check()
         self.model.check(self.dataset)
         trained = isinstance(self.method, DPDiffusion)
@@ -127,8 +128,8 @@ def main(overrides: list[str]) -> None:
         "guesses": finding.guesses,
         "correct": finding.correct,
         "largest_bound_possible": finding.largest,
-        "unit": UNIT,
-        "neighbouring": NEIGHBOURING,
+        "unit": settings.privacy.unit.value,
+        "neighbouring": settings.privacy.unit.neighbouring,
         "accountant": ledger.accountant.value,
         "mechanisms": [spend.to_dict() for spend in ledger.spends],
         "seconds": round(time.time() - started, 1),

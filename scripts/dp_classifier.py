@@ -55,6 +55,10 @@ class Classifying:
     device: str = "auto"
     plan_only: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset, Dataset) and isinstance(self.privacy, Privacy):
+            self.dataset.unit = self.privacy.unit
+
 
 def main(overrides: list[str]) -> None:
     # Setup
@@ -71,7 +75,7 @@ def main(overrides: list[str]) -> None:
             "noise_multiplier": plan.noise_multiplier,
             "events": events,
         }
-        if warning := caution(plan.delta, data.num_private):
+        if warning := caution(plan.delta, data.num_private, privacy.unit):
             budget["caution"] = warning
         print(json.dumps({"dataset": data.facts(), "privacy": budget}, indent=2))
         return
@@ -124,6 +128,7 @@ def _release(network: Any, settings: Classifying, session: Session, folder: RunD
         session.ledger,
         identity=session.run.noise.identity(),
         size=data.num_private,
+        unit=settings.privacy.unit,
         noise_seed=settings.privacy.noise_seed,
         assumptions=data.assumptions(),
         provenance=origin,

@@ -11,7 +11,7 @@ from diffusers import UNet2DModel
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from data.datasets.digits import Digits
-from privacy.mechanisms import NEIGHBOURING
+from privacy.mechanisms import Unit
 from tests.command import NOISY, PUBLIC_ONLY, STRONG_NOISE, call, python_run
 from tests.facts import FACTS, number
 from tests.rejects import assert_refused
@@ -118,7 +118,7 @@ def test_a_plan_holds_the_promised_keys_and_opens_no_image(here, monkeypatch, me
     assert plan["method"] == method
     assert plan["dataset"]["n_private"] == 1437
     assert "public" in plan["dataset"]["n_private_is"]
-    assert (plan["privacy"]["unit"], plan["privacy"]["neighbouring"]) == ("image", NEIGHBOURING)
+    assert (plan["privacy"]["unit"], plan["privacy"]["neighbouring"]) == ("image", Unit.image.neighbouring)
     assert not list(here.iterdir())  # nothing is written
 
 

@@ -18,7 +18,7 @@ from eval.watermark import RED
 from pipeline import release
 from pipeline.plan import Plan
 from privacy.accounting import compose_epsilon
-from privacy.mechanisms import NEIGHBOURING, Mechanism, Spend
+from privacy.mechanisms import Mechanism, Spend, Unit
 from store.run_dir import RunDir
 from tests.command import (
     NOISY,
@@ -112,7 +112,7 @@ def test_the_certificate_states_what_was_spent_and_its_composition(smoke):
     assert document["private"] is True
     assert "reason" not in document
     assert (document["delta"], document["accountant"]) == (config.delta, "pld")
-    assert (document["unit"], document["neighbouring"]) == ("image", NEIGHBOURING)
+    assert (document["unit"], document["neighbouring"]) == ("image", Unit.image.neighbouring)
     assert document["private_images"] == 1437
     assert document["guarantee_is_about"] == "all 1437 training images of digits"
     assert any("1437" in assumption for assumption in document["public_by_assumption"])

@@ -80,7 +80,8 @@ class Camelyon17(Listed, WithCounterpart):
             raise unusable("dataset.path", self.path, f"metadata.csv has tumor={wrong['tumor']} for {_file(wrong)}")
         labels = np.array([int(row["tumor"]) for row in chosen], np.int64)
         names, root = [_file(row) for row in chosen], Path(self.path)
-        return Listing(root, self.all_classes, names, labels, functools.partial(in_folder, root))
+        users = [row["patient"] for row in chosen]
+        return Listing(root, self.all_classes, names, labels, functools.partial(in_folder, root), users=users)
 
 
 def _file(row: Row) -> str:

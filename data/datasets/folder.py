@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from data.listed import Listed, uniform
 from data.overlap import require_apart
 from data.samples import SampleSet
 from data.tables import Columns
-from errors import reject_unless, require
+from errors import reject_unless, require, unusable
 from privacy.inherited import PublicInput
 
 PART = 4096  # public images that are decoded at once, where they are only compared with private ones
@@ -38,6 +39,8 @@ class Folder(Listed):
     window: list[float] | None = None  # [low, high] of more than 8 bits: what becomes black and what white
     label_column: str | None = None  # of a table of labels; null: one of the usual names
     file_column: str | None = None
+    user_column: str | None = None  # of the same table: whose an image is
+    user_pattern: str | None = None  # or a regular expression: its first group, or all of it, finds the user in a file's name
 
     @property
     def num_public(self) -> int:
@@ -53,7 +56,7 @@ class Folder(Listed):
 
     @property
     def columns(self) -> Columns:
-        return Columns(self.file_column, self.label_column)
+        return Columns(self.file_column, self.label_column, self.user_column)
 
     @property
     def decoding_bytes(self) -> int:
@@ -75,6 +78,10 @@ class Folder(Listed):
         return f"{super().chosen}; test images are another {self.test_fraction:g} of the files, by the hash of their names"
 
     def check(self) -> None:
+        for key in ("path", "test_path", "public_path"):
+            value = getattr(self, key)
+            require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
+        self._check_users()
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "from 1 to 4096")
         known = self.image_channels in (None, 1, 3)
@@ -85,9 +92,6 @@ class Folder(Listed):
         require(
             0 <= self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "0 (none is held out) or more, and below 1"
         )
-        for key in ("path", "test_path", "public_path"):
-            value = getattr(self, key)
-            require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
         require_apart({f"dataset.{key}": getattr(self, key) for key in ("path", "test_path", "public_path")})
         if self._nameless:
             allowed = "another place, as images without names cannot be split so that one more moves no other"
@@ -102,6 +106,15 @@ class Folder(Listed):
             counts = np.bincount(listing.labels, minlength=len(self.classes))
             empty = self.classes[int(np.argmin(counts))]
             reject_unless(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"class {empty} has no {part} image")
+
+    def _check_users(self) -> None:
+        if self.user_pattern is not None:
+            try:
+                re.compile(self.user_pattern)
+            except re.error as error:
+                raise unusable("dataset.user_pattern", self.user_pattern, f"it is no regular expression ({error})") from error
+        one = self.user_pattern is None or self.user_column is None
+        reject_unless(one, "dataset.user_pattern", self.user_pattern, "dataset.user_column says whose images are already")
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
@@ -123,11 +136,15 @@ class Folder(Listed):
         everything, test = self._everything.private, self._everything.test
         if test is not None:
             return everything, test
-        held_out = np.array([uniform(name) < self.test_fraction for name in everything.names])
+        held_out = np.array([uniform(name) < self.test_fraction for name in everything.chosen_by])
         return everything[np.flatnonzero(~held_out)], everything[np.flatnonzero(held_out)]
 
     def notes(self) -> list[str]:
-        return [f"{self.path}: {self._everything.kind}", *self._everything.notes, *super().notes()]
+        notes = [f"{self.path}: {self._everything.kind}", *self._everything.notes, *super().notes()]
+        if not self._own_test and self.num_test and not self.knows_users:
+            keeps = "dataset.user_pattern or dataset.user_column keeps them together"
+            notes.append(f"images of one person may lie both among the private and among the test images; {keeps}")
+        return notes
 
     @property
     def _own_test(self) -> bool:
@@ -146,7 +163,23 @@ class Folder(Listed):
     def _everything(self) -> Layout:
         """With `test_path` in the place of the path's own images for tests."""
         found = layout_of(Path(self.path), self.columns)
-        return found if self.test_path is None else replace(found, test=list_images(Path(self.test_path), self.columns))
+        if self.test_path is not None:
+            found = replace(found, test=list_images(Path(self.test_path), self.columns))
+        if self.user_pattern is None:
+            return found
+        test = None if found.test is None else self._with_users(found.test, self.user_pattern)
+        return replace(found, private=self._with_users(found.private, self.user_pattern), test=test)
+
+    def _with_users(self, listing: Listing, pattern: str) -> Listing:
+        users = []
+        for name in listing.names:
+            match = re.search(pattern, name)
+            problem = f"it finds no user in {name}"
+            reject_unless(match is not None, "dataset.user_pattern", pattern, problem)
+            assert match is not None
+            users.append((match.group(1) if match.re.groups else match.group()) or "")
+            reject_unless(bool(users[-1]), "dataset.user_pattern", pattern, problem)
+        return replace(listing, users=users)
 
     @functools.cached_property
     def _public_list(self) -> Listing | None:

@@ -107,7 +107,7 @@ def test_no_vote_crosses_classes_even_where_another_class_is_nearer(backend):
 @pytest.mark.parametrize("sigma", [0.7, 3.0])
 def test_noise_has_the_stated_variance_on_every_bin_and_no_bias(noise, sigma):
     votes = np.arange(4000)
-    noisy = noisy_votes(votes, noise.mechanism(sigma), NoiseSource(bytes(32)).stream("pe.votes/round=1"))
+    noisy = noisy_votes(votes, noise, sigma, NoiseSource(bytes(32)).stream("pe.votes/round=1"))
     error = noisy - votes
     assert noisy.dtype == np.float64
     assert abs(error.mean()) < 5 * sigma / np.sqrt(len(votes))
@@ -117,7 +117,7 @@ def test_noise_has_the_stated_variance_on_every_bin_and_no_bias(noise, sigma):
 
 def test_discrete_noise_keeps_votes_whole_and_gaussian_noise_does_not():
     discrete, gaussian = (
-        noisy_votes(np.zeros(200, np.int64), noise.mechanism(2.0), NoiseSource(bytes(32)).stream("votes"))
+        noisy_votes(np.zeros(200, np.int64), noise, 2.0, NoiseSource(bytes(32)).stream("votes"))
         for noise in (VoteNoise.discrete_gaussian, VoteNoise.gaussian)
     )
     assert np.array_equal(discrete, np.round(discrete))
@@ -130,8 +130,8 @@ def test_each_noise_is_accounted_as_what_it_is():
 
 
 def test_rounds_draw_different_noise_and_the_same_round_the_same():
-    source, zeros, mechanism = NoiseSource(bytes(32)), np.zeros(50, np.int64), Gaussian(1.0)
-    first, again, second = (noisy_votes(zeros, mechanism, source.stream(f"pe.votes/round={name}")) for name in (1, 1, 2))
+    source, zeros, kind = NoiseSource(bytes(32)), np.zeros(50, np.int64), VoteNoise.gaussian
+    first, again, second = (noisy_votes(zeros, kind, 1.0, source.stream(f"pe.votes/round={name}")) for name in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
 

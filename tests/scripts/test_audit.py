@@ -223,7 +223,7 @@ def test_intact_votes_are_not_refuted_and_much_of_their_epsilon_is_found(tmp_pat
 
 @pytest.mark.usefixtures("no_disk")
 def test_votes_without_noise_are_refuted(tmp_path, monkeypatch):
-    monkeypatch.setattr(evolution, "noisy_votes", lambda votes, mechanism, noise: votes.astype(float))
+    monkeypatch.setattr(evolution, "noisy_votes", lambda votes, kind, sigma, noise, parts: votes.astype(float))
     bound, claimed = found(tmp_path, sigma=2.0, delta=1e-2, runs=100, **TWICE)
     assert bound > claimed
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from privacy.mechanisms import NEIGHBOURING
+from privacy.mechanisms import Unit
 from scripts.dashboard.__main__ import main
 
 CONFIG = (Path(__file__).parents[2] / "golden" / "run_config.yaml").read_text()  # of `run.py +experiment=smoke`
@@ -50,7 +50,7 @@ def fake_run(
         **({} if private else {"reason": "the private images were used without noise"}),
         "epsilon": epsilon if math.isfinite(epsilon) else "inf",
         "delta": 0.00034,
-        "neighbouring": NEIGHBOURING,
+        "neighbouring": Unit.image.neighbouring,
         "accountant": "pld",
         "mechanisms": [spent],
         "public_by_assumption": ["number of private images: 1437", "class names: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"],

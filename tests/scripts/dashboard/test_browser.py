@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from privacy.mechanisms import NEIGHBOURING
+from privacy.mechanisms import Unit
 from tests.scripts.dashboard.fake_runs import NAUGHTY, fake_run, made, many
 
 pytestmark = pytest.mark.browser
@@ -147,7 +147,7 @@ def test_a_row_opens_its_details(study, opened):
     dialog = page.get_by_role("dialog")
     said = dialog.inner_text()
     for words in (
-        NEIGHBOURING,
+        Unit.image.neighbouring,
         "noise multiplier 0.62",
         "frechet/public_features_train_floor",
         "method: votes\t1.3 min",
