@@ -23,6 +23,7 @@ class PublicOnly(Method):
 
     name: str = "public_only"
     needs_noise = False
+    protects_users = True  # of private images it reads class counts at most
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
@@ -53,6 +54,7 @@ class RealData(Method):
 
     name: str = "real_data"
     needs_noise = False
+    protects_users = True  # it bounds nothing, and its certificate says so
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         pass  # num_samples is the dataset's

@@ -144,9 +144,7 @@ def decode(
                 pixels, modes[row] = _pixels(read(name), shape, room, reading)
                 images[row] = change(pixels)
             except Exception as error:  # foreign bytes may make anything of their reader
-                unknown = isinstance(error, UnidentifiedImageError)
-                told = "of no known format" if unknown else reason(error)
-                errors[row] = f"{name} is no readable image ({told})"
+                errors[row] = f"{name} is no readable image ({why_unreadable(error)})"
 
     quiet = warnings.catch_warnings(action="ignore")  # Pillow's, of images that are read all the same
     step = max(1, min(64, len(listing) // (4 * WORKERS)))  # of large pictures there may be few
@@ -162,6 +160,10 @@ def decode(
     users = None if listing.users is None else _numbered([listing.users[row] for row in np.flatnonzero(good)])
     samples = SampleSet(images if not bad else images[good], labels, len(listing.classes), users=users)
     return Decoded(samples, np.flatnonzero(good), bad, Counter(mode for mode in modes if mode))
+
+
+def why_unreadable(error: Exception) -> str:
+    return "of no known format" if isinstance(error, UnidentifiedImageError) else reason(error)
 
 
 def _numbered(users: list[str]) -> np.ndarray:

@@ -77,6 +77,15 @@ class Listed(Dataset):
     def reading(self) -> Reading:
         return Reading()
 
+    def layout_notes(self) -> list[str]:
+        """How the files lie, and what of them is not used."""
+        return []
+
+    @property
+    def listings(self) -> tuple[Listing, Listing]:
+        """Private (before `fraction`) and test images of the classes that are kept."""
+        return self._lists
+
     def notes(self) -> list[str]:
         notes = []
         for part, listing, decoded in zip(("private", "test"), self._lists, self._decoded, strict=True):

@@ -46,6 +46,8 @@ class OptimizerName(Enum):
 class DPSGD(Method):
     """Batches are Poisson samples: every example with probability q. A step costs one subsampled Gaussian mechanism."""
 
+    protects_users = True
+
     steps: int = 100
     batch_size: int | None = 256  # expected: q = batch_size / N
     sample_rate: float | None = None  # q itself, with batch_size=null

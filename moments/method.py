@@ -19,6 +19,8 @@ from privacy.mechanisms import Spend
 class DPMoments(Moments, Method):
     """It needs no public model, and no public images. The least that any method should beat."""
 
+    protects_users = True
+
     name: str = "dp_moments"
     num_samples: int = 10_000
 

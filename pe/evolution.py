@@ -50,6 +50,8 @@ class InitialLabels(Enum):
 class PrivateEvolution(Method):
     """`method=pe`. Round t uses `variation_degrees[t-1]` and, where given, `respacings[t-1]`."""
 
+    protects_users = True
+
     name: str = "pe"
     iterations: int = 5
     lookahead: int = 4

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from privacy.accounting import calibrate, compose_epsilon
 from privacy.config import Privacy, caution
 from privacy.inherited import Inherited
-from privacy.mechanisms import Selection, Spend
+from privacy.mechanisms import Selection, Spend, Unit
 
 LEAST = 1e-3  # of the target epsilon: what must be left for a method's own noise, which less would make too large to look for
 SELECTION = "selection"  # of a classifier, on private images: the purpose of its spend
@@ -42,6 +42,8 @@ class Plan:
         `inherited`: what the public inputs have spent already, which is part of both.
         """
         assert dataset.unit is privacy.unit, "what is counted is what is protected"
+        known = privacy.unit is Unit.image or method.protects_users
+        require(known, "privacy.unit", privacy.unit, f"image, as method={method.name} bounds what single images change")
         delta, inherited = privacy.delta_for(dataset.num_private), inherited or Inherited()
 
         def every(noise_multiplier: float) -> list[Spend]:

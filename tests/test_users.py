@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from data.samples import PARTS, SampleSet
 from dp_finetune.engines import ViewsEngine
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer
+from method import Method
 from models.ema import EMA
 from models.neighbours import NeighbourBackend
 from moments.mechanism import Weights, location_sums, weighted_sums
 from pe.histogram import VoteNoise, count_votes, noisy_votes
+from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.inherited import Inherited
-from privacy.mechanisms import DiscreteGaussian, Gaussian, SampledGaussian, Unit
+from privacy.mechanisms import DiscreteGaussian, Gaussian, SampledGaussian, Spend, Unit
 from privacy.noise import NoiseSource
 from tests.command import call, output_of
 from tests.data.test_folder import folder, picture, png
@@ -332,6 +335,21 @@ def test_every_method_runs_with_users_and_certifies_them(method, counts, tmp_pat
 @pytest.mark.usefixtures("here")
 def test_a_dataset_without_users_refuses_the_unit():
     assert_refused(call("privacy.unit=user"), "privacy.unit=user", "dataset=digits")
+
+
+def test_a_method_that_bounds_images_is_refused(tmp_path):
+    @dataclass(kw_only=True)
+    class OfImages(Method):
+        name: str = "of_images"
+
+        def spends(self, noise_multiplier, dataset, privacy) -> list[Spend]:
+            return [Spend("mine", Gaussian(noise_multiplier))]
+
+    dataset = folder(hospital(tmp_path), user_pattern=PATTERN)
+    Plan.make(OfImages(), dataset, Privacy(epsilon=1.0))
+    dataset.unit = Unit.user
+    with rejects("privacy.unit", ANY, "of_images"):
+        Plan.make(OfImages(), dataset, Privacy(epsilon=1.0, unit=Unit.user))
 
 
 @pytest.mark.usefixtures("here")

@@ -139,12 +139,15 @@ class Folder(Listed):
         held_out = np.array([uniform(name) < self.test_fraction for name in everything.chosen_by])
         return everything[np.flatnonzero(~held_out)], everything[np.flatnonzero(held_out)]
 
-    def notes(self) -> list[str]:
-        notes = [f"{self.path}: {self._everything.kind}", *self._everything.notes, *super().notes()]
+    def layout_notes(self) -> list[str]:
+        notes = [f"{self.path}: {self._everything.kind}", *self._everything.notes]
         if not self._own_test and self.num_test and not self.knows_users:
             keeps = "dataset.user_pattern or dataset.user_column keeps them together"
             notes.append(f"images of one person may lie both among the private and among the test images; {keeps}")
         return notes
+
+    def notes(self) -> list[str]:
+        return [*self.layout_notes(), *super().notes()]
 
     @property
     def _own_test(self) -> bool:

@@ -1,0 +1,126 @@
+"""What `dataset=…` would read, and what each method would cost on this machine, before anything is run.
+
+    python -m scripts.inspect dataset=folder dataset.path=my_images dataset.image_size=64
+    python -m scripts.inspect dataset=folder … dataset.user_pattern='patient_([0-9]+)' privacy.unit=user
+
+Any settings of `run.py` may be given; methods and budgets are tried in turn. It opens the headers of the files, uses no network,
+writes nothing and spends nothing. It prints exact counts of private images: the page is for the person whose images these are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conf.compose import compose
+from conf.help import run_script
+from data.dataset import Dataset
+from data.decoding import DEEP
+from data.listed import Listed
+from data.survey import Survey, survey
+from errors import InputError
+from pipeline.config import Config
+from pipeline.plan import Plan
+from pipeline.plan_document import plan_document
+from privacy.mechanisms import Unit
+
+METHODS = ("dp_moments", "pe", "dp_diffusion", "dp_loda")
+BUDGETS = (1.0, 10.0)
+console = Console()
+MOST = 4  # kinds that are named before the others are counted together
+
+
+def main(overrides: list[str]) -> None:
+    config = compose(overrides)
+    config.privacy.check()
+    config.dataset.check()
+    _tell("These numbers are exact, and so private: do not share this page.")
+    _describe(config.dataset)
+    _compare(overrides)
+
+
+def _describe(dataset: Dataset) -> None:
+    height, width, channels = dataset.shape
+    _tell(f"{dataset.name}: read as {width}×{height} {'grey' if channels == 1 else 'colour'} of 8 bits")
+    if not isinstance(dataset, Listed):
+        _tell(f"{dataset.num_private_images:,} private images, {dataset.num_test:,} for tests, of {len(dataset.classes)} classes")
+        return
+    for note in dataset.layout_notes():
+        _tell(note)
+    for part, listing in zip(("private", "for tests"), dataset.listings, strict=True):
+        if len(listing):
+            _survey(part, survey(listing))
+    if dataset.unit is Unit.user:
+        _tell(f"the unit of privacy is a user: {dataset.num_users:,} of them")
+
+
+def _survey(part: str, found: Survey) -> None:
+    images = sum(found.classes.values())
+    _tell(f"{part}: {images:,} images; {_most(found.classes)}")
+    _tell(f"  sizes {_most(Counter({f'{w}×{h}': n for (w, h), n in found.sizes.items()}))}; modes {_most(found.modes)}")
+    if found.images_of_users:
+        counts = found.images_of_users
+        middle = counts[len(counts) // 2]
+        _tell(f"  of {len(counts):,} users, with {counts[0]} to {counts[-1]} images each, {middle} in the middle")
+    if deep := sum(count for mode, count in found.modes.items() if mode in DEEP):
+        _tell(f"  {deep:,} have more than 8 bits: they need dataset.window=[low,high]")
+    if found.unreadable:
+        _tell(f"  {len(found.unreadable)} cannot be read: {_first(found.unreadable)}")
+
+
+def _compare(overrides: list[str]) -> None:
+    table = Table("method", "ε", "noise multiplier", "time", "memory, GiB", title="What a run would cost on this machine")
+    refused: dict[str, str] = {}
+    for name in METHODS:
+        for epsilon in BUDGETS:
+            try:
+                config = compose([*_others(overrides), f"method={name}", f"privacy.epsilon={epsilon}"])
+                table.add_row(name, f"{epsilon:g}", *_cost(config))
+            except InputError as error:
+                refused[name] = str(error)
+                break
+    console.print(table)
+    for name, problem in refused.items():
+        _tell(f"{name}: {problem}")
+
+
+def _cost(config: Config) -> list[str]:
+    config.check()
+    plan = Plan.of(config)
+    work = plan_document(plan, config)["work"]
+    noise = f"{plan.noise_multiplier:.3g}" if plan.noise_multiplier else "–"
+    return [noise, _duration(work["seconds"]), "–" if work["peak_memory_gib"] is None else f"{work['peak_memory_gib']:.1f}"]
+
+
+def _others(overrides: Iterable[str]) -> list[str]:
+    """What is said of neither the method nor its budget."""
+    return [one for one in overrides if one.partition("=")[0].lstrip("+") not in ("method", "privacy.epsilon", "plan_only")]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return "seconds" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _most(counts: Counter[Any]) -> str:
+    named = [f"{count:,} {kind}" for kind, count in counts.most_common(MOST)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(MOST))
+    return ", ".join([*named, *([f"{rest:,} of other kinds"] if rest else [])]) or "none"
+
+
+def _first(names: list[str]) -> str:
+    return "; ".join(names[:MOST]) + (" …" if len(names) > MOST else "")
+
+
+def _tell(line: str) -> None:
+    console.print(Text(line), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_script(main, __doc__)

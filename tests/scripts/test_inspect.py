@@ -1,0 +1,53 @@
+"""What a page for the terminal says of a folder, and that it writes and spends nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts import inspect
+from tests.data.test_folder import picture, png
+from tests.data.test_layouts import put
+from tests.rejects import rejects
+
+PLACE = ["dataset=folder", "dataset.path=mine", "dataset.image_size=8"]
+
+
+@pytest.fixture
+def mine(here: Path) -> Path:
+    files = {f"{('ill', 'well')[i % 2]}/patient_{i % 30:02d}/{i}.png": png(picture()) for i in range(120)}
+    return put(Path("mine"), {**files, "notes.txt": "x"})
+
+
+def page(capsys, *settings: str) -> str:
+    inspect.main([*PLACE, *settings])
+    return capsys.readouterr().out
+
+
+def test_it_says_what_would_be_read_and_what_each_method_costs(mine, capsys):
+    text = page(capsys)
+    for words in ("do not share", "class folders with folders in them", "1 .txt", "8×8", "RGB", "dp_moments"):
+        assert words in text
+    assert "pe: model=digits_unet cannot be used" in text
+    assert sorted(path.name for path in Path().iterdir()) == ["mine"]
+
+
+def test_bad_files_deep_ones_and_users_are_told(mine, capsys):
+    put(mine, {"ill/patient_90/bad.png": "x", "ill/patient_91/deep.png": png(np.zeros((8, 8), np.uint16))})
+    text = page(capsys, "dataset.user_pattern='patient_([0-9]+)'", "privacy.unit=user", "dataset.test_fraction=0")
+    for words in ("bad.png (of no known format)", "1 have more than 8 bits", "32 users", "unit of privacy is a user: 32"):
+        assert words in text
+
+
+def test_an_embedded_dataset_is_told_by_its_public_numbers(here, capsys):
+    inspect.main([])
+    text = capsys.readouterr().out
+    assert "1,437 private images" in text
+    assert "dp_loda" in text
+
+
+def test_a_place_that_is_not_there_is_refused(here):
+    with rejects("dataset.path", "mine"):
+        inspect.main(PLACE)
