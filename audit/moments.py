@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audit.planted import Planted, games, patterns
+from audit.planted import Planted, games, of_users, patterns
 from data.dataset import Dataset
 from data.samples import SampleSet
 from moments.measure import Query, cells, measure_in, noisy_answer, space_of
@@ -20,23 +20,30 @@ from privacy.noise import NoiseSource
 
 
 def play_moments(
-    method: DPMoments, dataset: Dataset, privacy: Privacy, repetitions: int, noise: NoiseSource, folder: Path, seed: int
+    method: DPMoments,
+    dataset: Dataset,
+    privacy: Privacy,
+    repetitions: int,
+    noise: NoiseSource,
+    folder: Path,
+    seed: int,
+    each: int | None = None,
 ) -> Iterator[tuple[float, bool, Ledger]]:
-    """Every other time with the planted image: yields its score, whether it was in, and the ledger.
+    """Every other time with the planted image, or user with `each` images: yields its score, whether it was in, and the ledger.
 
     The score is the logarithm of the likelihood ratio of all noisy answers, the best there is: along what the image adds to each,
     less the sums of the other private images. The image is black, white or of random pixels, whichever changes them most.
     """
     private = dataset.private()
     shape, classes = private.images.shape[1:], private.num_classes if method.conditional else 1
+    kinds = patterns(1, shape, seed), np.zeros((1, *shape), np.uint8), np.full((1, *shape), 255, np.uint8)
     canaries = [
-        SampleSet(image, np.zeros(1, np.int64), private.num_classes)
-        for image in (patterns(1, shape, seed), np.zeros((1, *shape), np.uint8), np.full((1, *shape), 255, np.uint8))
+        of_users(np.repeat(image, each or 1, 0), np.zeros(each or 1, np.int64), private.num_classes, each) for image in kinds
     ]
     plan = Plan.make(method, Planted.of(dataset, canaries[0], np.ones(1, bool)), privacy)
     whole = plan.noise_multiplier
     assert whole is not None
-    size = len(private) + 1
+    size = private.num_units + 1
     space = space_of(method, dataset, classes, method.conditional, seed, cells(size, classes, whole))
 
     def distance(canary: SampleSet) -> float:

@@ -27,7 +27,7 @@ class Planted(Dataset):
     """The private images of `base`, and after them those of `canaries` that are in. Its public size is as if all were."""
 
     base: Dataset
-    canaries: SampleSet
+    canaries: SampleSet  # images, or users with `canaries.users` from 0 on
     included: np.ndarray  # bool [canaries]
 
     @classmethod
@@ -38,7 +38,7 @@ class Planted(Dataset):
 
     @property
     def num_train(self) -> int:
-        return self.base.num_private_images + len(self.included)
+        return self.base.num_private_images + len(self.canaries)
 
     @property
     def knows_users(self) -> bool:
@@ -74,13 +74,20 @@ class Planted(Dataset):
         return np.arange(self.canaries.num_classes)
 
     def private(self) -> SampleSet:
-        ours, chosen = self.base.private(), self.canaries[self.included]
+        its = np.arange(len(self.canaries)) if self.canaries.users is None else self.canaries.users
+        ours, chosen = self.base.private(), self.canaries[np.flatnonzero(self.included[its])]
         images, labels = np.concatenate([ours.images, chosen.images]), np.concatenate([ours.labels, chosen.labels])
         users = None
-        if ours.users is not None:  # every canary is a user of its own
-            first = ours.users.max(initial=-1) + 1
-            users = np.concatenate([ours.users, first + np.arange(len(chosen))])
+        if ours.users is not None:
+            assert chosen.users is not None
+            users = np.concatenate([ours.users, ours.users.max(initial=-1) + 1 + chosen.users])
         return SampleSet(images, labels, self.canaries.num_classes, users=users)
+
+
+def of_users(images: np.ndarray, labels: np.ndarray, num_classes: int, each: int | None) -> SampleSet:
+    """Canaries: `each` images one after the other are a user's; None: each image is one by itself."""
+    users = None if each is None else np.arange(len(images)) // each
+    return SampleSet(images, labels, num_classes, users=users)
 
 
 def patterns(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:

@@ -17,9 +17,8 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from audit.planted import Planted, open_session, patterns
+from audit.planted import Planted, of_users, open_session, patterns
 from data.dataset import Dataset
-from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
 from models.public.settings import PublicModel
 from pipeline.plan import Plan
@@ -68,6 +67,7 @@ class Training:
     noise: NoiseSource
     folder: Path  # for ledger and checkpoints
     seed: int
+    each: int | None = None  # images of a canary, which then is a user
 
 
 def train_with_canaries(training: Training, inherited: Inherited | None = None) -> tuple[np.ndarray, Ledger]:
@@ -79,8 +79,10 @@ def train_with_canaries(training: Training, inherited: Inherited | None = None) 
     method, dataset, privacy = training.method, training.dataset, training.privacy
     included, seed, denoiser = training.included, training.seed, training.model.denoiser
     first = denoiser.num_labels + 1  # beyond the labels in use and the null label
-    labels = first + np.arange(len(included))
-    canaries = SampleSet(patterns(len(included), dataset.shape, seed), labels, first + len(included))
+    each = training.each or 1
+    labels = np.repeat(first + np.arange(len(included)), each)
+    images = np.repeat(patterns(len(included), dataset.shape, seed), each, 0)
+    canaries = of_users(images, labels, first + len(included), training.each)
     planted = Planted.of(dataset, canaries, included)
     plan = Plan.make(method, planted, privacy, inherited)
     start = open_session(planted, privacy, plan, training.noise, training.folder, seed)
@@ -111,6 +113,7 @@ def train_base(training: Training) -> tuple[np.ndarray, Inherited]:
         ledger,
         identity=training.noise.identity(),
         size=training.dataset.num_private,
+        unit=training.privacy.unit,
         noise_seed=None,
         assumptions=[],
         provenance={"dataset": training.dataset.name},

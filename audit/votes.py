@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from audit.planted import Planted, games, patterns
+from audit.planted import Planted, games, of_users, patterns
 from data.dataset import Dataset
 from data.images import conform
 from data.samples import SampleSet
@@ -75,21 +75,24 @@ def play(
     noise: NoiseSource,
     folder: Path,
     seed: int,
+    each: int | None = None,
 ) -> Iterator[tuple[float, bool, Ledger]]:
-    """Whole evolutions, every other one with a planted image: yields its score, whether the image was in, and the ledger.
+    """Whole evolutions, every other one with a planted image, or user with `each` images: yields its score, whether it was in,
+    and the ledger.
 
     `image_shape`: (H, W, C) of the model's images. The score is the votes of the bins that the planted image would vote for, less
     those of the other private images, which the adversary can count.
     """
     watched = WatchedEvolution(**vars(method))
     embedding, private = model.embeddings[method.embedding], dataset.private()
-    canary = SampleSet(patterns(1, private.images.shape[1:], seed), np.zeros(1, np.int64), private.num_classes)
+    images = np.repeat(patterns(1, private.images.shape[1:], seed), each or 1, 0)
+    canary = of_users(images, np.zeros(len(images), np.int64), private.num_classes, each)
     plan = Plan.make(method, Planted.of(dataset, canary, np.ones(1, bool)), privacy)
     api = Remembered(model.api)
 
-    def voters(samples: SampleSet) -> tuple[np.ndarray, np.ndarray]:
+    def voters(samples: SampleSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         there = embedding.embed(conform(samples.images, image_shape))
-        return there, samples.labels if method.conditional else np.zeros_like(samples.labels)
+        return there, samples.labels if method.conditional else np.zeros_like(samples.labels), samples.whole_shares
 
     planted, others = voters(canary), voters(private)
     for inside, start in games(dataset, canary, privacy, plan, repetitions, noise, folder, seed):
@@ -99,7 +102,10 @@ def play(
                 pass
         score = 0.0
         for points, labels, votes in seen:
-            its, known = (count_votes(*group, points, labels, method.neighbours) for group in (planted, others))
+            its, known = (
+                count_votes(there, classes, points, labels, method.neighbours, shares) / private.parts
+                for there, classes, shares in (planted, others)
+            )
             score += float(its @ (votes - known))
         yield score, inside, start.ledger
 

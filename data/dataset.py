@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -36,6 +36,7 @@ class Dataset:
     fraction: float = 1.0  # of the training images are the private dataset: always the same ones
     stratified: bool = False  # with `fraction`: classes keep their shares; False: drawn whatever the label
     keep_classes: list[str] | None = None  # a class subset, by name; labels follow this order
+    made_up_users: int | None = None  # with privacy.unit=user: every so many images are taken for one person's, to study the unit
 
     unit = Unit.image  # no setting of its own: `privacy.unit`, which the run's settings tell it
 
@@ -52,11 +53,12 @@ class Dataset:
     @property
     def num_users(self) -> int:
         """Whose the private images are."""
-        raise NotImplementedError
+        assert self.made_up_users is not None
+        return -(-self.num_private_images // self.made_up_users)
 
     @property
     def knows_users(self) -> bool:
-        return False
+        return self.made_up_users is not None
 
     @property
     def num_train(self) -> int:
@@ -118,7 +120,13 @@ class Dataset:
         samples = self.train()
         problem = f"its files are not the {self.num_train:,} training images that are taken as public"
         reject_unless(len(samples) == self.num_train, "dataset.name", self.name, problem)
-        return samples if self.fraction == 1 else samples[subset(samples.labels, self.num_private_images, self.stratified)]
+        if self.fraction != 1:
+            samples = samples[subset(samples.labels, self.num_private_images, self.stratified)]
+        if self.unit is Unit.image:
+            return samples
+        assert self.made_up_users is not None
+        users = np.random.default_rng(_SUBSET_SEED).permutation(len(samples)) // self.made_up_users
+        return replace(samples, users=users.astype(np.int64))
 
     def train(self) -> SampleSet:
         """All training images, which `private` are some of."""
@@ -179,6 +187,8 @@ class Dataset:
             self.class_counts,
             "one of uniform, public, laplace, moments",
         )
+        size = self.made_up_users
+        require(size is None or size >= 1, "dataset.made_up_users", size, "1 or more, or null")
         known = self.unit is Unit.image or self.knows_users
         require(known, "privacy.unit", self.unit, f"image, as dataset={self.name} does not say whose its images are")
         require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0 and at most 1")
@@ -190,7 +200,10 @@ class Dataset:
         """What a certificate repeats as public information."""
         subset = " (of the classes that are kept, which counts their labels)" if self.keep_classes else ""
         what = "number of private images" if self.unit is Unit.image else "number of users"
-        return [f"{what}: {self.num_private}{subset}", f"class names: {', '.join(self.classes)}"]
+        facts = [f"{what}: {self.num_private}{subset}", f"class names: {', '.join(self.classes)}"]
+        if self.unit is Unit.user and self.made_up_users is not None:
+            facts.append(f"users are made up: each has {self.made_up_users} images drawn at random, and is no person")
+        return facts
 
     @property
     def chosen(self) -> str:

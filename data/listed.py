@@ -43,7 +43,7 @@ class Listed(Dataset):
 
     @property
     def knows_users(self) -> bool:
-        return self._lists[0].users is not None
+        return self.made_up_users is None and self._lists[0].users is not None
 
     @property
     def num_users(self) -> int:
@@ -99,6 +99,13 @@ class Listed(Dataset):
     def changed(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [*shape] of a private or test image, to take the place of its pixels."""
         return pixels
+
+    def check(self) -> None:
+        super().check()
+        none = self.made_up_users is None
+        require(
+            none, "dataset.made_up_users", self.made_up_users, f"null, as dataset={self.name} is of files, which may come and go"
+        )
 
     def prepare(self) -> None:
         private, test = self._lists

@@ -31,14 +31,13 @@ from rich.table import Table
 
 from audit.clipping import largest_contribution
 from audit.moments import play_moments
-from audit.planted import Planted, patterns
+from audit.planted import Planted, of_users, patterns
 from audit.statistics import Finding, game, one_run
 from audit.training import Training, train_base, train_with_canaries
 from audit.votes import play
 from conf.compose import compose_script
 from conf.help import run_script
 from data.dataset import ClassCounts, Dataset
-from data.samples import SampleSet
 from disk import write_json
 from dp_finetune.method import DPDiffusion
 from errors import require
@@ -63,12 +62,22 @@ class Auditing:
     model: Model = MISSING
     privacy: Privacy = MISSING
     canaries: int = 1000  # dp_diffusion, dp_loda: of one training
-    repetitions: int = 1000  # pe, dp_moments: runs, half of them with the planted image
+    repetitions: int = 1000  # pe, dp_moments: runs, half of them with the planted image, or user
+    images_each: int = 20  # with privacy.unit=user: of a canary, who is a user
     base_noise_multiplier: float | None = None  # dp_diffusion: train a base first, on the same images, whose spends count too
     confidence: float = 0.95
     out: str | None = None
     seed: int = 0  # everything but coins and privacy noise
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset, Dataset) and isinstance(self.privacy, Privacy):
+            self.dataset.unit = self.privacy.unit
+
+    @property
+    def each(self) -> int | None:
+        """Images of a canary that is a user; None: a canary is an image."""
+        return self.images_each if self.privacy.unit is Unit.user else None
 
     def check(self) -> None:
         check_device(self.device)
@@ -86,12 +95,12 @@ class Auditing:
             share = self.method.warm_up.epsilon
             require(share is None, "method.warm_up.epsilon", share, "null here (method=dp_moments audits that mechanism)")
         self.privacy.check()
-        require(self.privacy.unit is Unit.image, "privacy.unit", self.privacy.unit, "image, as audits plant single images")
+        require(self.images_each >= 1, "images_each", self.images_each, "1 or more")
         self.dataset.check()
         self.model.check(self.dataset)
         trained = isinstance(self.method, DPDiffusion)
         count = self.canaries if trained else 1
-        canaries = SampleSet(patterns(0, self.dataset.shape, self.seed), np.zeros(0, np.int64), 1)
+        canaries = of_users(patterns(0, self.dataset.shape, self.seed), np.zeros(0, np.int64), 1, self.each)
         self.method.check(Planted.of(self.dataset, canaries, np.ones(count, bool)), self.model, self.privacy)
         if trained:
             conditional = self.method.conditional
@@ -155,9 +164,8 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
     included = noise.stream("audit/coins").uniform(settings.canaries) < 0.5
     model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
     before, inherited = np.zeros(settings.canaries), Inherited()
-    training = Training(
-        settings.method, settings.dataset, model, settings.privacy, included, noise, folder.checkpoints, settings.seed
-    )
+    place, seed = folder.checkpoints, settings.seed
+    training = Training(settings.method, settings.dataset, model, settings.privacy, included, noise, place, seed, settings.each)
     if (sigma := settings.base_noise_multiplier) is not None:
         known = replace(settings.privacy, epsilon=None, noise_multiplier=sigma)
         key, place = NoiseSource(noise.stream("audit/base").bytes(32)), folder.checkpoints / "base"
@@ -170,7 +178,7 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
 
 def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:
     scores: dict[bool, list[float]] = {True: [], False: []}
-    rest = settings.privacy, settings.repetitions, noise, folder.checkpoints, settings.seed
+    rest = settings.privacy, settings.repetitions, noise, folder.checkpoints, settings.seed, settings.each
     if isinstance(settings.method, DPMoments):
         games = play_moments(settings.method, settings.dataset, *rest)
     else:

@@ -102,7 +102,7 @@ class Toy(Dataset):
     samples: SampleSet
 
     @property
-    def num_private(self) -> int:
+    def num_train(self) -> int:
         return len(self.samples)
 
     @property

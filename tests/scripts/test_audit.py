@@ -15,10 +15,12 @@ from audit.statistics import game
 from audit.training import CanaryProbe
 from audit.votes import Remembered, play
 from conf.help import run_script
+from data.samples import SampleSet
 from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.method import DPDiffusion
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
+from dp_finetune.training import Trainer
 from models.diffusion.timesteps import Interval
 from models.ema import trainable
 from pe import evolution
@@ -313,7 +315,7 @@ def test_the_moments_stay_below_their_claim(here, prior):
 
 
 @pytest.mark.parametrize(
-    ("prior", "purpose", "times"), [("classes", "moments", 10), ("none", "moments", 10), ("none", "location", 50)]
+    ("prior", "purpose", "times"), [("classes", "moments", 10), ("none", "moments", 30), ("none", "location", 100)]
 )
 def test_moments_with_a_part_of_the_noise_are_refuted(here, monkeypatch, prior, purpose, times):
     whole, stream = NoiseStream.gaussian, NoiseSource.stream
@@ -331,3 +333,56 @@ def test_moments_with_a_part_of_the_noise_are_refuted(here, monkeypatch, prior, 
 def test_a_warm_up_is_not_audited_with_what_follows_it(here):
     with rejects("method.warm_up.epsilon", 0.5):
         audit.main(["method=pe", "method.warm_up.epsilon=0.5", "out=audited"])
+
+
+# Users of many images
+
+USERS = ["privacy.unit=user", "dataset.made_up_users=3", "images_each=20"]
+GAMES = {
+    "dp_moments": [*MOMENTS, *USERS],
+    "pe": ["method=pe", *USERS, "dataset.fraction=0.02", "method.num_samples=10", "method.iterations=1",
+           "method.variation_degrees=[3]", "method.lookahead=0", "method.threshold=0", "repetitions=160", "privacy.epsilon=2"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", GAMES)
+def test_a_planted_user_does_not_refute_the_claim(here, method):
+    report = audited(*GAMES[method])
+    assert (report["unit"], report["refuted"]) == ("user", False)
+
+
+@pytest.mark.parametrize(("method", "attribute"), [("dp_moments", "images_of_unit"), ("pe", "whole_shares")])
+def test_a_vote_for_each_image_of_a_user_is_refuted(here, monkeypatch, method, attribute):
+    of_each = {
+        "images_of_unit": lambda self: np.ones(len(self), np.int64),
+        "whole_shares": lambda self: np.full(len(self), self.parts),
+    }
+    monkeypatch.setattr(SampleSet, attribute, property(of_each[attribute]))
+    assert audited(*GAMES[method])["refuted"]
+
+
+def test_training_on_planted_users_stays_below_its_claim(here):
+    report = audited("method=dp_diffusion", *TRAIN, *USERS)
+    assert (report["unit"], report["refuted"], report["canaries"]) == ("user", False, 96)
+
+
+def test_a_clipped_gradient_for_each_image_of_a_user_is_refuted(here, monkeypatch):
+    def of_each(self: Trainer, samples: SampleSet, rows: np.ndarray, step: int) -> np.ndarray:
+        self.known = samples  # type: ignore[attr-defined]
+        return images_of(self, samples, rows, step)
+
+    def added(self: Trainer, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, step: int) -> None:
+        samples = self.known  # type: ignore[attr-defined]
+        for row, label in zip(rows, labels, strict=True):
+            for image in samples.units[row]:
+                add(self, samples.images[image][None, None], label[None, :1], np.array([row]), step)
+
+    images_of, add = Trainer.images_of, Trainer.add
+    monkeypatch.setattr(Trainer, "images_of", of_each)
+    monkeypatch.setattr(Trainer, "add", added)
+    assert audited("method=dp_diffusion", *TRAIN, *USERS)["refuted"]
+
+
+def test_a_canary_user_without_images_is_refused(here):
+    with rejects("images_each", 0):
+        audit.main([*GAMES["dp_moments"], "images_each=0", "out=audited"])
