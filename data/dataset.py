@@ -171,7 +171,7 @@ class Dataset:
 
     @property
     def bytes(self) -> int:
-        """Of training and test images held as uint8."""
+        """Of training and test images held in main memory as uint8."""
         return (self.num_train + self.num_test) * math.prod(self.shape)
 
     @property

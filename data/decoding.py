@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
 import threading
 import warnings
 from collections import Counter
@@ -26,6 +28,7 @@ MAX_PIXELS = 64_000_000  # a picture of more is a mistake, or an attack on memor
 BYTES_PER_PIXEL = 20  # of a picture and its decoder's buffers; JPEG 2000 takes most
 WORKERS = min(32, (os.cpu_count() or 1) + 4)  # more than cores, as files may be far away
 PICTURES = BYTES_PER_PIXEL * MAX_PIXELS  # bytes that those decoded at a time take
+IN_MEMORY = 1 << 30  # bytes of decoded images
 DICOM = (".dcm", ".dicom")
 ENDINGS = {  # of names of images
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -134,7 +137,7 @@ def decode(
     InputError for the first bad image in the order of names, unless those are skipped. Skipping may leave a class without an
     image, or none at all: of private images, one must not decide whether there is a run. The listing names the classes.
     """
-    images, errors, modes = np.empty((len(listing), *shape), np.uint8), [""] * len(listing), [""] * len(listing)
+    images, errors, modes = room_for((len(listing), *shape)), [""] * len(listing), [""] * len(listing)
     room = _Room(MAX_PIXELS)
 
     def fill(rows: range) -> None:
@@ -158,8 +161,27 @@ def decode(
     good = np.array([not error for error in errors], bool)
     labels = listing.labels[good]
     users = None if listing.users is None else _numbered([listing.users[row] for row in np.flatnonzero(good)])
-    samples = SampleSet(images if not bad else images[good], labels, len(listing.classes), users=users)
+    samples = SampleSet(_moved_up(images, good) if bad else images, labels, len(listing.classes), users=users)
     return Decoded(samples, np.flatnonzero(good), bad, Counter(mode for mode in modes if mode))
+
+
+def _moved_up(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Those that are kept, bool [N], in the place of `images`."""
+    rows = np.flatnonzero(kept)
+    for place, row in enumerate(rows):
+        if place != row:
+            images[place] = images[row]
+    return images[: len(rows)]
+
+
+def room_for(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 [*shape]: in main memory, or from `IN_MEMORY` on in a file of the working directory that has no name, so that nothing
+    is left of it when the program ends, however it ends. The system keeps in memory what of it fits."""
+    if math.prod(shape) < IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(dir=Path.cwd()) as file:
+        file.truncate(math.prod(shape))
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def why_unreadable(error: Exception) -> str:

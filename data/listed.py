@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from data.dataset import Dataset
-from data.decoding import PICTURES, Decoded, Listing, OnBad, Reading, decode
+from data.decoding import IN_MEMORY, PICTURES, Decoded, Listing, OnBad, Reading, decode
 from data.samples import SampleSet
 from errors import reject_unless, require
 from privacy.mechanisms import Unit
@@ -62,6 +63,11 @@ class Listed(Dataset):
     @property
     def may_be_fewer(self) -> bool:
         return self.on_bad is OnBad.skip
+
+    @property
+    def bytes(self) -> int:
+        sizes = (len(listing) * math.prod(self.shape) for listing in self._lists)
+        return sum(size for size in sizes if size < IN_MEMORY)  # others are in a file
 
     @property
     def decoding_bytes(self) -> int:

@@ -176,3 +176,17 @@ def test_other_images_of_which_none_can_be_read_are_refused(part, tmp_path):
     dataset = folder(class_folders(tmp_path / "mine", 30), **{f"{part}_path": str(bad)}, on_bad=OnBad.skip)
     with rejects(f"dataset.{'path' if part == 'test' else 'public_path'}", tmp_path / "bad", "that can be read"):
         dataset.prepare() if part == "test" else dataset.public()
+
+
+def test_many_images_are_decoded_into_a_file_without_a_name(tmp_path, monkeypatch):
+    class_folders(tmp_path / "mine", 40)
+    monkeypatch.chdir(tmp_path)
+    plain = decode(list_images(tmp_path / "mine"), (8, 8, 3)).samples
+    in_memory = folder(tmp_path / "mine").bytes
+    for module in ("decoding", "listed"):
+        monkeypatch.setattr(f"data.{module}.IN_MEMORY", 20 * 8 * 8 * 3)
+    mapped = decode(list_images(tmp_path / "mine"), (8, 8, 3)).samples
+    assert isinstance(mapped.images, np.memmap)
+    assert mapped.digest() == plain.digest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+    assert (in_memory, folder(tmp_path / "mine").bytes < in_memory) == (40 * 8 * 8 * 3, True)
