@@ -63,6 +63,7 @@ class Method:
     conditional: bool = True
 
     needs_noise = True  # whether the privacy budget sets a noise multiplier
+    uses_model = True  # whether what is released depends on the public model
     protects_users = False  # whether it bounds what all images of a user change together (`SampleSet.users`), and not each image
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:

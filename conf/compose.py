@@ -20,6 +20,7 @@ from pipeline.config import Config
 
 CONFIG_DIR = str(Path(__file__).parent)
 TUNED = Path(CONFIG_DIR, "tuned")
+OWN_COUNTS = {"dataset.class_counts": "moments"}  # classes have any sizes, and these cost nothing more
 OWN_IMAGES = {"method": "dp_moments", "eval": "own_images"}  # neither needs a public model or a GPU
 
 
@@ -54,7 +55,8 @@ def completed(overrides: Sequence[str]) -> list[str]:
     chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
     if "dataset=folder" not in overrides or "experiment" in chosen:
         return list(overrides)
-    return [*(f"{group}={option}" for group, option in OWN_IMAGES.items() if group not in chosen), *overrides]
+    usual = OWN_IMAGES | ({} if "method" in chosen and "method=dp_moments" not in overrides else OWN_COUNTS)
+    return [*(f"{key}={value}" for key, value in usual.items() if key not in chosen), *overrides]
 
 
 def check_tuned(overrides: Sequence[str]) -> None:

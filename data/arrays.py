@@ -34,8 +34,9 @@ def array_splits(path: Path) -> dict[str, Listing]:
         raise unusable_file(path, f"it is no readable npz ({reason(error)})") from error
     pairs = next((pairs for first, pairs in PAIRS.items() if first in there), PAIRS["images"])
     found = {part: arrays for part, arrays in pairs.items() if arrays[0] in there or part == "train"}
-    classes = {} if len(found) == 1 else {part: _labels(path, *arrays).max(initial=-1) + 1 for part, arrays in found.items()}
-    return {part: _list_arrays(path, *arrays, classes=max(classes.values(), default=None)) for part, arrays in found.items()}
+    several = [] if len(found) == 1 else [number for arrays in found.values() for number in _labels(path, *arrays).tolist()]
+    classes = max(several) + 1 if several else None  # a part need not have an image of every one
+    return {part: _list_arrays(path, *arrays, classes=classes) for part, arrays in found.items()}
 
 
 def _list_arrays(path: Path, images: str, labels: str, classes: int | None) -> Listing:
@@ -75,7 +76,7 @@ def _labels(path: Path, images: str, labels: str) -> np.ndarray:
     flat = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
     if found.dtype.kind not in "iu" or flat.shape != count:
         raise unusable_file(path, f"labels are {found.dtype} {list(found.shape)}, not whole numbers {list(count)}")
-    return flat
+    return flat.astype(np.int64) if flat.dtype != np.uint64 else flat  # whose largest is more than that holds
 
 
 def header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -57,6 +57,11 @@ class Dataset:
         return -(-self.num_private_images // self.made_up_users)
 
     @property
+    def says_whose(self) -> str:
+        """What a refusal adds: how this dataset may be told whose its images are."""
+        return ""
+
+    @property
     def knows_users(self) -> bool:
         return self.made_up_users is not None
 
@@ -190,7 +195,9 @@ class Dataset:
         size = self.made_up_users
         require(size is None or size >= 1, "dataset.made_up_users", size, "1 or more, or null")
         known = self.unit is Unit.image or self.knows_users
-        require(known, "privacy.unit", self.unit, f"image, as dataset={self.name} does not say whose its images are")
+        require(
+            known, "privacy.unit", self.unit, f"image, as dataset={self.name} does not say whose its images are{self.says_whose}"
+        )
         require(0 < self.fraction <= 1, "dataset.fraction", self.fraction, "above 0 and at most 1")
         if (keep := self.keep_classes) is not None:
             known = 0 < len(set(keep)) == len(keep) and set(keep) <= set(self.all_classes)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from data.decoding import MAX_PIXELS, PICTURES, WORKERS
+from data.parts import name_below
 from errors import reason, unusable_file
 
 Files = Callable[[str], IO[bytes]]
@@ -29,6 +30,7 @@ class Tree:
     folders: set[str]  # that are there, empty ones too
     opened: Callable[[], AbstractContextManager[Files]]  # while it is entered, files can be read by their names
     decoding_bytes: int = PICTURES
+    shards: bool = False  # of tars
 
     def below(self, folder: str) -> Tree:
         """What lies in a folder, by its names there."""
@@ -61,7 +63,7 @@ def tree_of(path: Path) -> Tree:
         names, folders = _walked(path)
         return Tree(path, names, folders, functools.partial(in_folder, path))
     if path.suffix == ".tar":
-        return tar_tree(path, [path])
+        return tar_tree(path, [path])  # of a single name
     if not zipfile.is_zipfile(path):
         raise unusable_file(path, "it is no folder, zip, tar, npz or Parquet file of images")
     try:
@@ -152,7 +154,7 @@ class _Span:
 
 
 def tar_tree(where: Path, files: list[Path]) -> Tree:
-    """Members of uncompressed tars, read where they lie. A name that two of them have gets the tar's before it."""
+    """Members of uncompressed tars, read where they lie; in a folder of tars the tar's own name is before theirs."""
     spans: dict[str, _Span] = {}
     for file in files:
         try:
@@ -162,7 +164,7 @@ def tar_tree(where: Path, files: list[Path]) -> Tree:
             raise unusable_file(file, f"it is no readable tar ({reason(error)}); compressed ones are to be unpacked") from error
         for member in found:
             name = member.name.removeprefix("./")
-            name = name if len(files) == 1 else f"{file.stem}/{name}"
+            name = name if file == where else f"{name_below(where, file).with_suffix('').as_posix()}/{name}"
             if name in spans:
                 raise unusable_file(file, f"it holds {name} twice")
             if member.size > 4 * MAX_PIXELS:
@@ -170,7 +172,7 @@ def tar_tree(where: Path, files: list[Path]) -> Tree:
             spans[name] = _Span(file, member.offset_data, member.size)
     folders = {parent.as_posix() for name in spans for parent in PurePosixPath(name).parents if parent.parts}
     held = PICTURES + WORKERS * max((span.size for span in spans.values()), default=0)
-    return Tree(where, sorted(spans), folders, functools.partial(_in_tars, spans), held)
+    return Tree(where, sorted(spans), folders, functools.partial(_in_tars, spans), held, shards=True)
 
 
 @contextmanager

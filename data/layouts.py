@@ -1,14 +1,14 @@
 """How images lie in a folder, a zip or tars: which of them are private, which are for tests, and what their classes are.
 
 What is understood, in this order: `train` beside `test` or `val`; `dataset.json` of StyleGAN and EDM; a table of labels
-(`data.tables`); shards of WebDataset (`data.webdataset`); class folders, with folders below them or not; images without a folder,
-which are one class. Other files are left out, and counted. Nothing but tables is opened.
+(`data.tables`); in tars, examples of WebDataset (`data.webdataset`); class folders, with folders below them or not; images
+without a folder, which are one class. Other files are left out, and counted. Nothing but tables is opened.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -18,13 +18,12 @@ from data.arrays import array_splits
 from data.decoding import ENDINGS, Listing
 from data.files import Tree, tar_tree, tree_of
 from data.parquet import parquet_splits
+from data.parts import name_below, part_of_file, part_of_folder
 from data.tables import TABLES, Columns, in_order, matched, read_rows
 from data.webdataset import is_sharded, list_shards
-from errors import reason, unusable_file
+from errors import reason, reject_unless, unusable_file
 
-TRAIN = ("train", "training")
-TEST = ("test", "testing")
-VALIDATION = ("val", "valid", "validation", "dev")
+PARQUET = "Parquet as the library datasets writes it"
 ONE_CLASS = "images"  # where nothing says what an image shows
 
 
@@ -36,21 +35,22 @@ class Layout:
     test: Listing | None  # of the place's own test or validation folder
     kind: str  # in words
     notes: list[str] = field(default_factory=list)
+    nameless: bool = False  # images are rows, whose names are numbers
 
 
 def layout_of(path: Path, columns: Columns = Columns()) -> Layout:  # noqa: B008 (it is frozen)
     """InputError, with the name of what is wrong, unless every image has one label and every class an image."""
     if path.suffix == ".npz":
         return _split(path, array_splits(path), "arrays in an npz")
-    tree = None if path.suffix == ".parquet" else tree_of(path)
-    notes: list[str] = []
-    tables = [path] if tree is None else [path / name for name in tree.names if path.is_dir() and name.endswith(".parquet")]
-    if tree is None or tables:
-        return _split(path, parquet_splits(path, tables, columns), "Parquet as the library datasets writes it")
-    if path.is_dir() and (tars := [path / name for name in tree.names if name.endswith(".tar")]):
-        tree = tar_tree(path, tars)
-    elif not path.is_dir():
-        tree, notes = _without_a_folder_around(tree)
+    if path.suffix == ".parquet":
+        return _split(path, parquet_splits(path, [path], columns), PARQUET)
+    tree = tree_of(path)
+    if path.is_dir() and (shards := _shards_alone(tree, ".parquet")):
+        return _split(path, parquet_splits(path, shards, columns), PARQUET)
+    tars = [path] if path.suffix == ".tar" else _shards_alone(tree, ".tar") if path.is_dir() else []
+    if tars:
+        return _of_tars(path, tars, columns)
+    tree, notes = (tree, []) if path.is_dir() else _without_a_folder_around(tree)
     layout = _of_tree(tree, columns)
     return replace(layout, notes=[*notes, *layout.notes])
 
@@ -61,32 +61,74 @@ def list_images(path: Path, columns: Columns = Columns()) -> Listing:  # noqa: B
 
 
 def _split(path: Path, parts: dict[str, Listing], kind: str) -> Layout:
-    """`parts` by name: what is private, what is for tests."""
-    test = next((parts[name] for name in (*TEST, *VALIDATION) if name in parts), None)
-    private = next((parts[name] for name in TRAIN if name in parts), None)
-    if private is None:
-        raise unusable_file(path, f"it has {', '.join(parts)} and no {TRAIN[0]}")
-    unused = [name for name, part in parts.items() if part is not private and part is not test]
-    return Layout(private, test, kind, [f"{name} is not used" for name in unused])
+    """`parts` by name: what is private, what is for tests. One alone is what was asked for, whatever it is called."""
+    nameless = path.suffix == ".npz" or kind == PARQUET
+    if len(parts) == 1:
+        return Layout(next(iter(parts.values())), None, kind, nameless=nameless)
+    if "train" not in parts:
+        raise unusable_file(path, f"it has {' and '.join(parts)}, and no train")
+    test = "test" if "test" in parts else "val"
+    notes = [f"{name} is not used" for name in parts if name not in ("train", test)]
+    return Layout(parts["train"], parts[test], kind, notes, nameless)
+
+
+def _shards_alone(tree: Tree, ending: str) -> list[Path]:
+    """Files of a folder with this ending; InputError where images lie beside them, as one or the other would be left out."""
+    shards = [name for name in tree.names if name.endswith(ending)]
+    if shards and (image := next((name for name in tree.names if _is_image(name)), None)):
+        raise unusable_file(tree.where, f"it holds {shards[0]} beside images such as {image}; give one of the two")
+    return [tree.where / name for name in shards]
+
+
+def _of_tars(path: Path, tars: list[Path], columns: Columns) -> Layout:
+    by_part: dict[str, list[Path]] = defaultdict(list)
+    for tar in tars:
+        by_part[part_of_file(name_below(path, tar)) or "train"].append(tar)
+    if len(by_part) == 1:
+        tree = tar_tree(path, tars)
+        if not is_sharded(tree.names):
+            tree, notes = _without_a_folder_around(tree)
+            layout = _of_tree(tree, columns)
+            return replace(layout, notes=[*notes, *layout.notes])
+    found = {part: _labelled(tar_tree(path, files), columns) for part, files in by_part.items()}
+    layout = _split(path, {part: listing for part, (listing, _, _) in found.items()}, next(iter(found.values()))[1])
+    if layout.test is not None:
+        _require_same_classes(path, layout.private, layout.test)
+    return layout
 
 
 def _of_tree(tree: Tree, columns: Columns) -> Layout:
-    top = {PurePosixPath(name).parts[0] for name in [*tree.names, *tree.folders] if "/" in name or name in tree.folders}
-    parts = {name.lower(): name for name in top}
-    ours = next((parts[name] for name in TRAIN if name in parts), None)
-    if ours is None or not set(parts) <= {*TRAIN, *TEST, *VALIDATION}:
+    """Folders called as parts are are parts, and no classes."""
+    top = {name.partition("/")[0] for name in [*(n for n in tree.names if "/" in n), *tree.folders]}
+    folders = {part: sorted(name for name in top if part_of_folder(name) == part) for part in ("train", "test", "val")}
+    named = [name for names in folders.values() for name in names]
+    if not named:
         listing, kind, notes = _labelled(tree, columns)
         return Layout(listing, None, kind, notes)
-    theirs = next((parts[name] for name in (*TEST, *VALIDATION) if name in parts), None)
-    private, kind, notes = _labelled(tree.below(ours), columns, f"{ours}/")
-    test = None if theirs is None else _labelled(tree.below(theirs), columns, f"{theirs}/")[0]
-    if test is not None and test.classes != private.classes:
+    for names in folders.values():
+        if len(names) > 1:
+            raise unusable_file(tree.where, f"it has {' and '.join(names)}, and which is meant is unknown")
+    holding = {name.partition("/")[0] if "/" in name else name for name in tree.names if _is_image(name) or name in TABLES}
+    if other := min(holding - set(named), default=None):
+        parts = "dataset.path and dataset.test_path can name the parts"
+        raise unusable_file(tree.where, f"it has {other} beside {named[0]}; {parts}")
+    found = {part: _labelled(tree.below(name), columns, f"{name}/") for part, (name,) in _filled(folders).items()}
+    layout = _split(tree.where, {part: listing for part, (listing, _, _) in found.items()}, "")
+    if layout.test is not None:
+        _require_same_classes(tree.where, layout.private, layout.test)
+    first = "train" if "train" in found else next(iter(found))
+    return replace(layout, kind=f"{' and '.join(named)}, with {found[first][1]}", notes=[*found[first][2], *layout.notes])
+
+
+def _filled(folders: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {part: names for part, names in folders.items() if names}
+
+
+def _require_same_classes(where: Path, private: Listing, test: Listing) -> None:
+    if test.classes != private.classes:
         raise unusable_file(
-            tree.where, f"{theirs} has the classes {', '.join(test.classes)}, and {ours} {', '.join(private.classes)}"
+            where, f"its images for tests have the classes {', '.join(test.classes)}, and the others {', '.join(private.classes)}"
         )
-    unused = sorted(top - {ours, theirs})
-    kind = f"{ours}{'' if theirs is None else f' and {theirs}'}, each with {kind}"
-    return Layout(private, test, kind, [*notes, *(f"{name} is not used" for name in unused)])
 
 
 def _without_a_folder_around(tree: Tree) -> tuple[Tree, list[str]]:
@@ -111,8 +153,6 @@ def _labelled(tree: Tree, columns: Columns, part: str = "") -> tuple[Listing, st
         classes, names, labels = _from_json(tree)
         return _listing(tree, classes, names, labels), "labels in dataset.json", []
     images, notes = _images_of(tree)
-    if is_sharded(tree.names):
-        return list_shards(tree, images), "shards of WebDataset", []
     if table := next((name for name in TABLES if name in tree.names), None):
         rows = matched(tree.where, table, read_rows(tree.where, table, tree.text(table), columns), images)
         names, texts = [name for name, _ in rows], [row.label for _, row in rows]
@@ -120,7 +160,13 @@ def _labelled(tree: Tree, columns: Columns, part: str = "") -> tuple[Listing, st
         users = [row.user or "" for _, row in rows] if columns.user else None
         number = {name: label for label, name in enumerate(classes)}
         listing = _listing(tree, classes, names, [number[text] for text in texts], users)
-        return listing, f"labels in {table}", notes
+        known = ", ".join(f"column {column}" for column in (columns.label, columns.user) if column)
+        return listing, f"labels in {table}" + (f" ({known})" if known else ""), notes
+    for key, column in (("label", columns.label), ("file", columns.file), ("user", columns.user)):
+        problem = f"{part or tree.where} has none of {', '.join(TABLES)}, whose column it would be"
+        reject_unless(column is None, f"dataset.{key}_column", column, problem)
+    if tree.shards and is_sharded(tree.names):
+        return list_shards(tree, images), "shards of WebDataset", []
     loose = [name for name in images if "/" not in name]
     if loose and len(loose) == len(images):
         return _listing(tree, [ONE_CLASS], images, [0] * len(images)), "images of one class", notes
@@ -137,18 +183,26 @@ def _labelled(tree: Tree, columns: Columns, part: str = "") -> tuple[Listing, st
 
 def _images_of(tree: Tree) -> tuple[list[str], list[str]]:
     """Files that are images by the ending of their names, and a note on the others."""
-    images = [name for name in tree.names if PurePosixPath(name).suffix.lower() in ENDINGS]
+    images = [name for name in tree.names if _is_image(name)]
     if not images and tree.names and not any(PurePosixPath(name).suffix for name in tree.names):
         return tree.names, []  # archives of X-rays give files no ending
     others = Counter(
         PurePosixPath(name).suffix.lower() or "without an ending"
         for name in tree.names
-        if PurePosixPath(name).suffix.lower() not in ENDINGS and name not in TABLES
+        if not _is_image(name) and name not in TABLES
     )
     if not others:
         return images, []
     kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
-    return images, [f"files that are no images are left out: {kinds}"]
+    notes = [f"files that are no images are left out: {kinds}"]
+    top = {name.partition("/")[0] for name in tree.names if "/" in name}
+    if bare := sorted(top - {name.partition("/")[0] for name in images}):
+        notes.append(f"folders without an image are no classes: {', '.join(bare)}")
+    return images, notes
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in ENDINGS
 
 
 def _listing(

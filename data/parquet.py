@@ -10,7 +10,6 @@ import bisect
 import functools
 import io
 import json
-import re
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.decoding import PICTURES, WORKERS, Listing
+from data.parts import name_below, part_of_file
 from data.tables import USUAL_LABELS, Columns, in_order
 from errors import InputError, reason, unusable, unusable_file
 
@@ -30,10 +30,7 @@ def parquet_splits(where: Path, files: Sequence[Path], columns: Columns) -> dict
     """By part: `train` where file names tell no other. Labels are read, and no image."""
     parts: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(files):
-        name = re.match(r"(train|training|test|testing|val|valid|validation|dev)\b", file.stem.lower())
-        folder = file.parent.name.lower() if file.parent != where else ""
-        known = name.group(1) if name else folder if folder in ("train", "test", "validation", "val") else "train"
-        parts[known].append(file)
+        parts[part_of_file(name_below(where, file)) or "train"].append(file)
     tables = {part: [_Table(where, file, columns) for file in files] for part, files in parts.items()}
     texts = {part: [text for table in those for text in table.labels] for part, those in tables.items()}
     named = next((table.class_names for those in tables.values() for table in those if table.class_names), None)
@@ -43,9 +40,9 @@ def parquet_splits(where: Path, files: Sequence[Path], columns: Columns) -> dict
 
 
 def _listing(where: Path, tables: list[_Table], classes: list[str], labels: list[int]) -> Listing:
-    names = [f"{table.file.name}, row {row}" for table in tables for row in range(len(table.labels))]
+    names = [f"{table.name}, row {row}" for table in tables for row in range(len(table.labels))]
     users = None if tables[0].users is None else [user for table in tables for user in table.users or []]
-    place = {table.file.name: table for table in tables}
+    place = {table.name: table for table in tables}
     held = PICTURES + (_GROUPS_HELD + WORKERS) * max((table.largest_group for table in tables), default=0)
     return Listing.of(where, classes, names, labels, functools.partial(_opened, place), held, users)
 
@@ -83,7 +80,7 @@ class _Table:
             raise unusable(
                 "dataset.path", where, "it is Parquet, which needs the package pyarrow; pip install pyarrow"
             ) from error
-        self.file = file
+        self.file, self.name = file, name_below(where, file).as_posix()  # shards of two folders may share a last name
         try:
             self._parquet = pyarrow.parquet.ParquetFile(file, memory_map=True)
             names = self._parquet.schema_arrow.names
@@ -99,7 +96,7 @@ class _Table:
             if None in values:
                 raise unusable_file(where, f"{file.name} has no {label} in row {values.index(None)}")
             self.labels = [self._text(where, label, row, value) for row, value in enumerate(values)]
-            self.users = columns.user and [str(v) for v in self._parquet.read([columns.user]).column(columns.user).to_pylist()]
+            self.users = columns.user and self._users(where, columns.user)
             groups = [self._parquet.metadata.row_group(i) for i in range(self._parquet.num_row_groups)]
         except InputError:
             raise
@@ -117,6 +114,13 @@ class _Table:
             raise unusable_file(self.file, f"it has no column of images, such as {', '.join(IMAGES)}")
         return found
 
+    def _users(self, where: Path, column: str) -> list[str]:
+        values = self._parquet.read([column]).column(column).to_pylist()
+        for row, value in enumerate(values):
+            if value is None or value != value or not str(value).strip():
+                raise unusable_file(where, f"{self.name} has no {column} in row {row}")
+        return [str(value).strip() for value in values]
+
     def _class_names(self, label: str) -> list[str] | None:
         metadata = (self._parquet.schema_arrow.metadata or {}).get(b"huggingface")
         if metadata is None:
@@ -129,9 +133,7 @@ class _Table:
         if self.class_names is None:
             return str(value)
         if type(value) is not int or not 0 <= value < len(self.class_names):
-            raise unusable_file(
-                where, f"{self.file.name} has the {label} {value} in row {row}, and {len(self.class_names)} classes"
-            )
+            raise unusable_file(where, f"{self.name} has the {label} {value} in row {row}, and {len(self.class_names)} classes")
         return self.class_names[value]
 
     def place(self, row: int) -> tuple[int, int]:

@@ -18,8 +18,16 @@ class PrivateDataset:
     `fewer`: there may be less than `size` of them; rates and divisors stay those of `size`, whatever their number.
     """
 
-    def __init__(self, load: Callable[[], SampleSet], size: int, num_classes: int, ledger: Ledger, fewer: bool = False):
-        self.size, self.num_classes, self._ledger, self._fewer = size, num_classes, ledger, fewer
+    def __init__(
+        self,
+        load: Callable[[], SampleSet],
+        size: int,
+        num_classes: int,
+        ledger: Ledger,
+        fewer: bool = False,
+        unit: Unit = Unit.image,
+    ):
+        self.size, self.num_classes, self._ledger, self._fewer, self._unit = size, num_classes, ledger, fewer, unit
         self._load = load
         self._samples: SampleSet | None = None
 
@@ -31,11 +39,12 @@ class PrivateDataset:
         self._ledger.spend(purpose, mechanism)
         if self._samples is None:
             samples = self._load()
-            found = samples.num_units
+            found, known = samples.num_units, (samples.users is not None) == (self._unit is Unit.user)
+            if not known:
+                raise ValueError(f"private images come with users where the unit is a user, and it is {self._unit.value}")
             wrong_size = found > self.size or (found < self.size and not self._fewer)
             if wrong_size or samples.num_classes != self.num_classes:  # the true numbers stay unsaid
-                unit = Unit.image if samples.users is None else Unit.user
-                declared = f"{self.size} {unit.plural} with images of {self.num_classes} classes"
+                declared = f"{self.size} {self._unit.plural} with images of {self.num_classes} classes"
                 raise InputError(f"dataset is declared as {declared}, and is not that.", "dataset")
             self._samples = samples
         return self._samples

@@ -56,7 +56,7 @@ class SampleSet:
     @property
     def num_units(self) -> int:
         """Of privacy: images, or users."""
-        return len(self) if self.users is None else len(np.unique(self.users))
+        return len(self) if self.units is None else len(self.units)
 
     @cached_property
     def units(self) -> list[np.ndarray] | None:

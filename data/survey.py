@@ -1,4 +1,4 @@
-"""What a listing holds, for the person whose images they are: sizes, modes and files that cannot be read. Numbers are private."""
+"""What a listing holds, for the person whose images they are: sizes, modes, ranges, users. Numbers are private."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from data.decoding import Listing, why_unreadable
+from data.decoding import DEEP, Listing
 from data.deep import is_dicom
 
 
@@ -18,12 +18,12 @@ class Survey:
     classes: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # width, height
     modes: Counter[str] = field(default_factory=Counter)
-    unreadable: list[str] = field(default_factory=list)  # what is wrong with each
+    deepest: tuple[float, float] | None = None  # of values of more than 8 bits, smallest and largest
     images_of_users: list[int] = field(default_factory=list)
 
 
 def survey(listing: Listing) -> Survey:
-    """By the headers of files; no pixels are decoded."""
+    """By the headers of files, and the pixels of those of more than 8 bits."""
     found = Survey(Counter(listing.classes[label] for label in listing.labels))
     if listing.users is not None:
         found.images_of_users = sorted(Counter(listing.users).values())
@@ -42,6 +42,10 @@ def survey(listing: Listing) -> Survey:
                     with Image.open(there) as image:
                         found.sizes[image.size] += 1
                         found.modes[image.mode] += 1
-            except Exception as error:  # foreign bytes may make anything of their reader
-                found.unreadable.append(f"{name} ({why_unreadable(error)})")
+                        if image.mode in DEEP:
+                            low, high = map(float, np.ravel(image.getextrema()))
+                            before = found.deepest or (low, high)
+                            found.deepest = min(before[0], low), max(before[1], high)
+            except Exception:  # foreign bytes may make anything of their reader; `decode` says what is wrong with them
+                continue
     return found

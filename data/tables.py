@@ -42,7 +42,9 @@ def read_rows(where: Path, name: str, text: str, columns: Columns) -> list[Row]:
     user = columns.user and _column(where, name, header, columns.user, (), "dataset.user_column", "users")
     wanted = [column for column in (file, label, user) if column]
     for line, record in records:
-        if empty := next((column for column in wanted if not str(record.get(column) or "").strip()), None):
+        if None in record:
+            raise unusable_file(where, f"line {line} of {name} has more values than there are columns")
+        if empty := next((column for column in wanted if record.get(column) is None or not str(record[column]).strip()), None):
             raise unusable_file(where, f"line {line} of {name} has nothing in the column {empty}")
     return [
         Row(str(r[file]).strip(), str(r[label]).strip(), str(r[user]).strip() if user else None)  # plain text, as written
@@ -61,7 +63,9 @@ def matched(where: Path, table: str, rows: Sequence[Row], names: Sequence[str]) 
     found: dict[str, Row] = {}
     for row in rows:
         path = PurePosixPath(row.file.replace("\\", "/"))
-        meant = named.get(path.as_posix()) or named.get(path.name) or []
+        meant = named.get(path.as_posix()) or [
+            name for name in named.get(path.name, []) if _ends_alike(path, PurePosixPath(name))
+        ]
         if not meant:
             raise unusable_file(where, f"{row.file} is in {table}, and not among the images")
         if len(meant) > 1:
@@ -72,6 +76,12 @@ def matched(where: Path, table: str, rows: Sequence[Row], names: Sequence[str]) 
     if without := min(set(names) - set(found), default=None):
         raise unusable_file(where, f"{without} has no row in {table}")
     return sorted(found.items())
+
+
+def _ends_alike(one: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether one is the end of the other, but for the ending of the file's name."""
+    shared = min(len(one.parts), len(other.parts))
+    return one.parts[-shared:-1] == other.parts[-shared:-1]
 
 
 def _records(where: Path, name: str, text: str) -> list[tuple[int, dict[str, object]]]:

@@ -27,7 +27,7 @@ def is_sharded(names: Sequence[str]) -> bool:
 
 def list_shards(tree: Tree, images: list[str]) -> Listing:
     """InputError names the image without a label."""
-    beside = {key_of(name): name for name in tree.names if name.endswith(LABELS)}
+    beside = {key_of(name): name for end in reversed(LABELS) for name in tree.names if name.endswith(end)}  # .cls before .json
     labels: list[str] = []
     with tree.opened() as read:
         for name in images:

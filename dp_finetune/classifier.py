@@ -78,6 +78,8 @@ class Classification:
 class DPClassifier(DPSGD):
     """Makes no samples: what it trains is the release."""
 
+    protects_users = True
+
     name: str = "dp_classifier"
     num_samples: int = 0
     classifier: ClassifierName = ClassifierName.wrn16_4

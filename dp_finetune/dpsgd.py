@@ -46,8 +46,6 @@ class OptimizerName(Enum):
 class DPSGD(Method):
     """Batches are Poisson samples: every example with probability q. A step costs one subsampled Gaussian mechanism."""
 
-    protects_users = True
-
     steps: int = 100
     batch_size: int | None = 256  # expected: q = batch_size / N
     sample_rate: float | None = None  # q itself, with batch_size=null
@@ -70,11 +68,11 @@ class DPSGD(Method):
         if self.sample_rate is None:
             size, allowed = (
                 self.batch_size,
-                f"from 1 to the {dataset.num_private} private images, or null with a method.sample_rate",
+                f"from 1 to the {dataset.num_private} private {dataset.unit.plural}, or null with a method.sample_rate",
             )
             require(size is not None and 1 <= size <= dataset.num_private, "method.batch_size", size, allowed)
         else:
-            allowed = f"at least 1 / {dataset.num_private} (one of the private images) and at most 1"
+            allowed = f"at least 1 / {dataset.num_private} (one of the private {dataset.unit.plural}) and at most 1"
             require(1 / dataset.num_private <= self.sample_rate <= 1, "method.sample_rate", self.sample_rate, allowed)
             require(self.batch_size is None, "method.batch_size", self.batch_size, "null, as method.sample_rate is set")
         for key in ("max_grad_norm", "learning_rate"):

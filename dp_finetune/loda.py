@@ -20,6 +20,8 @@ from privacy.config import Privacy
 class DPLoDA(DPDiffusion):
     """The loop, batches and budget of `dp_diffusion`; what differs is what is trained, and that it alone is released."""
 
+    protects_users = True
+
     name: str = "dp_loda"
     adapter: AdapterName = AdapterName.loda
     rank: int = 4

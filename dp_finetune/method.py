@@ -29,6 +29,8 @@ from privacy.mechanisms import Spend
 class DPDiffusion(DPSGD):
     """The K views of an example are it under K timesteps and noises, flipped, cropped or recoloured where asked."""
 
+    protects_users = True
+
     name: str = "dp_diffusion"
     timestep_mixture: list[Interval] = field(default_factory=list)
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance

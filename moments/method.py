@@ -19,6 +19,7 @@ from privacy.mechanisms import Spend
 class DPMoments(Moments, Method):
     """It needs no public model, and no public images. The least that any method should beat."""
 
+    uses_model = False
     protects_users = True
 
     name: str = "dp_moments"

@@ -60,7 +60,8 @@ class Config:
 
     def public_inputs(self) -> list[PublicInput]:
         """What the release depends on and is taken as public: weights, features, images that the user brings."""
-        return [*self.model.public_inputs(self.method.embeddings()), *self.dataset.public_inputs()]
+        model = self.model.public_inputs(self.method.embeddings()) if self.method.uses_model else []
+        return [*model, *self.dataset.public_inputs()]
 
     @property
     def spaces(self) -> Spaces:

@@ -41,8 +41,9 @@ class Plan:
 
         `inherited`: what the public inputs have spent already, which is part of both.
         """
-        assert dataset.unit is privacy.unit, "what is counted is what is protected"
-        known = privacy.unit is Unit.image or method.protects_users
+        if dataset.unit is not privacy.unit:
+            raise ValueError(f"the dataset counts {dataset.unit.plural}, and privacy.unit is {privacy.unit.value}")
+        known = privacy.unit is Unit.image or vars(type(method)).get("protects_users", False)  # not what a method inherits
         require(known, "privacy.unit", privacy.unit, f"image, as method={method.name} bounds what single images change")
         delta, inherited = privacy.delta_for(dataset.num_private), inherited or Inherited()
 

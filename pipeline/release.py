@@ -60,8 +60,9 @@ def publish(
 ) -> None:
     """Write what may be shared under release/. A run that is not private has no release/."""
     ledger, run = session.ledger, session.run
-    assumptions = [*config.dataset.assumptions(), *config.model.assumptions(), *plan.inherited.assumptions]
-    origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": config.model.name}
+    model = config.model if config.method.uses_model else None
+    assumptions = [*config.dataset.assumptions(), *(model.assumptions() if model else []), *plan.inherited.assumptions]
+    origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": model.name if model else None}
     samples.provenance = origin
     document = certificate(
         ledger,

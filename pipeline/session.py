@@ -53,7 +53,7 @@ class Session:
             book.spend(spend.purpose, spend.mechanism, spend.count)
         classes = len(dataset.classes) if num_classes is None else num_classes
         may_be_fewer = dataset.may_be_fewer if fewer is None else fewer
-        private = PrivateDataset(load or dataset.private, dataset.num_private, classes, book, may_be_fewer)
+        private = PrivateDataset(load or dataset.private, dataset.num_private, classes, book, may_be_fewer, privacy.unit)
         run = Run(
             dataset=dataset,
             privacy=privacy,

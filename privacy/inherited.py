@@ -88,14 +88,18 @@ class Inherited:
     assumptions: list[str] = field(default_factory=list)
     told: str = ""  # for a refusal: which settings name them, and what they have spent
     delta: float = 0.0  # the largest of their certificates
+    unit: Unit | None = None  # that all of them protect
 
     @classmethod
-    def of(cls, inputs: Sequence[PublicInput], other_data: bool = False, dataset: str = "", unit: Unit = Unit.image) -> Inherited:
+    def of(
+        cls, inputs: Sequence[PublicInput], other_data: bool = False, dataset: str = "", unit: Unit | None = None
+    ) -> Inherited:
         """`other_data`: the user says that models were made from other private images than those of this run's `dataset`.
 
         They cost it nothing then; but what they themselves were made from counts where it bears the name of `dataset`, whatever
-        was said of it before. InputError for an input that is not private, whose certificate is damaged, or that protects single
-        images where this run protects users: its ε says nothing of those.
+        was said of it before. InputError for an input that is not private, whose certificate is damaged, or that protects
+        another unit than this run does, or than another input (`unit` None): to a user-level mechanism a user with an image less
+        is another user, and an image-level one says nothing of users.
         """
         found = cls()
         counted: dict[str, Spend] = {}
@@ -112,14 +116,17 @@ class Inherited:
                     source = spend.purpose.removeprefix(BASE).split(".")[0]
                     direct = source == own or document["id"] is None  # without an id: public training made it, and no run
                     ours = not flagged or (not direct and datasets.get(source) == dataset)
-                    as_fine = unit is Unit.image or document.get("unit") == unit.value
-                    reject_unless(not ours or as_fine, one.key, one.path, f"it protects images, and privacy.unit={unit.value}")
                     kept = counted if ours else aside
                     if kept.setdefault(spend.purpose, spend) != spend:
                         problem = f"its {CERTIFICATE} contradicts another one at {spend.purpose}"
                         raise unusable(one.key, one.path, problem)
                 if not spends:
                     continue
+                protects = Unit(document.get("unit", Unit.image.value))
+                other = unit or found.unit or protects
+                problem = f"it protects single {protects.plural}, and what is made of it is to protect {other.plural}"
+                reject_unless(protects is other, one.key, one.path, problem)
+                found.unit = protects
                 found.datasets |= datasets
                 found.delta = max(found.delta, document["delta"])
                 of = ", ".join(dict.fromkeys(datasets.values()))
@@ -149,6 +156,7 @@ class Inherited:
             "private": True,
             "epsilon": epsilon if math.isfinite(epsilon) else "inf",
             "delta": self.delta,
+            **({"unit": self.unit.value} if self.unit else {}),
             "mechanisms": [spend.to_dict() for spend in self.spends],
             "public_by_assumption": self.assumptions,
             **self.origins(),

@@ -1,7 +1,7 @@
 """What `dataset=…` would read, and what each method would cost on this machine, before anything is run.
 
     python -m scripts.inspect dataset=folder dataset.path=my_images dataset.image_size=64
-    python -m scripts.inspect dataset=folder … dataset.user_pattern='patient_([0-9]+)' privacy.unit=user
+    python -m scripts.inspect dataset=folder … "dataset.user_pattern='patient_([0-9]+)'" privacy.unit=user
 
 Any settings of `run.py` may be given; methods and budgets are tried in turn. It opens the headers of the files, uses no network,
 writes nothing and spends nothing. It prints exact counts of private images: the page is for the person whose images these are.
@@ -20,7 +20,7 @@ from rich.text import Text
 from conf.compose import compose
 from conf.help import run_script
 from data.dataset import Dataset
-from data.decoding import DEEP
+from data.decoding import OnBad, decode
 from data.listed import Listed
 from data.survey import Survey, survey
 from errors import InputError
@@ -54,12 +54,14 @@ def _describe(dataset: Dataset) -> None:
         _tell(note)
     for part, listing in zip(("private", "for tests"), dataset.listings, strict=True):
         if len(listing):
-            _survey(part, survey(listing))
+            _survey(part, survey(listing), dataset.reading.window is None, channels)
+            if bad := decode(listing, dataset.shape, OnBad.skip, reading=dataset.reading).bad:
+                _tell(f"  {len(bad)} cannot be used: {_first(bad)}")
     if dataset.unit is Unit.user:
         _tell(f"the unit of privacy is a user: {dataset.num_users:,} of them")
 
 
-def _survey(part: str, found: Survey) -> None:
+def _survey(part: str, found: Survey, narrow: bool, channels: int) -> None:
     images = sum(found.classes.values())
     _tell(f"{part}: {images:,} images; {_most(found.classes)}")
     _tell(f"  sizes {_most(Counter({f'{w}×{h}': n for (w, h), n in found.sizes.items()}))}; modes {_most(found.modes)}")
@@ -67,26 +69,33 @@ def _survey(part: str, found: Survey) -> None:
         counts = found.images_of_users
         middle = counts[len(counts) // 2]
         _tell(f"  of {len(counts):,} users, with {counts[0]} to {counts[-1]} images each, {middle} in the middle")
-    if deep := sum(count for mode, count in found.modes.items() if mode in DEEP):
-        _tell(f"  {deep:,} have more than 8 bits: they need dataset.window=[low,high]")
-    if found.unreadable:
-        _tell(f"  {len(found.unreadable)} cannot be read: {_first(found.unreadable)}")
+    if found.deepest is not None:
+        low, high = found.deepest
+        needs = "; dataset.window=[low,high] is needed" if narrow else ""
+        _tell(f"  values of more than 8 bits go from {low:g} to {high:g}{needs}")
+    if channels == 3 and set(found.modes) <= {"L", "1", "LA"}:
+        _tell("  all are grey: dataset.image_channels=1 reads them as such")
 
 
 def _compare(overrides: list[str]) -> None:
     table = Table("method", "ε", "noise multiplier", "time", "memory, GiB", title="What a run would cost on this machine")
-    refused: dict[str, str] = {}
+    refused: dict[str, InputError] = {}
     for name in METHODS:
         for epsilon in BUDGETS:
             try:
                 config = compose([*_others(overrides), f"method={name}", f"privacy.epsilon={epsilon}"])
                 table.add_row(name, f"{epsilon:g}", *_cost(config))
             except InputError as error:
-                refused[name] = str(error)
+                refused[name] = error
                 break
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    without = [name for name, problem in refused.items() if problem.key == "model"]
+    if without:
+        _tell(f"{', '.join(without)}: a public model of this size is needed; README.md, Your own images, says how to get one")
     for name, problem in refused.items():
-        _tell(f"{name}: {problem}")
+        if name not in without:
+            _tell(f"{name}: {problem}")
 
 
 def _cost(config: Config) -> list[str]:

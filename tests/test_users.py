@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.private import PrivateDataset
 from data.samples import PARTS, SampleSet
 from dp_finetune.engines import ViewsEngine
 from dp_finetune.optimizer import PrivateOptimizer
@@ -23,8 +24,10 @@ from models.neighbours import NeighbourBackend
 from moments.mechanism import Weights, location_sums, weighted_sums
 from pe.histogram import VoteNoise, count_votes, noisy_votes
 from pipeline.plan import Plan
+from privacy.accounting import Accountant
 from privacy.config import Privacy
 from privacy.inherited import Inherited
+from privacy.ledger import Ledger
 from privacy.mechanisms import DiscreteGaussian, Gaussian, SampledGaussian, Spend, Unit
 from privacy.noise import NoiseSource
 from tests.command import call, output_of
@@ -186,7 +189,8 @@ def test_noise_on_parts_of_a_vote_is_that_of_whole_votes():
     assert VoteNoise.discrete_gaussian.mechanism(3.0) == DiscreteGaussian(3.0)
 
 
-def test_a_model_that_protects_images_is_no_base_for_a_run_that_protects_users(tmp_path):
+def test_a_model_is_a_base_for_runs_that_protect_the_same_unit(tmp_path):
+    """A user with an image less is another user to a mechanism that bounds users: two of its units apart, not one."""
     from privacy.inherited import PublicInput
 
     (tmp_path / "unet").mkdir()
@@ -198,15 +202,14 @@ def test_a_model_that_protects_images_is_no_base_for_a_run_that_protects_users(t
         "dataset": "mine",
         "mechanisms": [{"purpose": "dp_sgd", "count": 1, "mechanism": "gaussian", "noise_multiplier": 4.0}],
     }
-    for unit, refused in (("image", True), ("user", False)):
-        (tmp_path / "privacy.json").write_text(json.dumps({**document, "unit": unit}))
+    for unit, other in ((Unit.image, Unit.user), (Unit.user, Unit.image)):
+        (tmp_path / "privacy.json").write_text(json.dumps({**document, "unit": unit.value}))
         inputs = [PublicInput("model.pretrained", tmp_path)]
-        assert Inherited.of(inputs, dataset="mine").spends
-        if refused:
-            with rejects("model.pretrained", ANY, "protects images"):
-                Inherited.of(inputs, dataset="mine", unit=Unit.user)
-        else:
-            assert Inherited.of(inputs, dataset="mine", unit=Unit.user).spends
+        assert Inherited.of(inputs, dataset="mine").certificate()["unit"] == unit.value
+        assert Inherited.of(inputs, dataset="mine", unit=unit).spends
+        for of_others in (False, True):  # what is said of it now does not change what it protects
+            with rejects("model.pretrained", ANY, f"single {unit.plural}"):
+                Inherited.of(inputs, of_others, dataset="mine", unit=other)
 
 
 # Whose images they are
@@ -267,7 +270,6 @@ def test_users_may_be_a_column(tmp_path):
         ({}, "privacy.unit", ("whose its images are",)),
         ({"user_pattern": "("}, "dataset.user_pattern", ("regular expression",)),
         ({"user_pattern": r"person(\d+)"}, "dataset.user_pattern", ("finds no user in",)),
-        ({"user_pattern": PATTERN, "user_column": "patient"}, "dataset.user_pattern", ("already",)),
     ],
 )
 def test_users_that_cannot_be_told_are_refused(settings, key, words, tmp_path):
@@ -279,9 +281,52 @@ def test_users_that_cannot_be_told_are_refused(settings, key, words, tmp_path):
 
 def test_a_user_on_both_sides_of_a_split_of_ones_own_is_refused(tmp_path):
     dataset = folder(hospital(tmp_path / "a", 20), test_path=str(hospital(tmp_path / "b", 20)), user_pattern=PATTERN)
-    dataset.check()
-    with rejects("dataset.path", ANY, "user 000"):
-        dataset.prepare()
+    with rejects("dataset.test_path", ANY, "user 000"):
+        dataset.check()
+
+
+def test_a_user_among_public_images_is_refused(tmp_path):
+    private, public = hospital(tmp_path / "a", 60), str(hospital(tmp_path / "b", 5))
+    dataset = folder(private, public_path=public, user_pattern=PATTERN)
+    with rejects("dataset.public_path", ANY, "private ones too"):
+        dataset.check()
+
+
+def test_test_images_have_to_say_whose_they_are_too(tmp_path):
+    files = {f"{i}.png": png(picture()) for i in range(4)}
+    put(tmp_path / "a", {**files, "labels.csv": table("file,label,who", *(f"{i}.png,{i % 2},u{i}" for i in range(4)))})
+    put(tmp_path / "b", {f"{i % 2}/{i}.png": png(picture()) for i in range(4)})
+    dataset = folder(tmp_path / "a", test_path=str(tmp_path / "b"), user_column="who")
+    with rejects("dataset.user_column", "who"):
+        dataset.check()
+
+
+def test_classes_that_are_users_are_refused(tmp_path):
+    """Names of classes are in the certificate."""
+    put(tmp_path, {f"patient{p}/{i}.png": png(picture()) for p in range(3) for i in range(9)})
+    dataset = folder(tmp_path, user_pattern=PATTERN, test_fraction=0)
+    with rejects("dataset.path", ANY, "classes are its users"):
+        dataset.check()
+
+
+def test_a_pattern_finds_nobody_in_numbers_of_rows(tmp_path):
+    np.savez(tmp_path / "x.npz", images=images_of(4).images, labels=np.array([0, 1, 0, 1]))
+    dataset = folder(tmp_path / "x.npz", test_path=str(tmp_path / "x.npz"), user_pattern=r"(\d+)")
+    with rejects("dataset.user_pattern", ANY, "no names of their own"):
+        dataset.check()
+
+
+def test_both_a_pattern_and_a_column_are_refused(tmp_path):
+    put(tmp_path, {"u1.png": png(picture()), "labels.csv": table("file,label,who", "u1.png,a,x")})
+    with rejects("dataset.user_pattern", ANY, "already"):
+        folder(tmp_path, user_pattern="u1", user_column="who").check()
+
+
+def test_images_without_users_are_no_private_ones_of_a_run_that_protects_users(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", [Spend("votes", Gaussian(1.0))], 1e-5, Accountant.pld)
+    private = PrivateDataset(lambda: images_of(1, 2)[np.arange(3)], 2, 3, ledger)
+    with pytest.raises(ValueError, match="it is image"):
+        private.spend("votes", Gaussian(1.0))
 
 
 # Whole runs

@@ -21,6 +21,7 @@ from data.tables import Columns
 from errors import reject_unless, require, unusable
 from privacy.inherited import PublicInput
 
+_PLACE = "a folder, zip, tar, npz or Parquet file that is there"
 PART = 4096  # public images that are decoded at once, where they are only compared with private ones
 
 
@@ -41,6 +42,10 @@ class Folder(Listed):
     file_column: str | None = None
     user_column: str | None = None  # of the same table: whose an image is
     user_pattern: str | None = None  # or a regular expression: its first group, or all of it, finds the user in a file's name
+
+    @property
+    def says_whose(self) -> str:
+        return "; dataset.user_pattern or dataset.user_column says it"
 
     @property
     def num_public(self) -> int:
@@ -75,12 +80,19 @@ class Folder(Listed):
     def chosen(self) -> str:
         if self._own_test:
             return super().chosen
+        if self.knows_users:
+            return f"{super().chosen}; test images are of another {self.test_fraction:g} of the users, by the hash of their names"
         return f"{super().chosen}; test images are another {self.test_fraction:g} of the files, by the hash of their names"
 
     def check(self) -> None:
         for key in ("path", "test_path", "public_path"):
             value = getattr(self, key)
-            require(value is None or Path(value).exists(), f"dataset.{key}", value, "a folder, zip or npz of images")
+            require(
+                value is None or Path(value).exists(),
+                f"dataset.{key}",
+                value,
+                _PLACE,
+            )
         self._check_users()
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "from 1 to 4096")
@@ -102,10 +114,27 @@ class Folder(Listed):
             same = self._everything.test.classes == self.all_classes if self._everything.test else False
             problem = f"its classes are not those of dataset.path ({', '.join(self.all_classes)})"
             reject_unless(same, "dataset.test_path", self.test_path, problem)
+        self._check_sides()
         for part, listing in zip(("private", "test") if self.num_test else ("private",), self._lists, strict=False):
             counts = np.bincount(listing.labels, minlength=len(self.classes))
             empty = self.classes[int(np.argmin(counts))]
             reject_unless(counts.min() > 0, "dataset.test_fraction", self.test_fraction, f"class {empty} has no {part} image")
+
+    def _check_sides(self) -> None:
+        """Whether users lie on one side alone, and are no classes; class names are public."""
+        private, test = self._lists
+        sides = {"dataset.test_path": test if len(test) else None, "dataset.public_path": self._public_list}
+        for key, listing in sides.items():
+            if listing is None or private.users is None:
+                continue
+            where = getattr(self, key.removeprefix("dataset.")) or self.path
+            reject_unless(listing.users is not None, key, where, "it does not say whose its images are, as dataset.path does")
+            shared = min(set(private.users) & set(listing.users or []), default=None)
+            reject_unless(shared is None, key, where, f"user {shared} has images there, and private ones too")
+        if private.users is not None and len(private.classes) > 1:
+            pairs = set(zip(private.users, private.labels.tolist(), strict=True))
+            apart = len(pairs) == len(set(private.users)) == len(private.classes)
+            reject_unless(not apart, "dataset.path", self.path, "its classes are its users, and names of classes are public")
 
     def _check_users(self) -> None:
         if self.user_pattern is not None:
@@ -113,6 +142,8 @@ class Folder(Listed):
                 re.compile(self.user_pattern)
             except re.error as error:
                 raise unusable("dataset.user_pattern", self.user_pattern, f"it is no regular expression ({error})") from error
+        named = self.user_pattern is None or not self._nameless
+        reject_unless(named, "dataset.user_pattern", self.user_pattern, "its images have no names of their own")
         one = self.user_pattern is None or self.user_column is None
         reject_unless(one, "dataset.user_pattern", self.user_pattern, "dataset.user_column says whose images are already")
 
@@ -155,7 +186,7 @@ class Folder(Listed):
 
     @property
     def _nameless(self) -> bool:
-        return self.path.endswith((".npz", ".parquet")) or " row " in self._everything.private.names[0]
+        return layout_of(Path(self.path), self.columns).nameless
 
     @property
     def _usual_channels(self) -> int:
@@ -186,4 +217,7 @@ class Folder(Listed):
 
     @functools.cached_property
     def _public_list(self) -> Listing | None:
-        return None if self.public_path is None else list_images(Path(self.public_path), self.columns)
+        if self.public_path is None:
+            return None
+        listing = list_images(Path(self.public_path), self.columns)
+        return listing if self.user_pattern is None else self._with_users(listing, self.user_pattern)

@@ -49,7 +49,10 @@ def test_other_files_beside_class_folders_are_left_out_and_counted(tmp_path):
     assert found(tmp_path) == (["ant", "cat"], TWO)
     layout = layout_of(tmp_path)
     assert layout.kind == "class folders"
-    assert layout.notes == ["files that are no images are left out: 1 .db, 1 .pdf, 1 .txt, 1 without an ending"]
+    assert layout.notes == [
+        "files that are no images are left out: 1 .db, 1 .pdf, 1 .txt, 1 without an ending",
+        "folders without an image are no classes: docs",
+    ]
 
 
 def test_an_image_beside_class_folders_is_named(tmp_path):
@@ -88,7 +91,37 @@ def test_test_is_taken_before_validation_which_a_note_says(tmp_path):
 
 def test_a_test_folder_of_other_classes_is_refused(tmp_path):
     put(tmp_path, {f"train/{name}": PNG for name in TWO} | {"test/ant/1.png": PNG})
-    with rejects(None, ANY, "test has the classes ant, and train ant, cat"):
+    with rejects(None, ANY, "have the classes ant, and the others ant, cat"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"annotated/1.png": PNG}, "annotated beside"),
+        ({"1.png": PNG}, "1.png beside"),
+        ({"labels.csv": "file,label"}, "labels.csv beside"),
+        ({"training/ant/1.png": PNG}, "train and training"),
+    ],
+)
+def test_what_lies_beside_train_and_is_no_part_is_refused(files, words, tmp_path):
+    """Else test images would be private ones of a class of that name."""
+    put(tmp_path, {f"{part}/{name}": PNG for part in ("train", "test") for name in TWO} | files)
+    with rejects(None, ANY, words):
+        list_images(tmp_path)
+
+
+def test_other_names_of_parts_are_known_and_files_beside_them_are_left_out(tmp_path):
+    put(tmp_path, {f"{part}/{name}": PNG for part in ("training_set", "Test-Set") for name in TWO})
+    put(tmp_path, {"annotations/x.xml": "x", "README.md": "x"})
+    layout = layout_of(tmp_path)
+    assert layout.test is not None
+    assert (len(layout.private), len(layout.test), layout.private.classes) == (2, 2, ["ant", "cat"])
+
+
+def test_parts_without_train_are_refused(tmp_path):
+    put(tmp_path, {f"{part}/{name}": PNG for part in ("val", "test") for name in TWO})
+    with rejects(None, ANY, "no train"):
         list_images(tmp_path)
 
 
@@ -150,6 +183,26 @@ def test_each_part_may_have_its_own_table(tmp_path):
     assert (layout.private.labels.tolist(), layout.test.labels.tolist()) == ([1, 0], [1, 0])
 
 
+def test_a_number_0_is_a_label(tmp_path):
+    put(tmp_path, {"1.png": PNG, "metadata.jsonl": '{"file_name": "1.png", "label": 0}'})
+    assert found(tmp_path) == (["0"], {"1.png": "0"})
+
+
+def test_names_in_a_table_may_have_folders_that_are_not_there_and_never_another_one(tmp_path):
+    put(tmp_path, {"1.png": PNG, "labels.csv": table("file,label", "/scans/2019/1.png,x")})
+    assert found(tmp_path)[1] == {"1.png": "x"}
+    put(tmp_path / "other", {"p1/1.png": PNG, "labels.csv": table("file,label", "p9/1.png,x")})
+    with rejects(None, ANY, "p9/1.png is in labels.csv"):
+        list_images(tmp_path / "other")
+
+
+@pytest.mark.parametrize("key", ["label", "file", "user"])
+def test_a_column_without_a_table_is_refused(key, tmp_path):
+    put(tmp_path, {**dict.fromkeys(TWO, PNG), "annotations.csv": table("file,label", "1.png,x")})
+    with rejects(f"dataset.{key}_column", "mine", "has none of metadata.csv"):
+        list_images(tmp_path, Columns(**{key: "mine"}))
+
+
 BAD_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no column of classes": (table("file_name,age", "1.png,3"), ("file_name, age", "dataset.label_column")),
     "no column of files": (table("x,label", "1.png,a"), ("dataset.file_column",)),
@@ -157,6 +210,7 @@ BAD_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "an image without a row": (table(*LISTED[:2]), ("sub/2.png has no row",)),
     "two rows for one image": (table(*LISTED, "2.png,cat"), ("sub/2.png has two rows",)),
     "an empty label": (table(*LISTED[:2], "sub/2.png,"), ("line 3", "column label")),
+    "a value too many": (table(*LISTED[:2], "sub/2.png,mass, left"), ("line 3", "more values")),
     "an open quote": ('file_name,label\n1.png,"cat\n', ("no readable table",)),
     "nothing": ("", ("dataset.file_column",)),
     "no text": ("\x00", ("metadata.csv",)),
@@ -202,9 +256,10 @@ NPZ: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]] = {
 }
 
 
+@pytest.mark.parametrize("type", [np.uint8, np.int64])
 @pytest.mark.parametrize("kind", NPZ)
-def test_arrays_of_others_are_split_as_they_are(kind, tmp_path):
-    place = saved(tmp_path / "x.npz", **NPZ[kind](ARRAYS, np.array([0, 1, 2, 1])))
+def test_arrays_of_others_are_split_as_they_are(kind, type, tmp_path):
+    place = saved(tmp_path / "x.npz", **NPZ[kind](ARRAYS, np.array([0, 1, 2, 1], type)))
     dataset = folder(place)
     dataset.check()
     dataset.prepare()
@@ -254,6 +309,42 @@ def test_parquet_is_read_as_datasets_writes_it(tmp_path):
     np.testing.assert_array_equal(private.images[7:], expected)
 
 
+def test_shards_of_one_name_in_two_folders_are_kept_apart(tmp_path):
+    """As the hub converts datasets: CONFIG/train/0000.parquet."""
+    for config, labels in (("en", ["a", "b"]), ("fr", ["b", "a"])):
+        parquet(tmp_path / config / "train" / "0000.parquet", labels)
+    listing = list_images(tmp_path)
+    pixels = decode(listing, (8, 8, 3)).samples.images
+    for part, config in ((pixels[:2], "en"), (pixels[2:], "fr")):
+        rows = tables.read_table(tmp_path / config / "train" / "0000.parquet").column("image").to_pylist()
+        np.testing.assert_array_equal(part, [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows])
+
+
+@pytest.mark.parametrize("name", ["test_0", "cifar-test-0", "test-00000-of-00001"])
+def test_parts_of_parquet_are_told_by_any_word_of_their_names(name, tmp_path):
+    parquet(tmp_path / "train_0.parquet", ["a", "b"])
+    parquet(tmp_path / f"{name}.parquet", ["a", "b"])
+    layout = layout_of(tmp_path)
+    assert layout.test is not None
+    assert len(list_images(tmp_path / f"{name}.parquet")) == 2
+
+
+@pytest.mark.parametrize("user", [None, float("nan"), " "])
+def test_a_row_of_parquet_without_a_user_is_refused(user, tmp_path):
+    images = [{"bytes": PNG, "path": None}] * 2
+    users = ["x", user] if isinstance(user, str | None) else [1.0, user]
+    tables.write_table(pyarrow.table({"image": images, "label": [0, 1], "who": users}), tmp_path / "x.parquet")
+    with rejects(None, ANY, "no who in row 1"):
+        list_images(tmp_path / "x.parquet", Columns(user="who"))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "tar"])
+def test_shards_beside_images_are_refused(ending, tmp_path):
+    put(tmp_path, {**dict.fromkeys(TWO, PNG), f"old.{ending}": "x"})
+    with rejects(None, ANY, f"old.{ending} beside images"):
+        list_images(tmp_path)
+
+
 def test_parquet_without_class_names_has_its_labels_as_names(tmp_path):
     listing = list_images(parquet(tmp_path / "x.parquet", ["dog", "cat", "dog"], image="img"))
     assert (listing.classes, listing.labels.tolist()) == (["cat", "dog"], [1, 0, 1])
@@ -300,6 +391,29 @@ def test_shards_of_webdataset_are_read(tmp_path):
     listing = list_images(tmp_path)
     assert (len(listing), listing.classes, listing.labels.tolist()) == (6, ["0", "1"], [0, 1, 0] * 2)
     assert len(decode(listing, (8, 8, 3)).samples) == 6
+
+
+def test_shards_for_tests_are_no_private_ones(tmp_path):
+    for part in ("train-000", "train-001", "test-000"):
+        shard(
+            tmp_path / f"{part}.tar", {f"{k}.{end}": c for k in range(2) for end, c in (("png", PNG), ("cls", str(k).encode()))}
+        )
+    layout = layout_of(tmp_path)
+    assert layout.test is not None
+    assert (len(layout.private), len(layout.test)) == (4, 2)
+
+
+def test_tables_and_class_folders_have_no_labels_of_webdataset(tmp_path):
+    put(
+        tmp_path,
+        {name: content for kind in TWO for name, content in ((kind, PNG), (kind.replace("png", "json"), '{"label": "x"}'))},
+    )
+    assert found(tmp_path) == (["ant", "cat"], TWO)
+
+
+def test_a_cls_is_the_label_though_a_json_lies_beside_it(tmp_path):
+    files = {"1.png": PNG, "1.cls": b"0", "1.json": b'{"label": "x"}'}
+    assert found(shard(tmp_path / "x.tar", files))[1] == {"1.png": "0"}
 
 
 def test_labels_of_webdataset_may_be_in_json(tmp_path):

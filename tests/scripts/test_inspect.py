@@ -30,15 +30,17 @@ def test_it_says_what_would_be_read_and_what_each_method_costs(mine, capsys):
     text = page(capsys)
     for words in ("do not share", "class folders with folders in them", "1 .txt", "8×8", "RGB", "dp_moments"):
         assert words in text
-    assert "pe: model=digits_unet cannot be used" in text
+    assert "pe, dp_diffusion, dp_loda: a public model of this size is needed" in text
     assert sorted(path.name for path in Path().iterdir()) == ["mine"]
 
 
 def test_bad_files_deep_ones_and_users_are_told(mine, capsys):
-    put(mine, {"ill/patient_90/bad.png": "x", "ill/patient_91/deep.png": png(np.zeros((8, 8), np.uint16))})
+    deep = png(np.arange(64, dtype=np.uint16).reshape(8, 8) % 8)
+    put(mine, {"ill/patient_90/bad.png": "x", "ill/patient_91/deep.png": deep})
     text = page(capsys, "dataset.user_pattern='patient_([0-9]+)'", "privacy.unit=user", "dataset.test_fraction=0")
-    for words in ("bad.png (of no known format)", "1 have more than 8 bits", "32 users", "unit of privacy is a user: 32"):
+    for words in ("bad.png is no readable image", "go from 0 to 7; dataset.window", "32 users", "is a user: 32"):
         assert words in text
+    assert "go from 0 to 7\n" in page(capsys, "dataset.window=[0,9]", "dataset.test_fraction=0")
 
 
 def test_an_embedded_dataset_is_told_by_its_public_numbers(here, capsys):
