@@ -147,8 +147,8 @@ def _gradient(p: nn.Parameter) -> torch.Tensor:
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: PretrainingConfig) -> Any:
     if recipe.schedule is LearningRate.one_cycle:
-        total = recipe.steps
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=recipe.warmup)
+        share = recipe.warmup * (1 + 1e-6 * (recipe.warmup * recipe.steps == 1))  # torch divides by the steps to rise in, less 1
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=share)
     ramp = max(1.0, recipe.warmup * recipe.steps)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / ramp))
 

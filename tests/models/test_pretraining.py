@@ -53,6 +53,12 @@ def test_an_interrupted_training_ends_in_the_same_weights(schedule, tmp_path):
     assert equal(whole, trained(tmp_path / "parts", schedule=schedule))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_any_number_of_steps_has_a_schedule(steps, tmp_path):
+    """Also one step to rise in: torch divides by the others."""
+    assert trained(tmp_path, steps=steps, warmup=0.5, schedule=LearningRate.one_cycle)
+
+
 @pytest.mark.parametrize(("patch", "steps"), [(1, 60), (2, 120)])
 def test_training_lowers_the_loss(patch, steps, tmp_path):
     def loss() -> float:
