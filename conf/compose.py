@@ -48,12 +48,12 @@ def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: b
 
 
 def completed(overrides: Sequence[str]) -> list[str]:
-    """With what `dataset=folder` runs where nothing else is said: no public model is like the images of a user.
+    """With what `dataset=folder` runs where no model is named: no public model at hand is like the images of a user.
 
     Hydra lets no option of one group choose that of another, but in an experiment, and those say both.
     """
     chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
-    if "dataset=folder" not in overrides or "experiment" in chosen:
+    if "dataset=folder" not in overrides or chosen & {"experiment", "model"}:
         return list(overrides)
     usual = OWN_IMAGES | ({} if "method" in chosen and "method=dp_moments" not in overrides else OWN_COUNTS)
     return [*(f"{key}={value}" for key, value in usual.items() if key not in chosen), *overrides]

@@ -66,7 +66,7 @@ class Listed(Dataset):
 
     @property
     def bytes(self) -> int:
-        sizes = (len(listing) * math.prod(self.shape) for listing in self._lists)
+        sizes = (count * math.prod(self.shape) for count in (self.num_train, self.num_test))
         return sum(size for size in sizes if size < IN_MEMORY)  # others are in a file
 
     @property
