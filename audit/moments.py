@@ -76,7 +76,10 @@ def play_moments(
 
 
 def log_likelihood_ratio(seen: np.ndarray, added: np.ndarray) -> float:
-    """Of `added` plus noise to noise alone, both of one shape; the noise is as large as all that is not along `added` shows."""
+    """Of "the planted image is in" to "it is not", for an answer less the sums of the others, `seen`, and what the image adds.
+
+    The variance of the noise is estimated from `seen` itself, from what is at right angles to `added`.
+    """
     along = float((seen * added).sum())
     length = max(float((added**2).sum()), 1e-300)
     variance = max((float((seen**2).sum()) - along**2 / length) / (seen.size - 1), 1e-300)

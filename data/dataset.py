@@ -58,7 +58,7 @@ class Dataset:
 
     @property
     def says_whose(self) -> str:
-        """What a refusal adds: how this dataset may be told whose its images are."""
+        """The end of an error message: which settings tell this dataset whose its images are."""
         return ""
 
     @property
@@ -117,7 +117,7 @@ class Dataset:
         """Before a run opens anything: files are there, or are downloaded where that was asked for; InputError otherwise."""
 
     def notes(self) -> list[str]:
-        """What was understood of the user's files, in sentences for their terminal alone: numbers in them may be private."""
+        """What was understood of the user's files, in sentences for the terminal alone, as they may hold private numbers."""
         return []
 
     def private(self) -> SampleSet:
@@ -176,7 +176,7 @@ class Dataset:
 
     @property
     def bytes(self) -> int:
-        """Of training and test images held in main memory as uint8."""
+        """What training and test images take in main memory, as uint8."""
         return (self.num_train + self.num_test) * math.prod(self.shape)
 
     @property

@@ -108,7 +108,7 @@ class Listing:
 
     @property
     def chosen_by(self) -> list[str]:
-        """What decides for each image whether it is held out or left out: its user, where that is known, or its own name."""
+        """Of each image the name whose hash decides whether it is held out: its user's where that is known, else its own."""
         return self.names if self.users is None else self.users
 
     def of_classes(self, names: list[str]) -> Listing:
@@ -147,7 +147,8 @@ def decode(
                 pixels, modes[row] = _pixels(read(name), shape, room, reading)
                 images[row] = change(pixels)
             except Exception as error:  # foreign bytes may make anything of their reader
-                errors[row] = f"{name} is no readable image ({why_unreadable(error)})"
+                told = "of no known format" if isinstance(error, UnidentifiedImageError) else reason(error)
+                errors[row] = f"{name} is no readable image ({told})"
 
     quiet = warnings.catch_warnings(action="ignore")  # Pillow's, of images that are read all the same
     step = max(1, min(64, len(listing) // (4 * WORKERS)))  # of large pictures there may be few
@@ -166,7 +167,7 @@ def decode(
 
 
 def _moved_up(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Those that are kept, bool [N], in the place of `images`."""
+    """The images that are kept (bool [N]), in the first places of the same array: a copy would need its memory again."""
     rows = np.flatnonzero(kept)
     for place, row in enumerate(rows):
         if place != row:
@@ -182,10 +183,6 @@ def room_for(shape: tuple[int, ...]) -> np.ndarray:
     with tempfile.TemporaryFile(dir=Path.cwd()) as file:
         file.truncate(math.prod(shape))
         return np.memmap(file, np.uint8, "r+", shape=shape)
-
-
-def why_unreadable(error: Exception) -> str:
-    return "of no known format" if isinstance(error, UnidentifiedImageError) else reason(error)
 
 
 def _numbered(users: list[str]) -> np.ndarray:

@@ -68,6 +68,9 @@ def _split(path: Path, parts: dict[str, Listing], kind: str) -> Layout:
     if "train" not in parts:
         raise unusable_file(path, f"it has {' and '.join(parts)}, and no train")
     test = "test" if "test" in parts else "val"
+    ours, theirs = parts["train"].classes, parts[test].classes
+    if ours != theirs:
+        raise unusable_file(path, f"its images for tests have the classes {', '.join(theirs)}, and the others {', '.join(ours)}")
     notes = [f"{name} is not used" for name in parts if name not in ("train", test)]
     return Layout(parts["train"], parts[test], kind, notes, nameless)
 
@@ -91,16 +94,14 @@ def _of_tars(path: Path, tars: list[Path], columns: Columns) -> Layout:
             layout = _of_tree(tree, columns)
             return replace(layout, notes=[*notes, *layout.notes])
     found = {part: _labelled(tar_tree(path, files), columns) for part, files in by_part.items()}
-    layout = _split(path, {part: listing for part, (listing, _, _) in found.items()}, next(iter(found.values()))[1])
-    if layout.test is not None:
-        _require_same_classes(path, layout.private, layout.test)
-    return layout
+    return _split(path, {part: listing for part, (listing, _, _) in found.items()}, next(iter(found.values()))[1])
 
 
 def _of_tree(tree: Tree, columns: Columns) -> Layout:
-    """Folders called as parts are are parts, and no classes."""
+    """A folder with the name of a part is one, and no class."""
     top = {name.partition("/")[0] for name in [*(n for n in tree.names if "/" in n), *tree.folders]}
     folders = {part: sorted(name for name in top if part_of_folder(name) == part) for part in ("train", "test", "val")}
+    folders = {part: names for part, names in folders.items() if names}
     named = [name for names in folders.values() for name in names]
     if not named:
         listing, kind, notes = _labelled(tree, columns)
@@ -112,23 +113,10 @@ def _of_tree(tree: Tree, columns: Columns) -> Layout:
     if other := min(holding - set(named), default=None):
         parts = "dataset.path and dataset.test_path can name the parts"
         raise unusable_file(tree.where, f"it has {other} beside {named[0]}; {parts}")
-    found = {part: _labelled(tree.below(name), columns, f"{name}/") for part, (name,) in _filled(folders).items()}
+    found = {part: _labelled(tree.below(name), columns, f"{name}/") for part, (name,) in folders.items()}
     layout = _split(tree.where, {part: listing for part, (listing, _, _) in found.items()}, "")
-    if layout.test is not None:
-        _require_same_classes(tree.where, layout.private, layout.test)
     first = "train" if "train" in found else next(iter(found))
     return replace(layout, kind=f"{' and '.join(named)}, with {found[first][1]}", notes=[*found[first][2], *layout.notes])
-
-
-def _filled(folders: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {part: names for part, names in folders.items() if names}
-
-
-def _require_same_classes(where: Path, private: Listing, test: Listing) -> None:
-    if test.classes != private.classes:
-        raise unusable_file(
-            where, f"its images for tests have the classes {', '.join(test.classes)}, and the others {', '.join(private.classes)}"
-        )
 
 
 def _without_a_folder_around(tree: Tree) -> tuple[Tree, list[str]]:
@@ -227,8 +215,7 @@ def _from_json(tree: Tree) -> tuple[list[str] | range, list[str], list[int]]:
         raise unusable_file(where, f"{repeated} has two labels in dataset.json")
     if missing := next((name for name in names if name not in images), None):
         raise unusable_file(where, f"{missing} is in dataset.json, and not among the files")
-    others = {name for name in images - set(names) if PurePosixPath(name).suffix.lower() in ENDINGS}
-    if without := min(others, default=None):
+    if without := min(filter(_is_image, images - set(names)), default=None):
         raise unusable_file(where, f"{without} has no label in dataset.json")
     if wrong := next((f"{n}: {y}" for n, y in zip(names, labels, strict=True) if type(y) is not int or y < 0), None):
         raise unusable_file(where, f"dataset.json has a label that is no class number: {wrong}")

@@ -117,8 +117,7 @@ class Listed(Dataset):
         private, test = self._lists
         reject_unless(len(private) > 0, "dataset.path", private.where, "it lists no private image")
         reject_unless(len(test) > 0 or self.num_test == 0, "dataset.path", test.where, "it lists no test image")
-        shared = min(set(private.users or []) & set(test.users or []), default=None)
-        reject_unless(shared is None, "dataset.path", test.where, f"user {shared} has private images and test images")
+        require_users_apart(private, test, "dataset.path", test.where)
         require(
             len(self._lists[0]) == self.num_train,
             "dataset.path",
@@ -163,6 +162,12 @@ class Listed(Dataset):
     @functools.cached_property
     def _decoded(self) -> list[Decoded]:
         return [decode(listing, self.shape, self.on_bad, self.changed, self.reading) for listing in self._lists]
+
+
+def require_users_apart(private: Listing, other: Listing, key: str, where: object) -> None:
+    """InputError that names a user with images in both, where users are known."""
+    shared = min(set(private.users or []) & set(other.users or []), default=None)
+    reject_unless(shared is None, key, where, f"user {shared} has images there, and private ones too")
 
 
 def uniform(name: str, purpose: str = "") -> float:

@@ -53,6 +53,5 @@ class PrivateDataset:
         """Images per class in whole parts, int64 [num_classes], and how many parts a unit has: it moves all bins together by
         that many at most."""
         samples = self.spend(purpose, mechanism)
-        counts = np.zeros(self.num_classes, np.int64)
-        np.add.at(counts, samples.labels, samples.whole_shares)
-        return counts, samples.parts
+        counts = np.bincount(samples.labels, samples.whole_shares, minlength=self.num_classes)
+        return counts.astype(np.int64), samples.parts  # exact: whole numbers below 2^53

@@ -43,15 +43,10 @@ def count_votes(
         mine = np.flatnonzero(labels == label)
         ours = private_labels == label
         winners = nearest(private[ours], points[mine], backend)
-        votes[mine] += _counted(winners, None if whole_shares is None else whole_shares[ours], len(mine))
+        found, shares = winners >= 0, None if whole_shares is None else whole_shares[ours]
+        counts = np.bincount(winners[found], None if shares is None else shares[found], minlength=len(mine))
+        votes[mine] += counts.astype(np.int64)  # exact: whole numbers below 2^53
     return votes
-
-
-def _counted(winners: np.ndarray, weights: np.ndarray | None, size: int) -> np.ndarray:
-    """int64 [size]; -1 is no winner."""
-    counts = np.zeros(size, np.int64)
-    np.add.at(counts, winners[winners >= 0], 1 if weights is None else weights[winners >= 0])
-    return counts
 
 
 def noisy_votes(votes: np.ndarray, kind: VoteNoise, sigma: float, noise: NoiseStream, parts: int = 1) -> np.ndarray:

@@ -35,8 +35,7 @@ class Config:
     plan_only: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.dataset, Dataset) and isinstance(self.privacy, Privacy):
-            self.dataset.unit = self.privacy.unit  # what it counts, and whose images it holds together
+        tell_unit(self.dataset, self.privacy)
 
     def check(self) -> None:
         """Raise InputError for any key, range or combination that cannot run. Opens no image and writes nothing."""
@@ -75,6 +74,12 @@ class Config:
     @property
     def torch_device(self) -> torch.device:
         return torch_device(self.device)
+
+
+def tell_unit(dataset: Dataset, privacy: Privacy) -> None:
+    """The dataset learns what it counts, and whose images it keeps together. Where either is still missing nothing happens."""
+    if isinstance(dataset, Dataset) and isinstance(privacy, Privacy):
+        dataset.unit = privacy.unit
 
 
 def check_device(device: str) -> None:

@@ -45,7 +45,7 @@ from method import Method
 from models.public.settings import Model
 from moments.method import DPMoments
 from pe.evolution import PrivateEvolution
-from pipeline.config import check_device, refuse_added_keys, torch_device
+from pipeline.config import check_device, refuse_added_keys, tell_unit, torch_device
 from privacy.config import LEAST_NOISE, Privacy
 from privacy.inherited import Inherited
 from privacy.ledger import Ledger
@@ -71,8 +71,7 @@ class Auditing:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if isinstance(self.dataset, Dataset) and isinstance(self.privacy, Privacy):
-            self.dataset.unit = self.privacy.unit
+        tell_unit(self.dataset, self.privacy)
 
     @property
     def each(self) -> int | None:

@@ -32,7 +32,7 @@ from disk import write_json
 from dp_finetune.classifier import DPClassifier
 from errors import require
 from models.classifiers.training import accuracy
-from pipeline.config import check_device, refuse_added_keys, torch_device
+from pipeline.config import check_device, refuse_added_keys, tell_unit, torch_device
 from pipeline.failure import noting_failure
 from pipeline.plan import Plan
 from pipeline.resume import begin, keep_apart
@@ -56,8 +56,7 @@ class Classifying:
     plan_only: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.dataset, Dataset) and isinstance(self.privacy, Privacy):
-            self.dataset.unit = self.privacy.unit
+        tell_unit(self.dataset, self.privacy)
 
 
 def main(overrides: list[str]) -> None:

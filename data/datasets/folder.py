@@ -14,7 +14,7 @@ from omegaconf import MISSING
 
 from data.decoding import DICOM, Fit, Listing, Reading, decode
 from data.layouts import Layout, layout_of, list_images
-from data.listed import Listed, uniform
+from data.listed import Listed, require_users_apart, uniform
 from data.overlap import require_apart
 from data.samples import SampleSet
 from data.tables import Columns
@@ -87,12 +87,7 @@ class Folder(Listed):
     def check(self) -> None:
         for key in ("path", "test_path", "public_path"):
             value = getattr(self, key)
-            require(
-                value is None or Path(value).exists(),
-                f"dataset.{key}",
-                value,
-                _PLACE,
-            )
+            require(value is None or Path(value).exists(), f"dataset.{key}", value, _PLACE)
         self._check_users()
         super().check()
         require(1 <= self.image_size <= 4096, "dataset.image_size", self.image_size, "from 1 to 4096")
@@ -111,7 +106,8 @@ class Folder(Listed):
             allowed = "1, as images without names cannot be chosen so that one more moves no other"
             require(self.fraction == 1, "dataset.fraction", self.fraction, allowed)
         if self.test_path is not None:
-            same = self._everything.test.classes == self.all_classes if self._everything.test else False
+            test = self._everything.test
+            same = test is not None and test.classes == self.all_classes
             problem = f"its classes are not those of dataset.path ({', '.join(self.all_classes)})"
             reject_unless(same, "dataset.test_path", self.test_path, problem)
         self._check_sides()
@@ -129,8 +125,7 @@ class Folder(Listed):
                 continue
             where = getattr(self, key.removeprefix("dataset.")) or self.path
             reject_unless(listing.users is not None, key, where, "it does not say whose its images are, as dataset.path does")
-            shared = min(set(private.users) & set(listing.users or []), default=None)
-            reject_unless(shared is None, key, where, f"user {shared} has images there, and private ones too")
+            require_users_apart(private, listing, key, where)
         if private.users is not None and len(private.classes) > 1:
             pairs = set(zip(private.users, private.labels.tolist(), strict=True))
             apart = len(pairs) == len(set(private.users)) == len(private.classes)
@@ -186,7 +181,7 @@ class Folder(Listed):
 
     @property
     def _nameless(self) -> bool:
-        return layout_of(Path(self.path), self.columns).nameless
+        return self._layout.nameless
 
     @property
     def _usual_channels(self) -> int:
@@ -194,9 +189,14 @@ class Folder(Listed):
         return listing.channels or (1 if listing.names[0].lower().endswith(DICOM) else 3)
 
     @functools.cached_property
+    def _layout(self) -> Layout:
+        """As it lies at `path`."""
+        return layout_of(Path(self.path), self.columns)
+
+    @functools.cached_property
     def _everything(self) -> Layout:
-        """With `test_path` in the place of the path's own images for tests."""
-        found = layout_of(Path(self.path), self.columns)
+        """With `test_path` in the place of the path's own images for tests, and with the users that a pattern finds."""
+        found = self._layout
         if self.test_path is not None:
             found = replace(found, test=list_images(Path(self.test_path), self.columns))
         if self.user_pattern is None:
