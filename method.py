@@ -115,6 +115,10 @@ class Method:
         """`trainable_parameters`, and `backward_flops` of one image."""
         return {"trainable_parameters": 0, "backward_flops": 0}
 
+    def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
+        """What public numbers alone say of how good the samples will be, in sentences for a plan and for the start of a run."""
+        return []
+
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         raise NotImplementedError
 
@@ -168,11 +172,13 @@ def apportion(weights: Sequence[int] | np.ndarray, total: int) -> np.ndarray:
     return shares
 
 
+_ONE_MAKES = "python -m scripts.pretrain_public trains a model on public images, and method=dp_moments needs none"
+
+
 def require_public_weights(method: Method, model: Model) -> None:
     """For methods that use the public model as it is."""
-    reject_unless(
-        model.pretrained is not None, "model.pretrained", model.pretrained, f"method={method.name} needs public weights"
-    )
+    problem = f"method={method.name} needs public weights; {_ONE_MAKES}"
+    reject_unless(model.pretrained is not None, "model.pretrained", model.pretrained, problem)
     require(not model.untrained_labels, "model.new_labels", True, f"false, as method={method.name} needs the labels as they are")
 
 
@@ -181,9 +187,6 @@ def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> N
     classes = int(method.model_labels(dataset).max()) + 1
     allowed = f"at least one for each of {classes} classes for method={method.name}"
     require(model.labels >= classes, "model.labels", model.labels, allowed)
-
-
-_ONE_MAKES = "python -m scripts.pretrain_public trains one on public images, and method=dp_moments needs none"
 
 
 def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import MissingMandatoryValue
 
-from errors import require
+from data.dataset import Dataset
+from errors import InputError, require
+from privacy.mechanisms import Unit
 from store.identity import digest
+
+FACTS: dict[str, Callable[[Dataset], int]] = {
+    "classes": lambda dataset: len(dataset.classes),
+    "side": lambda dataset: dataset.shape[0],
+    "channels": lambda dataset: dataset.shape[2],
+    "patch": lambda dataset: min(4, -(-dataset.shape[0] // 8)),  # of fewer numbers than the network has channels
+    "batch": lambda dataset: min(4096, -(-dataset.num_private // 5)),
+}
 
 
 def register_resolvers() -> None:
@@ -22,6 +33,8 @@ def register_resolvers() -> None:
     `${part_of_epsilon:PART,ELSE}`: that part of privacy.epsilon, or ELSE where that is null.
     `${falling:HIGH,STEP,SMOKE_HIGH,SMOKE_STEP}`: HIGH, HIGH - STEP, … down to 1: a variation degree for each of
     `method.iterations` rounds.
+    `${of_images:FACT}`: what follows from the listing of `dataset`: its `classes`, `side` and `channels`, the `patch` of a
+    network for it, a `batch` of a fifth of its private units.
     """
 
     def run_store(folder: str, *, _root_: DictConfig) -> str:
@@ -43,6 +56,16 @@ def register_resolvers() -> None:
         high, step = (smoke_high, smoke_step) if _root_.scale == "smoke" else (high, step)
         return [max(1, high - step * i) for i in range(_root_.method.iterations)]
 
+    def of_images(fact: str, *, _root_: DictConfig) -> int:
+        try:
+            dataset = OmegaConf.to_object(_root_.dataset)
+            assert isinstance(dataset, Dataset)
+            dataset.unit = Unit(OmegaConf.select(_root_, "privacy.unit", default=Unit.image))
+            return FACTS[fact](dataset)
+        except (InputError, MissingMandatoryValue):
+            return 1  # the check of the dataset tells its user
+
+    OmegaConf.register_new_resolver("of_images", of_images, replace=True)
     OmegaConf.register_new_resolver("run_store", run_store, replace=True)
     OmegaConf.register_new_resolver("times", lambda a, b: round(a * b), replace=True)
     OmegaConf.register_new_resolver("at", at, replace=True)

@@ -180,6 +180,11 @@ class Dataset:
         return (self.num_train + self.num_test) * math.prod(self.shape)
 
     @property
+    def file_bytes(self) -> int:
+        """What those of them take on disk that are too many for main memory, while a run lasts."""
+        return 0
+
+    @property
     def decoding_bytes(self) -> int:
         """What opening them takes for that time, beyond `bytes`."""
         return 0

@@ -66,8 +66,15 @@ class Listed(Dataset):
 
     @property
     def bytes(self) -> int:
-        sizes = (count * math.prod(self.shape) for count in (self.num_train, self.num_test))
-        return sum(size for size in sizes if size < IN_MEMORY)  # others are in a file
+        return sum(size for size in self._sizes if size < IN_MEMORY)  # others are in a file
+
+    @property
+    def file_bytes(self) -> int:
+        return sum(size for size in self._sizes if size >= IN_MEMORY)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [count * math.prod(self.shape) for count in (self.num_train, self.num_test)]
 
     @property
     def decoding_bytes(self) -> int:
@@ -78,6 +85,11 @@ class Listed(Dataset):
         if self.unit is Unit.user:
             return "each user by the hash of their name alone, so that one user more or less moves no other"
         return "each by the hash of its file's name alone, so that one file more or less moves no other"
+
+    @property
+    def chosen(self) -> str:
+        bad = "" if self.on_bad is OnBad.error else "; files that cannot be read are counted too, and are left out"
+        return f"{super().chosen}{bad}"
 
     @property
     def reading(self) -> Reading:

@@ -30,8 +30,8 @@ class DPLoDA(DPDiffusion):
     up_kernel: UpKernel = UpKernel.one
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
-        super().check(dataset, model, privacy)
         require_public_weights(self, model)
+        super().check(dataset, model, privacy)
         self._adapter.check("method")
         self._skeleton(model)
 

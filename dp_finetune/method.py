@@ -24,6 +24,11 @@ from moments.warm_up import WarmUp
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
 
+FROM_NOTHING = (
+    "The network starts from random weights, and the budget has to teach it everything. Weights that have seen public images of "
+    "the same kind need less of it: python -m scripts.pretrain_public makes them, see README.md, Your own images."
+)
+
 
 @dataclass(kw_only=True)
 class DPDiffusion(DPSGD):
@@ -66,6 +71,10 @@ class DPDiffusion(DPSGD):
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         return [*self.warm_up.spends(dataset, privacy), *super().spends(noise_multiplier, dataset, privacy)]
+
+    def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
+        found = self.warm_up.hints(dataset, privacy, self.conditional)
+        return found if model.pretrained is not None else [FROM_NOTHING, *found]
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         denoiser, sampling = self._skeleton(model), super().memory(dataset, model)

@@ -39,6 +39,10 @@ class DPMoments(Moments, Method):
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
         return {"steps": 0, "network_calls": 0}
 
+    def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
+        assert noise_multiplier is not None
+        return self.moments_hints(dataset, noise_multiplier, self.conditional)
+
     def memory(self, dataset: Dataset, model: Model) -> int:
         return self.moments_memory(dataset, self.num_samples) + 2**28
 

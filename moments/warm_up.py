@@ -64,6 +64,9 @@ class WarmUp(Moments):
     def spends(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         return [] if self.epsilon is None else self.moments_spends(dataset, self._sigma(dataset, privacy))
 
+    def hints(self, dataset: Dataset, privacy: Privacy, conditional: bool) -> list[str]:
+        return [] if self.epsilon is None else self.moments_hints(dataset, self._sigma(dataset, privacy), conditional)
+
     @property
     def trained_images(self) -> int:
         """Forward and backward passes of one image."""

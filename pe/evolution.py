@@ -67,8 +67,8 @@ class PrivateEvolution(Method):
     warm_up: WarmUp = field(default_factory=WarmUp)  # the first population is VARIATIONS of samples of moments
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
-        super().check(dataset, model, privacy)
         require_public_weights(self, model)
+        super().check(dataset, model, privacy)
         require_large_enough(self, dataset, model)
         if self.initial_labels is InitialLabels.matching:
             require_matching_labels(self, dataset, model)
@@ -106,6 +106,9 @@ class PrivateEvolution(Method):
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         votes = Spend("pe.votes", self.noise.mechanism(noise_multiplier, privacy.unit), self.iterations)
         return [*self.warm_up.spends(dataset, privacy), *self.class_counts_spend(dataset, privacy), votes]
+
+    def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
+        return self.warm_up.hints(dataset, privacy, self.conditional)
 
     @property
     def takes_moments(self) -> bool:

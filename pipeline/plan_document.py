@@ -30,6 +30,7 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     document["work"] |= {
         "seconds": _seconds(document["work"]["flops"], rate),
         "peak_memory_gib": _peak_memory(config, costs, document["model"]["parameters"] or 0),
+        "images_on_disk_gib": _rounded(config.dataset.file_bytes / 2**30),
     }
     return document
 

@@ -129,7 +129,8 @@ def _make(
 ) -> None:
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
-    for note in config.dataset.notes() if own is folder else []:
+    hints = plan.hints(config.method, config.dataset, config.model, config.privacy)
+    for note in [*config.dataset.notes(), *hints] if own is folder else []:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, key=folder.noise_key)
     if isinstance(model.api, KeepsState):

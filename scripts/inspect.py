@@ -80,30 +80,39 @@ def _survey(part: str, found: Survey, narrow: bool, channels: int) -> None:
 def _compare(overrides: list[str]) -> None:
     table = Table("method", "ε", "noise multiplier", "time", "memory, GiB", title="What a run would cost on this machine")
     refused: dict[str, InputError] = {}
+    hints: dict[str, list[str]] = {}
     for name in METHODS:
         for epsilon in BUDGETS:
             try:
                 config = compose([*_others(overrides), f"method={name}", f"privacy.epsilon={epsilon}"])
-                table.add_row(name, f"{epsilon:g}", *_cost(config))
+                cells, told = _cost(config)
+                table.add_row(name, f"{epsilon:g}", *cells)
+                for hint in told:
+                    hints.setdefault(hint, []).append(f"{name} at ε = {epsilon:g}")
             except InputError as error:
                 refused[name] = error
                 break
     if table.row_count:
         console.print(table)
-    without = [name for name, problem in refused.items() if problem.key == "model"]
+    for hint, where in hints.items():
+        _tell(f"{', '.join(where)}: {hint}")
+    without = [name for name, problem in refused.items() if problem.key in ("model", "model.pretrained")]
     if without:
-        _tell(f"{', '.join(without)}: a public model of this size is needed; README.md, Your own images, says how to get one")
+        _tell(f"{', '.join(without)}: a public model is needed; README.md, Your own images, says how to get one")
     for name, problem in refused.items():
         if name not in without:
             _tell(f"{name}: {problem}")
 
 
-def _cost(config: Config) -> list[str]:
+def _cost(config: Config) -> tuple[list[str], list[str]]:
+    """The cells of a row, and hints."""
     config.check()
     plan = Plan.of(config)
-    work = plan_document(plan, config)["work"]
+    document = plan_document(plan, config)
+    work = document["work"]
     noise = f"{plan.noise_multiplier:.3g}" if plan.noise_multiplier else "–"
-    return [noise, _duration(work["seconds"]), "–" if work["peak_memory_gib"] is None else f"{work['peak_memory_gib']:.1f}"]
+    memory = "–" if work["peak_memory_gib"] is None else f"{work['peak_memory_gib']:.1f}"
+    return [noise, _duration(work["seconds"]), memory], document["hints"]
 
 
 def _others(overrides: Iterable[str]) -> list[str]:

@@ -404,3 +404,24 @@ def test_a_plan_counts_users(tmp_path):
     plan = json.loads(call("dataset=folder", *place, "dataset.image_size=8", "privacy.unit=user", "plan_only=true").out)
     users = set(folder(root, user_pattern=PATTERN)._lists[0].users or [])
     assert (plan["privacy"]["unit"], plan["dataset"]["n_private"]) == ("user", len(users))
+
+
+def test_a_plan_of_some_dozens_of_patients_says_that_they_are_too_few(here):
+    rows = [f"{number % 34:03d},1,{number},0,{number % 2},0,0" for number in range(340)]
+    rows += [f"{number % 3 + 90:03d},1,{number},0,{number % 2},2,2" for number in range(6)]
+    table = "\n".join([",".join(["patient", "node", "x_coord", "y_coord", "tumor", "center", "split"]), *rows])
+    put(Path("wilds"), {"metadata.csv": table})
+    settings = [
+        "dataset=camelyon17",
+        "dataset.path=wilds",
+        "method=dp_moments",
+        "eval=none",
+        "plan_only=true",
+        "privacy.epsilon=10",
+    ]
+    result = call(*settings, "privacy.unit=user")
+    assert result.code == 0, result.err
+    plan = json.loads(result.out)
+    assert (plan["dataset"]["n_private"], plan["privacy"]["unit"]) == (34, "user")
+    assert plan["hints"][0].startswith("34 users in 2 classes are too few for epsilon=10")
+    assert not json.loads(call(*settings).out)["hints"]

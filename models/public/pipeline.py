@@ -42,7 +42,8 @@ class Diffusers(NetworkModel):
         require(fits, "model.image_size", self.image_size, allowed)
         embeds = self.architecture().get("num_class_embeds")
         if embeds:
-            fits, allowed = self.labels + int(self.null_label) == embeds, f"{embeds}, or {embeds - 1} with model.null_label=true"
+            one = f"{embeds - 1} with model.null_label=true, or {embeds} with model.null_label=false"
+            fits, allowed = self.labels + int(self.null_label) == embeds, one
         else:
             fits, allowed = (
                 self.labels == 1 and not self.null_label,

@@ -447,6 +447,9 @@ def test_a_class_that_skipping_leaves_without_images_stops_no_run(tmp_path, meth
     assert result.code == 0, result.err
     samples = SampleSet.load(output_of(Path("run")) / "samples.npz")
     assert samples.num_classes == 2
+    if method != "real_data":
+        about = json.loads((output_of(Path("run")) / "privacy.json").read_text())["guarantee_is_about"]
+        assert "files that cannot be read are counted too" in about
     assert len(np.unique(samples.labels)) == (1 if method == "real_data" else 2)
 
 

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conf.compose import compose
 from data.decoding import Fit, Reading, decode
 from data.layouts import layout_of, list_images
 from data.tables import Columns
+from dp_finetune.method import DPDiffusion
+from models.public.unet import UNet
 from tests.command import call, output_of
 from tests.data.test_folder import folder, picture, png, zipped
 from tests.rejects import ANY, rejects
@@ -550,3 +553,25 @@ def test_three_keys_make_a_release_of_ones_own_images(tmp_path):
     assert (output_of(Path("run")) / "samples.npz").exists()
     certificate = json.loads((output_of(Path("run")) / "privacy.json").read_text())
     assert "README" not in json.dumps(certificate)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_network_for_ones_own_images_has_their_size_classes_and_channels(tmp_path):
+    kinds = ("ant", "bee", "cat")
+    put(tmp_path / "mine", {f"{kind}/{i}.png": png(picture(40)) for kind in kinds for i in range(40)})
+    place = ["dataset=folder", f"dataset.path={tmp_path}/mine", "dataset.image_size=40"]
+    config = compose([*place, "method=dp_diffusion", "privacy.epsilon=6"])
+    config.check()
+    model, method = config.model, config.method
+    assert isinstance(model, UNet)
+    assert isinstance(method, DPDiffusion)
+    assert (model.image_shape, model.labels, model.patch) == ((40, 40, 3), 3, 4)
+    assert (method.batch_size, method.warm_up.epsilon) == (-(-config.dataset.num_private // 5), 3.0)
+    grey = compose([*place, "dataset.image_channels=1", "dataset.keep_classes=[ant,cat]", "method=dp_diffusion"])
+    assert isinstance(grey.model, UNet)
+    assert (grey.model.image_shape, grey.model.labels) == ((40, 40, 1), 2)
+    for method_without in ("pe", "dp_loda"):
+        with rejects("model.pretrained", None, "scripts.pretrain_public"):
+            compose([*place, f"method={method_without}"]).check()
+    with rejects("dataset.path", "nowhere"):
+        compose(["dataset=folder", "dataset.path=nowhere", "dataset.image_size=40", "method=dp_diffusion"]).check()

@@ -16,7 +16,7 @@ from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
 from models.public.settings import PublicModel
-from moments.measure import CELLS, Prior, cells, measure, weights
+from moments.measure import CELLS, VISIBLE, Prior, cells, measure, weights
 from moments.method import DPMoments
 from moments.warm_up import WarmUp
 from pe.evolution import InitialLabels, PrivateEvolution
@@ -357,3 +357,13 @@ def test_moment_samples_are_never_shown_at_clean_timesteps(dataset, tmp_path, mo
     else:
         assert (x[early].mean((1, 2, 3)) > -0.9).all()
     assert len(x) == WARM["steps"] * WARM["batch_size"]
+
+
+def test_moments_that_are_mostly_noise_are_told_where_no_image_is_public():
+    few = Grey(class_counts=ClassCounts.moments)
+    sigma = few.num_private / (CLASSES * VISIBLE) / 0.9**0.5
+    assert not DPMoments().moments_hints(few, sigma * 0.89, conditional=True)
+    (hint,) = DPMoments().moments_hints(few, sigma * 1.01, conditional=True)
+    assert f"{few.num_private} images in {CLASSES} classes are mostly noise" in hint
+    assert not DPMoments().moments_hints(few, sigma * 1.01, conditional=False)
+    assert not DPMoments().moments_hints(WithPublic(), sigma * 1.01, conditional=True)

@@ -30,7 +30,8 @@ def test_it_says_what_would_be_read_and_what_each_method_costs(mine, capsys):
     text = page(capsys)
     for words in ("do not share", "class folders with folders in them", "1 .txt", "8×8", "RGB", "dp_moments"):
         assert words in text
-    assert "pe, dp_diffusion, dp_loda: a public model of this size is needed" in text
+    assert "pe, dp_loda: a public model is needed" in text
+    assert "dp_diffusion at ε = 1, dp_diffusion at ε = 10: The network starts from random weights" in text
     assert sorted(path.name for path in Path().iterdir()) == ["mine"]
 
 
