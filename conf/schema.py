@@ -24,6 +24,7 @@ from errors import unusable
 from eval.config import Evaluation
 from models.public.callable import CallableModel
 from models.public.improved import ImprovedDiffusion
+from models.public.latent_unet import LatentUNet
 from models.public.pipeline import Diffusers
 from models.public.renderer import PrintedDigits
 from models.public.text_to_image import StableDiffusion
@@ -57,6 +58,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     },
     "model": {
         "unet": UNet,
+        "latent_unet": LatentUNet,
         "improved_diffusion": ImprovedDiffusion,
         "diffusers": Diffusers,
         "stable_diffusion": StableDiffusion,

@@ -25,10 +25,13 @@ from disk import write_json
 from errors import require, unusable
 from models.api import Denoiser
 from models.diffusion.model import DiffusionModel
+from models.diffusion.prompted import PromptedUNet
 from models.diffusion.stored import has_unet
 from models.ema import trainable
 from models.features.extractors import weights_digest
 from models.seeds import derive
+
+LORA = "pytorch_lora_weights.safetensors"  # as diffusers calls it
 
 
 class AdapterName(Enum):
@@ -105,6 +108,8 @@ class Adapter:
             {name: p.detach().cpu().contiguous() for name, p in trainable(model.network).items()}, folder / "adapter.safetensors"
         )
         write_json(folder / "adapter.json", {"base": base, "adapter": _plain(self)})
+        if self.kind is AdapterName.lora and isinstance(model.network, PromptedUNet):
+            save_file(_as_diffusers(trainable(model.network)), folder / LORA)
 
 
 def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.device) -> DiffusionModel:
@@ -184,6 +189,11 @@ _APPLY: dict[AdapterName, Callable[[Any, Adapter], None]] = {
     AdapterName.norm_bias: _norm_bias,
     AdapterName.full: lambda unet, adapter: None,
 }
+
+
+def _as_diffusers(lora: dict[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    """By the names that `load_lora_weights` of a pipeline knows."""
+    return {name.replace(".default.", "."): p.detach().cpu().contiguous() for name, p in lora.items()}
 
 
 def _plain(adapter: Adapter) -> dict[str, Any]:

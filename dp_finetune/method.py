@@ -45,6 +45,8 @@ class DPDiffusion(DPSGD):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require(model.skeleton() is not None, "model", model.name, f"a U-Net, as method={self.name} trains it")
+        there = model.pretrained is not None or model.takes_random_weights
+        require(there, "model.pretrained", None, f"a folder, as model={model.name} needs a public autoencoder")
         require_matching_labels(self, dataset, model)
         require_matching_shape(self, dataset, model)
         self.check_training(dataset)

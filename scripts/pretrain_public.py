@@ -35,7 +35,11 @@ from data.dataset import Dataset
 from data.overlap import PUBLIC_DIGESTS, digests_beside, pixel_digests
 from data.samples import SampleSet
 from errors import reject_unless, require, unusable
+from models.diffusion.autoencoder import Autoencoder
 from models.diffusion.model import save_schedule
+from models.diffusion.stored import CONFIG, VAE, load_vae, save_part
+from models.public.autoencoding import train_autoencoder
+from models.public.latent_unet import LatentUNet
 from models.public.network import Precision
 from models.public.pretraining import PretrainingConfig, pretrain, stand_ins, train_features
 from models.public.settings import Model
@@ -56,6 +60,7 @@ class Pretraining:
     out: str = MISSING
     half: bool = False  # float16 halves the file; it is loaded as float32
     features_steps: int = 0  # of a feature extractor beside the U-Net
+    autoencoder_steps: int = 0  # of model=latent_unet's autoencoder; 0: as model.pretrained has it
     seed: int = 0
     precision: Precision = Precision.auto
     device: str = "auto"
@@ -94,6 +99,9 @@ def main(overrides: list[str]) -> None:
         with progress("feature extractor", settings.features_steps) as advance:
             network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance, device)
         save_file(network.state_dict(), work / "features.safetensors")
+    latents = getattr(generator, "autoencoder", None)
+    if latents is not None and settings.autoencoder_steps:
+        _train_autoencoder(latents, features_on, settings, work, device)
     with progress("U-Net on public images", recipe.steps) as advance:
         done = 0
         bfloat16 = settings.precision.is_bfloat16(device)
@@ -108,17 +116,41 @@ def main(overrides: list[str]) -> None:
     generator.network.to(memory_format=torch.contiguous_format)  # safetensors knows no other
     unet: Any = generator.network.half() if settings.half else generator.network
     unet.save_pretrained(work / "unet")
+    if latents is not None:
+        save_part(latents.network.half() if settings.half else latents.network, work / VAE)
     save_schedule(generator.alpha_bar, work / "scheduler")
     if inherited.spends:
         carry_certificate(inherited.certificate(), work)
     if (seen := _digests(features_on, dataset.renders_public, inputs)) is not None:
         np.save(work / PUBLIC_DIGESTS, seen)
-    for name in (CERTIFICATE, PUBLIC_DIGESTS, "features.safetensors", "scheduler", "unet"):  # the U-Net last: all is there then
+    for name in (
+        CERTIFICATE,
+        PUBLIC_DIGESTS,
+        "features.safetensors",
+        "scheduler",
+        VAE,
+        "unet",
+    ):  # the U-Net last: all is there then
         if (work / name).exists():
             shutil.rmtree(out / name, ignore_errors=True)
             os.replace(work / name, out / name)
     shutil.rmtree(work)
     print(f"{recipe.steps} steps on {len(samples):,} public images: {out}")
+
+
+def _train_autoencoder(latents: Autoencoder, samples: SampleSet, settings: Pretraining, work: Path, device: torch.device) -> None:
+    """Once, by the first process; the others read what it wrote."""
+    if ranks.rank() == 0 and not (work / VAE / CONFIG).exists():
+        with progress("autoencoder", settings.autoencoder_steps) as advance:
+            train_autoencoder(
+                latents, samples, settings.autoencoder_steps, settings.recipe.batch_size, settings.seed, advance, device
+            )
+        save_part(latents.network, work / "vae.partial")
+        os.replace(work / "vae.partial", work / VAE)
+    ranks.wait()
+    trained = load_vae(work)
+    latents.network.load_state_dict(trained.state_dict())
+    latents.network.register_to_config(scaling_factor=trained.config.scaling_factor)
 
 
 def _digests(samples: SampleSet, rendered: bool, inputs: Sequence[PublicInput]) -> np.ndarray | None:
@@ -141,6 +173,10 @@ def _settings(overrides: list[str]) -> Pretraining:
     settings.recipe.check(settings.model.null_label, settings.model.num_steps)
     check_device(settings.device)
     require(settings.features_steps >= 0, "features_steps", settings.features_steps, "0 or more")
+    trains = isinstance(settings.model, LatentUNet) and settings.model.pretrained is None
+    allowed = "1 or more, as model.pretrained has no autoencoder" if trains else "0, as there is none to train"
+    steps = settings.autoencoder_steps
+    require(steps >= 1 if trains else steps == 0, "autoencoder_steps", steps, allowed)
     require(settings.dataset.num_public > 0, "dataset", settings.dataset.name, "one with public images")
     out = Path(settings.out)
     require(not (out / "unet").exists(), "out", settings.out, "a folder that holds no U-Net yet")

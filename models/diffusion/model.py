@@ -18,11 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.images import to_network, to_uint8
 from disk import write_json
 from errors import reason, unusable
+from models.diffusion.autoencoder import Autoencoder
 from models.diffusion.improved_diffusion import set_heads
 from models.diffusion.patches import from_patches, to_patches
+from models.diffusion.prompted import FILE as PROMPTS
+from models.diffusion.prompted import PromptedUNet
 from models.diffusion.samplers import PredictNoise, ddim, sdedit
 from models.diffusion.schedules import respaced_timesteps
-from models.diffusion.stored import load_unet
+from models.diffusion.stored import load_unet, load_vae, save_part
 from models.passes import in_passes, rows_that_fit
 from models.seeds import sample_noise
 from tracking import ranks
@@ -41,7 +44,7 @@ class DiffusionModel:
     `respacing` is improved-diffusion's: "N" or "ddimN" of the schedule's steps.
     """
 
-    network: Any  # a diffusers UNet2DModel
+    network: Any  # a diffusers UNet2DModel, or a PromptedUNet
     alpha_bar: np.ndarray  # float64 [T]
     num_labels: int
     respacing: str
@@ -49,9 +52,10 @@ class DiffusionModel:
     seed: int = 0
     timestep_scale: float = 1.0
     patch: int = 1  # see `models.diffusion.patches`
-    image_size: int | None = None  # the side of an image; None: that of the network, times `patch`
+    image_size: int | None = None  # the side of an image; None: that of the network, times `patch`, or of the autoencoder
     num_heads: int | None = None  # of attention at every width, which a saved U-Net does not tell (see `set_heads`)
     classes: list[int] | None = None  # the label of each class of a release that this model is from; None: all labels are
+    autoencoder: Autoencoder | None = None  # where the network works on latents, and not on pixels
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     bfloat16: bool = False  # the network's products when sampling; x_t and what is made of it stay float32
     compiled: bool = False  # sample through torch.compile
@@ -73,39 +77,52 @@ class DiffusionModel:
         """What `save` wrote; InputError where that is not in `folder`. `unet_folder`: of the U-Net, if not with it."""
         try:
             sampling = json.loads((folder / "sampling.json").read_text())
-            unet = load_unet(unet_folder or folder)
+            networks = unet_folder or folder
+            prompted = (folder / PROMPTS).exists()
+            unet: Any = PromptedUNet.load(folder, networks) if prompted else load_unet(networks)
             scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
+            autoencoder = None
+            if (side := sampling.pop("latent_side", None)) is not None:
+                autoencoder = Autoencoder(load_vae(networks).to(device), sampling["image_size"], side)
         except (OSError, ValueError) as error:
             where = folder if unet_folder is None else f"{folder} on {unet_folder}"
             raise unusable("model", where, f"it is no released model ({reason(error)})") from error
         alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
-        return cls(unet.to(device), alpha_bar, seed=seed, device=device, **sampling)
+        return cls(unet.to(device), alpha_bar, seed=seed, device=device, autoencoder=autoencoder, **sampling)
 
     def save(self, folder: Path) -> None:
-        """`unet/` and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
+        """`unet/`, `vae/` if there is one, and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
         self.save_sampling(folder)
         self.network.to(memory_format=torch.contiguous_format)  # safetensors knows no other
-        self.network.save_pretrained(folder / "unet")
-        config = folder / "unet" / "config.json"  # where the weights came from is a path of this machine
-        write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
+        save_part(self.network, folder / "unet")
+        if self.autoencoder is not None:
+            self.autoencoder.save(folder)
 
     def save_sampling(self, folder: Path) -> None:
-        """All but the U-Net."""
+        """All but the networks."""
         folder.mkdir(parents=True, exist_ok=True)
         keys = ("num_labels", "respacing", "guidance", "timestep_scale", "patch", "image_size", "num_heads", "classes")
         sampling = {key: getattr(self, key) for key in keys}
+        if self.autoencoder is not None:
+            sampling |= {"latent_side": self.autoencoder.side, "image_size": self.autoencoder.image_size}
+        if isinstance(self.network, PromptedUNet):
+            self.network.save_prompts(folder)
         write_json(folder / "sampling.json", sampling)
         save_schedule(self.alpha_bar, folder / "scheduler")
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(c, h, w) of x: what noise is added to, before the network takes it in patches."""
+        if self.autoencoder is not None:
+            return (self.autoencoder.channels, self.autoencoder.side, self.autoencoder.side)
         side = self.image_size or self.network.config.sample_size * self.patch
         return (self.network.config.in_channels // self.patch**2, side, side)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of one image, as `decode` makes it: to be overridden with it, where the network works on latents."""
+        """(H, W, C) of one image, as `decode` makes it."""
+        if self.autoencoder is not None:
+            return self.autoencoder.image_shape
         channels, height, width = self.shape
         return (height, width, channels)
 
@@ -114,7 +131,7 @@ class DiffusionModel:
         timesteps = respaced_timesteps(len(self.alpha_bar), self.respacing)
 
         def generate(rows: np.ndarray, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
-            return ddim(predict, noise, timesteps, self.alpha_bar)
+            return ddim(predict, noise, timesteps, self.alpha_bar, self._bound)
 
         return self._in_batches(labels, stream, generate, advance)
 
@@ -132,15 +149,15 @@ class DiffusionModel:
         timesteps = respaced_timesteps(len(self.alpha_bar), respacing or self.respacing)
 
         def generate(rows: np.ndarray, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
-            return sdedit(predict, self.encode(images[rows]), noise, int(degree), timesteps, self.alpha_bar)
+            return sdedit(predict, self.encode(images[rows]), noise, int(degree), timesteps, self.alpha_bar, self._bound)
 
         return self._in_batches(labels, stream, generate, advance)
 
     def encode(self, images: np.ndarray) -> torch.Tensor:
-        return to_network(images, self.device)
+        return to_network(images, self.device) if self.autoencoder is None else self.autoencoder.encode(images)
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
-        return to_uint8(x)
+        return to_uint8(x) if self.autoencoder is None else self.autoencoder.decode(x)
 
     def predict_noise(self, x: torch.Tensor, t: int | torch.Tensor, labels: torch.Tensor, network: Any = None) -> torch.Tensor:
         """A learned variance, where there is one, is left aside: DDIM does not use it."""
@@ -187,6 +204,11 @@ class DiffusionModel:
             if eps.requires_grad:
                 eps.sum().backward()
         return {"forward": forward, "backward": counter.get_total_flops() - forward}
+
+    @property
+    def _bound(self) -> float | None:
+        """Of x_0: pixels end at 1, latents nowhere."""
+        return 1.0 if self.autoencoder is None else None
 
     @cached_property
     def _sampler(self) -> Any:

@@ -18,27 +18,38 @@ def add_noise(x_0: torch.Tensor, noise: torch.Tensor, alpha_bar_t: float) -> tor
     return alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t) ** 0.5 * noise
 
 
-def ddim(predict_noise: PredictNoise, x: torch.Tensor, timesteps: np.ndarray, alpha_bar: np.ndarray) -> torch.Tensor:
-    """DDIM (Song et al. 2021, eq. 12; eta = 0) down the kept `timesteps` (ascending), the prediction of x_0 clipped to [-1, 1].
+def ddim(
+    predict_noise: PredictNoise, x: torch.Tensor, timesteps: np.ndarray, alpha_bar: np.ndarray, bound: float | None = 1.0
+) -> torch.Tensor:
+    """DDIM (Song et al. 2021, eq. 12; eta = 0) down the kept `timesteps` (ascending).
 
-    `alpha_bar` is the full schedule. Returns float [N, C, H, W] in [-1, 1]; one network call for each timestep.
+    `alpha_bar` is the full schedule; the prediction of x_0 is clipped to ±`bound`. Returns x_0, float [N, C, H, W]; one network
+    call for each timestep.
     """
     for i in reversed(range(len(timesteps))):
         a_t = float(alpha_bar[timesteps[i]])
         a_prev = float(alpha_bar[timesteps[i - 1]]) if i > 0 else 1.0
         eps = predict_noise(x, int(timesteps[i]))
-        x_0 = ((x - (1 - a_t) ** 0.5 * eps) / a_t**0.5).clamp(-1, 1)
-        eps = (x - a_t**0.5 * x_0) / (1 - a_t) ** 0.5
+        x_0 = (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5
+        if bound is not None:
+            x_0 = x_0.clamp(-bound, bound)
+            eps = (x - a_t**0.5 * x_0) / (1 - a_t) ** 0.5
         x = a_prev**0.5 * x_0 + (1 - a_prev) ** 0.5 * eps
     return x
 
 
 def sdedit(
-    predict_noise: PredictNoise, x_0: torch.Tensor, noise: torch.Tensor, degree: int, timesteps: np.ndarray, alpha_bar: np.ndarray
+    predict_noise: PredictNoise,
+    x_0: torch.Tensor,
+    noise: torch.Tensor,
+    degree: int,
+    timesteps: np.ndarray,
+    alpha_bar: np.ndarray,
+    bound: float | None = 1.0,
 ) -> torch.Tensor:
     """SDEdit (Meng et al. 2022) as PE's VARIATION: noise to respaced index v - 1, then DDIM v - 1 … 0: v network calls.
 
     `degree` v is 1 … N for N kept timesteps; N forgets nearly everything, 1 changes nearly nothing.
     """
     x_t = add_noise(x_0, noise, float(alpha_bar[timesteps[degree - 1]]))
-    return ddim(predict_noise, x_t, timesteps[:degree], alpha_bar)
+    return ddim(predict_noise, x_t, timesteps[:degree], alpha_bar, bound)

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DModel
 from safetensors import safe_open
 
+from disk import write_json
 from errors import reason
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model"
+VAE = "vae"
 UNPICKLED = (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.safetensors.index.json")
 
 
@@ -28,9 +30,10 @@ def has_unet(folder: Path) -> bool:
 
 
 def stored_files(folder: Path) -> list[Path]:
-    """Settings and weights of the U-Net, and the schedule: what is read from there, as far as it is there."""
-    weights = sorted(part(folder, "unet").glob(f"{WEIGHTS}*"))
-    return [file for file in (part(folder, "unet") / CONFIG, *weights, part(folder, "scheduler") / SCHEDULER) if file.is_file()]
+    """Settings and weights of the networks, and the schedule: what is read from there, as far as it is there."""
+    networks = [where / CONFIG for where in (part(folder, "unet"), folder / VAE)]
+    weights = [file for config in networks for file in sorted(config.parent.glob(f"{WEIGHTS}*"))]
+    return [file for file in (*networks, *weights, part(folder, "scheduler") / SCHEDULER) if file.is_file()]
 
 
 def on_meta(architecture: dict[str, Any]) -> Any:
@@ -76,13 +79,13 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
     return alpha_bar
 
 
-def load_unet(folder: Path) -> Any:
+def load_unet(folder: Path, kind: Any = UNet2DModel) -> Any:
     """Every weight is from the folder, and all that is there is used; ValueError where that cannot be."""
     where = part(folder, "unet")
     settings = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
     unpickled = any((where / name).exists() for name in UNPICKLED)
     try:
-        loaded: Any = UNet2DModel.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
+        loaded: Any = kind.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
     except Exception as error:  # a foreign file may make anything of its reader
         raise ValueError(f"it has no U-Net that diffusers reads ({reason(error)})") from error
     unet, found = loaded
@@ -90,6 +93,22 @@ def load_unet(folder: Path) -> Any:
         missing, more = (", ".join(sorted(found[keys])[:2]) or "none" for keys in ("missing_keys", "unexpected_keys"))
         raise ValueError(f"its weights are of another network than config.json's (missing: {missing}; unknown: {more})")
     return unet
+
+
+def load_vae(folder: Path) -> Any:
+    """The `AutoencoderKL` in `vae/`; ValueError where there is none."""
+    settings = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
+    try:
+        return AutoencoderKL.from_pretrained(folder / VAE, **settings)
+    except Exception as error:  # a foreign folder may make anything of its reader
+        raise ValueError(f"it has no {VAE}/ that diffusers reads ({reason(error)})") from error
+
+
+def save_part(network: Any, folder: Path) -> None:
+    """As diffusers writes it, without the path of this machine that it came from."""
+    network.save_pretrained(folder)
+    config = folder / CONFIG
+    write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
 
 
 def check_weights(folder: Path, skeleton: Any) -> None:

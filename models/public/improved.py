@@ -64,8 +64,8 @@ class ImprovedDiffusion(UNet):
         """Where the file is converted to."""
         return self._file.with_name(f"{self._file.stem}-diffusers")
 
-    def sampling(self) -> dict[str, Any]:
-        return {**super().sampling(), "timestep_scale": self.timestep_scale, "num_heads": HEADS}
+    def sampling(self, device: torch.device, seed: int) -> dict[str, Any]:
+        return {**super().sampling(device, seed), "timestep_scale": self.timestep_scale, "num_heads": HEADS}
 
     def load_unet(self, seed: int) -> Any:
         problem = None

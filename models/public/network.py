@@ -58,8 +58,8 @@ class NetworkModel(Model):
         with naming("model.pretrained", self.pretrained):
             return load_unet(self.weights_folder())
 
-    def sampling(self) -> dict[str, Any]:
-        """More arguments of `DiffusionModel`."""
+    def sampling(self, device: torch.device, seed: int) -> dict[str, Any]:
+        """More arguments of `DiffusionModel`; on the meta device without weights."""
         return {}
 
     @property
@@ -131,5 +131,5 @@ class NetworkModel(Model):
             device=device,
             bfloat16=self.precision.is_bfloat16(device),
             compiled=self.compile,
-            **self.sampling(),
+            **self.sampling(device, seed),
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from data.dataset import Dataset
 from errors import format_value, naming, reject_unless, require
@@ -74,7 +75,7 @@ class Diffusers(NetworkModel):
             reject_unless(fits, setting, value, problem)
         return {key: value for key, value in config.items() if not key.startswith("_")} | {"sample_size": side}
 
-    def sampling(self) -> dict[str, Any]:
+    def sampling(self, device: torch.device, seed: int) -> dict[str, Any]:
         return {"patch": self.patch, "image_size": self.image_size}
 
     def load_unet(self, seed: int) -> Any:

@@ -104,16 +104,17 @@ def pretrain(
     unet.train()
     for step in range(done + 1, recipe.steps + 1):
         rows = torch.randint(len(samples), (recipe.batch_size,), generator=rng)
-        x = to_network(samples.images[rows.numpy()])
+        images = samples.images[rows.numpy()]
         if recipe.flip:
-            flipped = torch.rand(len(x), generator=rng) < 0.5
-            x = torch.where(flipped.reshape(-1, 1, 1, 1), x.flip(3), x)
+            flipped = torch.rand(len(images), generator=rng) < 0.5
+            images = np.where(flipped.numpy().reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+        x = denoiser.encode(images).cpu()
         t = draw_timesteps(mixture, len(x), rng) if mixture else torch.randint(len(a_bar), (len(x),), generator=rng)
         labels = labels_of[rows]
         if clean is not None:
             others = torch.randint(len(clean), (len(x),), generator=rng)
             early = t < noisy_from * len(a_bar)
-            x = torch.where(early.reshape(-1, 1, 1, 1), to_network(clean.images[others.numpy()]), x)
+            x = torch.where(early.reshape(-1, 1, 1, 1), denoiser.encode(clean.images[others.numpy()]).cpu(), x)
             labels = torch.where(early, torch.from_numpy(clean.labels[others.numpy()]), labels)
         noise = torch.randn(x.shape, generator=rng)
         if null_label is not None:

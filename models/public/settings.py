@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -22,13 +23,16 @@ class PublicModel:
     api: ImageAPI
     embeddings: Mapping[EmbeddingName, Embedding]
     weights: str | None = None  # the name of the folder that they are from
+    make_denoiser: Callable[[], Denoiser] | None = None  # where the API is none
 
-    @property
+    @cached_property
     def denoiser(self) -> Denoiser:
-        """The API, for methods that train it."""
-        if not isinstance(self.api, Denoiser):
+        """For methods that train it."""
+        if isinstance(self.api, Denoiser):
+            return self.api
+        if self.make_denoiser is None:
             raise unusable("model", self.name, "it has no denoiser to train")
-        return self.api
+        return self.make_denoiser()
 
 
 @dataclass(kw_only=True)
@@ -43,6 +47,7 @@ class Model:
     clip: str | None = None  # for the embedding of that name: a folder that transformers reads
     base_is_other_data: bool = False  # what released models that it starts from spent was spent on other people's images
 
+    takes_random_weights = True  # whether training may start without `pretrained`
     local = True  # whether images that it is given stay on this machine
 
     @property

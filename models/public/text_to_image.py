@@ -5,6 +5,7 @@ The prompts are the public model's labels: public information, which the certifi
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
@@ -15,7 +16,12 @@ import numpy as np
 import torch
 
 from data.dataset import Dataset
-from errors import naming, reason, require, unusable
+from errors import naming, reason, reject_unless, require, unusable
+from models.api import Denoiser
+from models.diffusion.autoencoder import Autoencoder, factor
+from models.diffusion.model import DiffusionModel
+from models.diffusion.prompted import PromptedUNet
+from models.diffusion.stored import read_alpha_bar
 from models.features.spaces import EmbeddingName
 from models.passes import in_passes
 from models.public.latent import INDEX, Latent
@@ -25,6 +31,7 @@ from privacy.inherited import CERTIFICATE, PublicInput
 from tracking.progress import Advance
 
 PASS_ROWS = 4
+INDEX_NEEDED = f"a folder with {INDEX}, as diffusers writes it"
 
 
 @dataclass(kw_only=True)
@@ -36,11 +43,12 @@ class StableDiffusion(Model):
     prompts: list[str] = field(default_factory=list)  # label c is the prompt of that number
     image_size: int = 512
     steps: int = 50
-    guidance: float = 7.5
+    guidance: float = 7.5  # as diffusers counts it: 1 more than the weight that the other models have
+    null_label: bool = True  # the empty prompt
 
     @property
     def num_steps(self) -> int:
-        return self.steps
+        return int(self._folder.scheduler.config.num_train_timesteps) if self._there else 1000
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -76,6 +84,33 @@ class StableDiffusion(Model):
         with naming("model.pretrained", self.pretrained):
             return {"parameters": self._folder.parameters, "flops": self._folder.unet_cost(1, self.image_size)[0]}
 
+    def skeleton(self) -> Denoiser:
+        require(self._there, "model.pretrained", self.pretrained, INDEX_NEEDED)
+        with naming("model.pretrained", self.pretrained):
+            networks, device = copy.deepcopy(self._folder.networks), torch.device("meta")  # adapters may be put into it
+        text, reads = networks["text_encoder"].config, networks["unet"].config.cross_attention_dim
+        problem = (
+            f"its U-Net reads text of {reads} numbers, and its text_encoder/ writes {text.hidden_size}, as that of SDXL does"
+        )
+        reject_unless(reads == text.hidden_size, "model.pretrained", self.pretrained, problem)
+        prompts = torch.empty(self.labels + 1, text.max_position_embeddings, text.hidden_size, device=device)
+        return self._denoiser(networks["unet"], networks["vae"], prompts, device, seed=0)
+
+    def _denoiser(self, unet: Any, vae: Any, prompts: torch.Tensor, device: torch.device, seed: int) -> DiffusionModel:
+        side = self.image_size // factor(vae.config)
+        with naming("model.pretrained", self.pretrained):
+            alpha_bar = read_alpha_bar(self._folder.folder)
+        return DiffusionModel(
+            PromptedUNet(unet, prompts),
+            alpha_bar,
+            self.labels,
+            respacing=str(self.steps),
+            guidance=max(self.guidance - 1, 0),
+            seed=seed,
+            autoencoder=Autoencoder(vae, self.image_size, side),
+            device=device,
+        )
+
     def memory(self) -> int | None:
         """Weights in float32, as on a CPU, and the larger of a pass through the U-Net and one through the decoder."""
         if not self._there:
@@ -93,11 +128,11 @@ class StableDiffusion(Model):
             steps = self._folder.calls(self.steps, degree)
         else:  # of a scheduler that makes one call a step
             steps = self.steps if degree is None else min(int(self.steps * degree), self.steps)
-        return steps * (2 if self.guidance > 1 else 1)
+        return steps * (2 if (self.guidance > 1 if guidance is None else guidance) else 1)
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         super().prepare(embeddings)
-        require(self._there, "model.pretrained", self.pretrained, "a folder with model_index.json, as diffusers writes it")
+        require(self._there, "model.pretrained", self.pretrained, INDEX_NEEDED)
 
     def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:
         folder = self._folder.folder
@@ -129,7 +164,15 @@ class StableDiffusion(Model):
         for pipeline in (create, change):
             pipeline.set_progress_bar_config(disable=True)
         api = TextToImage(create, change, self.prompts, self.image_size, self.steps, self.guidance, seed)
-        return PublicModel(self.name, api, self.spaces.on(device))
+
+        def denoiser() -> Denoiser:
+            with torch.no_grad():
+                told = [*self.prompts, ""]
+                prompts = create.encode_prompt(told, device, num_images_per_prompt=1, do_classifier_free_guidance=False)[0]
+            return self._denoiser(create.unet.float(), create.vae.float(), prompts.float(), device, seed)
+
+        name = Path(self.pretrained or "").name
+        return PublicModel(self.name, api, self.spaces.on(device), name, denoiser)
 
 
 @dataclass

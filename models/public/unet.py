@@ -80,7 +80,7 @@ class UNet(NetworkModel):
             "num_class_embeds": self.labels + int(self.null_label),
         }
 
-    def sampling(self) -> dict[str, Any]:
+    def sampling(self, device: torch.device, seed: int) -> dict[str, Any]:
         return {"patch": self.patch, "image_size": self.image_size}
 
     def load_unet(self, seed: int) -> Any:

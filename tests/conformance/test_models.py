@@ -17,6 +17,7 @@ from models.public.settings import EmbeddingName, Model
 from tests.command import composed_model
 from tests.conformance.worlds import Grey, api_of
 from tests.models.test_improved_diffusion import made_weights
+from tests.models.test_latents import made_latent_unet
 from tests.models.test_pipeline import saved
 from tests.models.test_text_to_image import made_pipeline
 from tests.rejects import rejects
@@ -68,6 +69,10 @@ def improved_diffusion(folder: Path) -> list[str]:
     return [name, f"model.pretrained={folder}/imagenet64_mini.pt", "model.respacing=3", *shape]
 
 
+def latent_unet(folder: Path) -> list[str]:
+    return made_latent_unet(folder / "public")
+
+
 def stable_diffusion(folder: Path) -> list[str]:
     rest = ["model.image_size=16", "model.steps=3", "model.labels=2", "model.prompts=[a cat,a dog]"]
     return ["model=stable_diffusion", f"model.pretrained={made_pipeline(folder)}", *rest]
@@ -99,6 +104,7 @@ MODELS = [
     Case(printed, 5, 21, {"image_size": 9, "labels": 3}),
     Case(diffusers, 2, 2.5, {"labels": 4, "guidance": 1.0}),
     Case(improved_diffusion, 2, 0, {"respacing": "nonsense"}),
+    Case(latent_unet, 2, 4, {"patch": 2, "latent_channels": 0, "autoencoder_channels": []}),
     Case(stable_diffusion, 0.7, 1.5, {"prompts": []}),
     Case(own_api, 3, -1, {"factory": "nowhere", "request_size": 0}, one_stream_a_sample=False, known=False),
 ]

@@ -1,0 +1,81 @@
+"""Latents: what a frozen, public autoencoder makes of images, and back (Rombach et al. 2022, §3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data.images import to_network, to_uint8
+from models.diffusion.stored import VAE, load_vae, save_part
+
+PASS_ROWS = 64  # images that are encoded or decoded at a time
+
+
+@dataclass
+class Autoencoder:
+    """An `AutoencoderKL` of diffusers for images of `image_size`, with black around them up to `side` latents' worth.
+
+    A latent is the mean of the posterior times the scaling factor, so that its variance on public images is about 1. An image's
+    latent depends on no other image.
+    """
+
+    network: Any
+    image_size: int
+    side: int  # of the latents
+
+    def __post_init__(self) -> None:
+        self.network.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, folder: Path, image_size: int, side: int) -> Autoencoder:
+        """From `folder`/vae; ValueError where that cannot be."""
+        return cls(load_vae(folder), image_size, side)
+
+    def save(self, folder: Path) -> None:
+        save_part(self.network, folder / VAE)
+
+    @property
+    def channels(self) -> int:
+        return self.network.config.latent_channels
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)"""
+        return (self.image_size, self.image_size, self.network.config.in_channels)
+
+    @torch.no_grad()
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        """uint8 [N, H, W, C] to float32 [N, c, h, w], on the network's device."""
+        device = next(self.network.parameters()).device
+        parts = [torch.zeros(0, self.channels, self.side, self.side, device=device)]
+        for start in range(0, len(images), PASS_ROWS):
+            x = self.padded(to_network(images[start : start + PASS_ROWS], device))
+            parts.append(self.network.encode(x).latent_dist.mean * self.network.config.scaling_factor)
+        return torch.cat(parts)
+
+    def padded(self, x: torch.Tensor) -> torch.Tensor:
+        """float [N, C, H, W] with black around it."""
+        missing = self.side * factor(self.network.config) - self.image_size
+        before = missing // 2
+        return F.pad(x, (before, missing - before) * 2, value=-1.0)
+
+    @torch.no_grad()
+    def decode(self, z: torch.Tensor) -> np.ndarray:
+        """float [N, c, h, w] to uint8 [N, H, W, C]."""
+        before = (self.side * factor(self.network.config) - self.image_size) // 2
+        inside = slice(before, before + self.image_size)
+        parts = [np.zeros((0, *self.image_shape), np.uint8)]
+        for start in range(0, len(z), PASS_ROWS):
+            x = self.network.decode(z[start : start + PASS_ROWS] / self.network.config.scaling_factor).sample
+            parts.append(to_uint8(x[..., inside, inside]))
+        return np.concatenate(parts)
+
+
+def factor(config: Any) -> int:
+    """How many pixels one latent is wide."""
+    return 2 ** (len(config["block_out_channels"]) - 1)

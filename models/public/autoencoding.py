@@ -1,0 +1,46 @@
+"""Ordinary training of an autoencoder on public images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.images import to_network
+from data.samples import SampleSet
+from models.diffusion.autoencoder import Autoencoder
+from models.seeds import torch_rng
+from tracking.progress import Advance
+
+KL_WEIGHT = 1e-4  # of a latent, beside the absolute error of a pixel: latents stay near 0, and hardly blur
+SCALED_ON = 2000  # images whose latents have variance 1
+
+
+def train_autoencoder(
+    autoencoder: Autoencoder, samples: SampleSet, steps: int, batch_size: int, seed: int, advance: Advance, device: torch.device
+) -> None:
+    """In place: absolute error plus KL to a standard normal (Kingma & Welling 2014; Rombach et al. 2022, App. G), and a scaling
+    factor of 1 / the latents' standard deviation. Images are padded and shifted as they are for encoding."""
+    vae: Any = autoencoder.network
+    vae.requires_grad_(True).train()
+    rng = torch_rng(seed, "pretrain/autoencoder")
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
+    for _ in range(steps):
+        rows = torch.randint(len(samples), (batch_size,), generator=rng)
+        x = autoencoder.padded(to_network(samples.images[rows.numpy()], device))
+        posterior = vae.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=rng).to(device)
+        out = vae.decode(posterior.mean + posterior.std * noise).sample
+        loss = (out - x).abs().mean() + KL_WEIGHT * posterior.kl().mean() / noise[0].numel()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        advance(1)
+    vae.requires_grad_(False).eval()
+    vae.register_to_config(scaling_factor=1.0)
+    some = np.linspace(0, len(samples) - 1, min(SCALED_ON, len(samples))).astype(int)
+    vae.register_to_config(scaling_factor=float(1 / autoencoder.encode(samples.images[some]).std()))
