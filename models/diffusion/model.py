@@ -23,7 +23,7 @@ from models.diffusion.improved_diffusion import set_heads
 from models.diffusion.patches import from_patches, to_patches
 from models.diffusion.prompted import FILE as PROMPTS
 from models.diffusion.prompted import PromptedUNet
-from models.diffusion.samplers import PredictNoise, ddim, sdedit
+from models.diffusion.samplers import SAMPLERS, PredictNoise, sdedit
 from models.diffusion.schedules import respaced_timesteps
 from models.diffusion.stored import load_unet, load_vae, save_part
 from models.passes import in_passes, rows_that_fit
@@ -49,6 +49,7 @@ class DiffusionModel:
     num_labels: int
     respacing: str
     guidance: float = 0.0
+    sampler: str = "ddim"  # of SAMPLERS
     seed: int = 0
     timestep_scale: float = 1.0
     patch: int = 1  # see `models.diffusion.patches`
@@ -101,7 +102,7 @@ class DiffusionModel:
     def save_sampling(self, folder: Path) -> None:
         """All but the networks."""
         folder.mkdir(parents=True, exist_ok=True)
-        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "patch", "image_size", "num_heads", "classes")
+        keys = ("num_labels", "respacing", "guidance", "timestep_scale", "patch", "image_size", "num_heads", "classes", "sampler")
         sampling = {key: getattr(self, key) for key in keys}
         if self.autoencoder is not None:
             sampling |= {"latent_side": self.autoencoder.side, "image_size": self.autoencoder.image_size}
@@ -131,7 +132,7 @@ class DiffusionModel:
         timesteps = respaced_timesteps(len(self.alpha_bar), self.respacing)
 
         def generate(rows: np.ndarray, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
-            return ddim(predict, noise, timesteps, self.alpha_bar, self._bound)
+            return SAMPLERS[self.sampler](predict, noise, timesteps, self.alpha_bar, self._bound)
 
         return self._in_batches(labels, stream, generate, advance)
 
@@ -149,7 +150,8 @@ class DiffusionModel:
         timesteps = respaced_timesteps(len(self.alpha_bar), respacing or self.respacing)
 
         def generate(rows: np.ndarray, predict: PredictNoise, noise: torch.Tensor) -> torch.Tensor:
-            return sdedit(predict, self.encode(images[rows]), noise, int(degree), timesteps, self.alpha_bar, self._bound)
+            x_0, sampler = self.encode(images[rows]), SAMPLERS[self.sampler]
+            return sdedit(predict, x_0, noise, int(degree), timesteps, self.alpha_bar, self._bound, sampler)
 
         return self._in_batches(labels, stream, generate, advance)
 

@@ -32,12 +32,18 @@ class Precision(Enum):
         return self is Precision.bfloat16 or (self is Precision.auto and device.type == "cuda")
 
 
+class SamplerName(Enum):
+    ddim = "ddim"  # Song et al. 2021
+    dpm_solver = "dpm_solver"  # DPM-Solver++(2M), Lu et al. 2022: for fewer timesteps
+
+
 @dataclass(kw_only=True)
 class NetworkModel(Model):
     """A `UNet2DModel` by its `architecture()`, its schedule `alpha_bar()` and its weights."""
 
     respacing: str = "50"
     guidance: float = 0.0
+    sampler: SamplerName = SamplerName.ddim
     precision: Precision = Precision.auto  # when sampling
     compile: bool = False  # sample through torch.compile: worth its minutes for many images on a GPU
     features: str | None = None  # a feature extractor: a name under models/weights, or a folder
@@ -129,6 +135,7 @@ class NetworkModel(Model):
             self.guidance,
             seed=seed,
             device=device,
+            sampler=self.sampler.value,
             bfloat16=self.precision.is_bfloat16(device),
             compiled=self.compile,
             **self.sampling(device, seed),

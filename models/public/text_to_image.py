@@ -25,6 +25,7 @@ from models.diffusion.stored import read_alpha_bar
 from models.features.spaces import EmbeddingName
 from models.passes import in_passes
 from models.public.latent import INDEX, Latent
+from models.public.network import SamplerName
 from models.public.settings import Model, PublicModel
 from models.seeds import derive
 from privacy.inherited import CERTIFICATE, PublicInput
@@ -44,6 +45,7 @@ class StableDiffusion(Model):
     image_size: int = 512
     steps: int = 50
     guidance: float = 7.5  # as diffusers counts it: 1 more than the weight that the other models have
+    sampler: SamplerName = SamplerName.ddim  # of a network that is trained; as it is, the folder's scheduler samples
     null_label: bool = True  # the empty prompt
 
     @property
@@ -106,6 +108,7 @@ class StableDiffusion(Model):
             self.labels,
             respacing=str(self.steps),
             guidance=max(self.guidance - 1, 0),
+            sampler=self.sampler.value,
             seed=seed,
             autoencoder=Autoencoder(vae, self.image_size, side),
             device=device,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from models.diffusion.samplers import add_noise, ddim, sdedit
+from models.diffusion.samplers import SAMPLERS, add_noise, ddim, dpm_solver, sdedit
 from models.diffusion.schedules import cosine_alpha_bar, linear_alpha_bar, respaced_timesteps
 from tests.facts import GOLDEN
 
@@ -54,6 +54,29 @@ def test_ddim_is_the_one_of_diffusers_where_the_timesteps_agree(steps):
     assert torch.allclose(ours, x, atol=1e-10)
 
 
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_dpm_solver_is_the_one_of_diffusers_at_the_same_timesteps(steps):
+    scheduler: Any = DPMSolverMultistepScheduler(num_train_timesteps=1000, final_sigmas_type="zero", euler_at_final=True)
+    scheduler.alphas_cumprod = torch.from_numpy(LINEAR)
+    timesteps = respaced_timesteps(1000, str(steps))
+    scheduler.set_timesteps(timesteps=timesteps[::-1].tolist())
+    x = noise = normal(4, 3, 8, 8).double()
+    for t in scheduler.timesteps:
+        x = scheduler.step(network(x, int(t)), t, x).prev_sample
+    ours = dpm_solver(network, noise, timesteps, LINEAR, None)
+    assert (ours - x).norm() < 1e-4 * x.norm()  # diffusers keeps its schedule in float32
+
+
+def test_dpm_solver_comes_nearer_in_as_few_steps():
+    noise = normal(4, 3, 8, 8).double()
+
+    def solved(sampler: Any, steps: int) -> torch.Tensor:
+        return sampler(network, noise, respaced_timesteps(1000, str(steps)), LINEAR, None)
+
+    exact = solved(ddim, 1000)
+    assert (solved(dpm_solver, 20) - exact).norm() < 0.5 * (solved(ddim, 20) - exact).norm()
+
+
 def test_single_precision_is_double_precision_to_rounding():
     timesteps, noise = respaced_timesteps(1000, "50"), normal(4, 3, 8, 8)
     exact = ddim(network, noise.double(), timesteps, LINEAR)
@@ -63,13 +86,14 @@ def test_single_precision_is_double_precision_to_rounding():
 
 @pytest.mark.parametrize("alpha_bar", [LINEAR, COSINE], ids=["linear", "cosine"])
 @pytest.mark.parametrize("respacing", ["1", "7", "100", "ddim10"])
-def test_the_exact_predictor_of_one_image_leads_to_that_image(alpha_bar, respacing):
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_the_exact_predictor_of_one_image_leads_to_that_image(sampler, alpha_bar, respacing):
     image = normal(1, 3, 8, 8).clamp(-1, 1).double()
 
     def predict(x: torch.Tensor, t: int) -> torch.Tensor:
         return (x - alpha_bar[t] ** 0.5 * image) / (1 - alpha_bar[t]) ** 0.5
 
-    out = ddim(predict, normal(5, 3, 8, 8, seed=1).double(), respaced_timesteps(len(alpha_bar), respacing), alpha_bar)
+    out = sampler(predict, normal(5, 3, 8, 8, seed=1).double(), respaced_timesteps(len(alpha_bar), respacing), alpha_bar)
     assert torch.allclose(out, image.expand_as(out), atol=1e-9)
 
 
