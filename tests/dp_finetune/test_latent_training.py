@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from data.samples import SampleSet
@@ -17,6 +18,7 @@ from dp_finetune.adapters import Adapter, AdapterName, Layers
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from dp_finetune.objective import Views
 from dp_finetune.per_example import unsupported_layers
+from models.diffusion.model import DiffusionModel
 from models.ema import trainable
 from scripts import sample
 from tests.command import bytes_of, call, fork, fork_run, output_of, released, save_every_step
@@ -130,3 +132,16 @@ def test_a_pipeline_that_cannot_be_trained_is_refused_in_one_line(file, change, 
     (folder / file).write_text(json.dumps({**config, **change}))
     run = [*own(tmp_path, 16), *settings(folder), "method=dp_loda", *TRAINING]
     assert_refused(call(*run), f"model.pretrained={folder}", words)
+
+
+@pytest.mark.usefixtures("here")
+def test_all_of_stable_diffusion_is_released_with_what_it_takes_to_sample(pipeline, tmp_path):
+    run = [*own(tmp_path, 16), *settings(pipeline), "method=dp_diffusion", "tuned=none", *TRAINING, "model.sampler=dpm_solver"]
+    result = call(*run, "dataset.class_counts=uniform")
+    assert result.code == 0, result.err
+    release = output_of(Path("run"))
+    model = DiffusionModel.load(release / "model", 0, CPU)
+    there = SampleSet.load(release / "samples.npz")
+    assert model.sampler == "dpm_solver"
+    assert np.array_equal(model.random(there.labels, stream="dp_diffusion/samples"), there.images)
+    UNet2DConditionModel.from_pretrained(release / "model" / "unet")
