@@ -133,7 +133,7 @@ class Spaces:
         if name is EmbeddingName.public_features:
             assert self._file is not None
             return load_features(self._file, self.key).to(device)
-        return Pixels()
+        return Pixels(device)
 
     def _on_meta(self, channels: int) -> PublicFeatures:
         """The extractor as shapes: its file's, or, where that is not there yet, the usual ones with so many channels."""
