@@ -88,7 +88,7 @@ class Method:
 
     @property
     def takes_moments(self) -> bool:
-        """Whether `run` measures moments, which hold noisy class counts: dataset.class_counts=moments needs them."""
+        """Whether `run` measures sums that hold noisy class counts: dataset.class_counts=moments needs them."""
         return False
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:

@@ -25,7 +25,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from data.dataset import Dataset
 from data.images import to_network
@@ -51,7 +50,7 @@ class FeatureMap(ABC):
 
     @abstractmethod
     def of_vectors(self, v: torch.Tensor) -> torch.Tensor:
-        """Float [N, d] to [N, D], of norm at most 1 up to rounding, with gradients."""
+        """Float [N, d] to [N, D], of norm 1 up to rounding (0 where there is nothing), with gradients."""
 
     @cached_property
     def size(self) -> int:
@@ -91,8 +90,12 @@ class PerceptualMoments(FeatureMap):
     square_share: float  # s
 
     def of_vectors(self, v: torch.Tensor) -> torch.Tensor:
-        s = self.square_share
-        return torch.cat([math.sqrt(1 - s) * F.normalize(v), math.sqrt(s) * F.normalize(v**2)], 1)  # [N, 2d]
+        s, square = self.square_share, v * v
+        first, second = (
+            x * (share**0.5 / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12))
+            for x, share in ((v, 1 - s), (square, s))
+        )
+        return torch.cat([first, second], 1)  # [N, 2d]
 
 
 def fourier_features(embedding: Perceives, shape: tuple[int, int, int], size: int, scale: float, seed: int) -> FourierFeatures:

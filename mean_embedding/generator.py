@@ -54,7 +54,7 @@ class GeneratorTraining:
     """How the generator is built and trained, by Adam, its learning rate falling by a cosine to 0."""
 
     steps: int = 1000
-    batch_size: int = 200
+    batch_size: int = 100
     learning_rate: float = 1e-2
     code_size: int = 10  # numbers that an image is made from
     width: int = 16  # channels of its last layer but one
@@ -69,15 +69,15 @@ class GeneratorTraining:
 
 
 def squared_distance(phi: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """MMD²: of the mean embedding of what φ [N, D], int64 [N] are drawn from to `target` [K, D]; class c weighs `shares` [K].
+    """MMD²: of the mean embedding of what φ [N, D], of norm 1, and int64 [N] are drawn from to `target` [K, D]; class c weighs
+    `shares` [K].
 
     Without the bias that a mean over few images has (Gretton et al. 2012, Lemma 6). Every class needs two images.
     """
     onehot = torch.nn.functional.one_hot(labels, len(shares)).to(phi.dtype)  # [N, K]
     counts = onehot.sum(0)
     means = onehot.T @ phi / counts[:, None]  # [K, D]
-    lengths = onehot.T @ (phi**2).sum(1) / counts
-    bias = shares**2 * (lengths - (means**2).sum(1)) / (counts - 1)
+    bias = shares**2 * (1 - (means**2).sum(1)) / (counts - 1)
     return ((shares[:, None] * means - target) ** 2).sum() - bias.sum()
 
 

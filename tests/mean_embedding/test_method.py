@@ -86,6 +86,14 @@ def test_the_public_features_of_a_network_are_matched(tmp_path):
     assert np.load(tmp_path / "run" / "mean_embedding.npz")["sums"].shape == (3, 1 + 2 * (8 * 64 + 8 * 64 + 16 * 16 + 5))
 
 
+def test_a_plan_knows_how_many_features_a_network_has():
+    """Of the digits' extractor, 32 channels wide: 64 + 64 positions of 32, 16 of 64, and 64 features; two moments of each."""
+    _, size, network = DPMEPF(**SMALL).feature_cost(Grey(closed=True), model_settings())
+    assert size == 2 * (64 * 32 + 64 * 32 + 16 * 64 + 64)
+    assert network is not None
+    assert DPMEPF(**SMALL, embedding=EmbeddingName.inception).memory(Grey(closed=True), model_settings()) is None
+
+
 def test_an_embedding_without_gradients_is_refused_before_anything_is_spent(tmp_path):
     class Remote:
         identity = "remote"
