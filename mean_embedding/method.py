@@ -37,7 +37,7 @@ from privacy.config import Privacy
 from privacy.mechanisms import Gaussian, Spend
 
 PURPOSE = "mean_embedding"
-OF_DISTANCE = 0.5  # the length scale: of printed digits it taught 66 %, the whole distance 61 (docs/mean_embedding.md)
+OF_DISTANCE = 0.5  # the length scale: on printed digits it taught 66 %, the whole distance 61 (docs/mean_embedding.md)
 
 
 @dataclass(kw_only=True)
