@@ -88,7 +88,7 @@ class Method:
 
     @property
     def takes_moments(self) -> bool:
-        """Whether `run` measures moments, which hold noisy class counts: dataset.class_counts=moments needs them."""
+        """Whether `run` measures sums that hold noisy class counts: dataset.class_counts=moments needs them."""
         return False
 
     def spends(self, noise_multiplier: float, dataset: Dataset, privacy: Privacy) -> list[Spend]:
@@ -111,7 +111,7 @@ class Method:
         networks = model.memory()
         return None if networks is None else 2 * self.num_samples * math.prod(model.image_shape) + networks
 
-    def training_facts(self, model: Model) -> dict[str, int]:
+    def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
         """`trainable_parameters`, and `backward_flops` of one image."""
         return {"trainable_parameters": 0, "backward_flops": 0}
 

@@ -22,6 +22,7 @@ from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
 from errors import unusable
 from eval.config import Evaluation
+from mean_embedding.method import DPMEPF, DPMERF
 from models.public.callable import CallableModel
 from models.public.improved import ImprovedDiffusion
 from models.public.latent_unet import LatentUNet
@@ -50,6 +51,8 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     },
     "method": {
         "dp_moments": DPMoments,
+        "dp_merf": DPMERF,
+        "dp_mepf": DPMEPF,
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,
         "dp_loda": DPLoDA,

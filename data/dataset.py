@@ -24,7 +24,7 @@ class ClassCounts(Enum):
     uniform = "uniform"  # it does not: all classes get equally many samples, and the counts are never read
     public = "public"  # the exact counts are declared to be public knowledge, and the certificate says so
     laplace = "laplace"  # the counts are read with discrete Laplace noise, which is in the ledger
-    moments = "moments"  # from the noisy moments of dp_moments or of a warm-up, at no further cost
+    moments = "moments"  # from the noisy sums of dp_moments, of a warm-up or of a mean embedding, at no further cost
 
 
 @dataclass(kw_only=True)

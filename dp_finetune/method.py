@@ -83,7 +83,7 @@ class DPDiffusion(DPSGD):
         training = self.training_memory(denoiser.network, denoiser.activation_bytes(), dataset)
         return None if sampling is None else sampling + max(training, self.warm_up.memory(dataset, model))
 
-    def training_facts(self, model: Model) -> dict[str, int]:
+    def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
         denoiser = self._skeleton(model)
         parameters = sum(p.numel() for p in trainable(denoiser.network).values())
         return {"trainable_parameters": parameters, "backward_flops": denoiser.flops()["backward"]}

@@ -121,6 +121,18 @@ class Embedding(Protocol):
 
 
 @runtime_checkable
+class Perceives(Protocol):
+    """An embedding that a generator can be trained through."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def perceive(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [N, C, H, W] in [-1, 1] to [N, D], with gradients: what it makes of an image, with all layers that it shows."""
+        ...
+
+
+@runtime_checkable
 class Classifies(Embedding, Protocol):
     """An embedding whose vectors a last layer turns into classes."""
 

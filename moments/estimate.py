@@ -51,7 +51,7 @@ def empirical(z: np.ndarray, groups: np.ndarray, num_groups: int) -> Gaussians:
 def estimate(sums: Sums, total: int, prior: Gaussians | None) -> Gaussians:
     """`total` images, which is public, of which the sums are; `prior`: the same groups of public images."""
     size = sums.means.shape[1]
-    counts = _counts(sums, total, None if prior is None else prior.counts)
+    counts = positive_counts(sums.counts, sums.count_noise(), total, None if prior is None else prior.counts)
     known_means = np.zeros_like(sums.means) if prior is None else prior.means
     spread = np.ones(size) if prior is None else np.einsum("gii->i", prior.covariances)
     levels = _levels(spread)
@@ -67,14 +67,15 @@ def estimate(sums: Sums, total: int, prior: Gaussians | None) -> Gaussians:
     return Gaussians(counts, means, _cut(squares - means[:, :, None] * means[:, None, :], deviation))
 
 
-def _counts(sums: Sums, total: int, public: np.ndarray | None) -> np.ndarray:
-    """Positive; together `total`. What the noise leaves of their differences from equal (or the public) shares."""
-    shares = np.ones(len(sums.counts)) if public is None else public + 1
+def positive_counts(noisy: np.ndarray, noise: float, total: int, public: np.ndarray | None = None) -> np.ndarray:
+    """Counts [G] with noise of that standard deviation, made positive and together `total`: what the noise leaves of their
+    differences from equal (or the public) shares."""
+    shares = np.ones(len(noisy)) if public is None else public + 1
     expected = total * shares / shares.sum()
-    off = sums.counts - expected
+    off = noisy - expected
     off = off - off.mean()
-    noise = np.full(len(off), sums.count_noise() ** 2 * (1 - 1 / len(off)))
-    counts = np.maximum(expected + _left(off, noise) * off, 0.05 * expected)
+    variance = np.full(len(off), noise**2 * (1 - 1 / len(off)))
+    counts = np.maximum(expected + _left(off, variance) * off, 0.05 * expected)
     return counts * (total / counts.sum())
 
 

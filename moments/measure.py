@@ -12,8 +12,8 @@ import numpy as np
 
 from data.dataset import Dataset
 from data.private import PrivateDataset
+from data.queries import Ask, Query, noisy_answer
 from data.samples import SampleSet
-from disk import whole_file
 from errors import reject_unless, require
 from method import Run, apportion
 from models.seeds import numpy_rng
@@ -21,7 +21,6 @@ from moments.basis import DCT, Basis, PrincipalComponents, largest_norm, princip
 from moments.estimate import Gaussians, empirical, estimate
 from moments.mechanism import Weights, location, location_sums, no_sums, unweighted, weighted_sums
 from privacy.mechanisms import Gaussian, Spend
-from tracking import ranks
 
 PURPOSE, LOCATION = "moments", "location"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
@@ -206,22 +205,19 @@ def apportion_or_none(counts: np.ndarray, size: int) -> np.ndarray:
     return shares
 
 
-@dataclass(frozen=True)
-class Query:
-    """What one Gaussian mechanism is asked for: sums of L2 sensitivity 1."""
-
-    purpose: str
-    exact: Callable[[SampleSet], np.ndarray]  # without the noise, so of private images for nobody's eyes
-
-
-Ask = Callable[[Query, float], np.ndarray]  # noisy sums, by a query and its noise multiplier
-
-
 def measure(settings: Moments, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True) -> Moment:
     """At the cost of one Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
     classes = private.num_classes if conditional else 1
-    space = space_of(settings, run.dataset, classes, conditional, run.seed, cells(private.size, classes, sigma))
-    return measure_in(space, settings, private.size, sigma, conditional, functools.partial(noisy_answer, private, run))
+    measured = measurement(settings, run.dataset, classes, private.size, sigma, run.seed, conditional)
+    return measured(functools.partial(noisy_answer, private, run.noise, run.checkpoints))
+
+
+def measurement(
+    settings: Moments, dataset: Dataset, classes: int, size: int, sigma: float, seed: int, conditional: bool
+) -> Callable[[Ask], Moment]:
+    """The same of whatever answers; what is public is made before it is asked."""
+    space = space_of(settings, dataset, classes, conditional, seed, cells(size, classes, sigma))
+    return functools.partial(measure_in, space, settings, size, sigma, conditional)
 
 
 def measure_in(space: Space, settings: Moments, size: int, sigma: float, conditional: bool, ask: Ask) -> Moment:
@@ -234,25 +230,6 @@ def measure_in(space: Space, settings: Moments, size: int, sigma: float, conditi
     parts = weights(size, space.groups, second, space.public is not None, settings.square_weight)
     noisy = ask(Query(PURPOSE, lambda samples: exact_sums(space, parts, samples, conditional)), second)
     return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, second), size, space.public))
-
-
-def noisy_answer(private: PrivateDataset, run: Run, query: Query, sigma: float) -> np.ndarray:
-    """Kept in the run's checkpoints, so that a killed run goes on with the same."""
-    images, kept = private.spend(query.purpose, Gaussian(sigma)), run.checkpoints / f"{query.purpose}.npz"
-    if kept.exists():
-        with np.load(kept) as file:
-            noisy = file["sums"]
-        wanted = query.exact(images[:0]).shape
-        same = noisy.shape == wanted
-        reject_unless(
-            same, "hydra.run.dir", kept.parents[2], "an earlier version of this program began it; start in another directory"
-        )
-    else:
-        noisy = query.exact(images)
-        noisy += run.noise.stream(query.purpose).gaussian(sigma, noisy.size).reshape(noisy.shape)
-        with whole_file(kept) as file:
-            np.savez(file, sums=noisy)
-    return ranks.broadcast(noisy)  # processes may round differently
 
 
 def exact_location(space: Space, samples: SampleSet) -> np.ndarray:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.dataset import Dataset
 from data.private import PrivateDataset
+from data.queries import Ask
 from data.samples import SampleSet
 from method import Method, Run
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
-from moments.measure import Moments, measure
+from moments.measure import Moment, Moments, measure, measurement
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
 
@@ -45,6 +47,12 @@ class DPMoments(Moments, Method):
 
     def memory(self, dataset: Dataset, model: Model) -> int:
         return self.moments_memory(dataset, self.num_samples) + 2**28
+
+    def measurement(
+        self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
+    ) -> Callable[[Ask], Moment]:
+        """What `run` asks of private images, for an audit."""
+        return measurement(self, dataset, classes, size, sigma, seed, self.conditional)
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         assert run.noise_multiplier is not None

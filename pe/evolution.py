@@ -124,10 +124,10 @@ class PrivateEvolution(Method):
         calls = trained + self.num_samples * sum(known) if len(known) == len(each) else None
         return {"steps": self.iterations, "network_calls": calls, **({"backward_calls": trained} if trained else {})}
 
-    def training_facts(self, model: Model) -> dict[str, int]:
+    def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
         skeleton = model.skeleton() if self.warm_up.trained_images else None
         if skeleton is None:
-            return super().training_facts(model)
+            return super().training_facts(dataset, model)
         parameters = sum(p.numel() for p in skeleton.network.parameters())
         return {"trainable_parameters": parameters, "backward_flops": skeleton.flops()["backward"]}
 

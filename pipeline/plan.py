@@ -80,7 +80,7 @@ class Plan:
 
     def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
         """The `plan_only` document; null is what nobody knows."""
-        facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(model)
+        facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(dataset, model)
         forward, calls = facts["flops"], work["network_calls"]
         backward = (work.get("backward_calls") or 0) * training["backward_flops"]
         flops = None if calls is None or (forward is None and calls) else calls * (forward or 0) + backward

@@ -64,6 +64,7 @@ def publish(
     assumptions = [*config.dataset.assumptions(), *(model.assumptions() if model else []), *plan.inherited.assumptions]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": model.name if model else None}
     samples.provenance = origin
+    trained = config.method.training_facts(config.dataset, config.model)
     document = certificate(
         ledger,
         identity=run.noise.identity(),
@@ -79,7 +80,7 @@ def publish(
             **plan.inherited.origins(),
             "num_samples": len(samples),
             **({"selected": selected} if selected else {}),
-            "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
+            "trainable_parameters": trained["trainable_parameters"],
         },
     )
 

@@ -4,7 +4,7 @@
     python -m scripts.audit method=dp_loda canaries=2000
     python -m scripts.audit method=dp_diffusion base_noise_multiplier=0.5    # trained in two goes, the first with that noise
     python -m scripts.audit method=pe repetitions=4000          # a game of many tiny runs
-    python -m scripts.audit method=dp_moments repetitions=4000
+    python -m scripts.audit method=dp_moments repetitions=4000        # or dp_merf, dp_mepf
     python -m scripts.audit method=… dataset=… model=… privacy.epsilon=… method.steps=… out=…
 
 The bound holds with the stated `confidence`. Above the claim it refutes it, and the exit status is 1; below, it proves nothing.
@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from audit.clipping import largest_contribution
-from audit.moments import play_moments
 from audit.planted import Planted, of_users, patterns
+from audit.queries import AskingMethod, play_queries
 from audit.statistics import Finding, game, one_run
 from audit.training import Training, train_base, train_with_canaries
 from audit.votes import play
@@ -43,7 +43,6 @@ from dp_finetune.method import DPDiffusion
 from errors import require
 from method import Method
 from models.public.settings import Model
-from moments.method import DPMoments
 from pe.evolution import PrivateEvolution
 from pipeline.config import check_device, refuse_added_keys, tell_unit, torch_device
 from privacy.config import LEAST_NOISE, Privacy
@@ -62,7 +61,7 @@ class Auditing:
     model: Model = MISSING
     privacy: Privacy = MISSING
     canaries: int = 1000  # dp_diffusion, dp_loda: of one training
-    repetitions: int = 1000  # pe, dp_moments: runs, half of them with the planted image, or user
+    repetitions: int = 1000  # other methods: runs, half of them with the planted image, or user
     images_each: int = 20  # with privacy.unit=user: of a canary, who is a user
     base_noise_multiplier: float | None = None  # dp_diffusion: train a base first, on the same images, whose spends count too
     confidence: float = 0.95
@@ -88,8 +87,9 @@ class Auditing:
         base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
         allowed = f"a finite number above 0, at least {LEAST_NOISE:g}, for method=dp_diffusion, or null"
         require(base is None or (plain and LEAST_NOISE <= base < 1e6), "base_noise_multiplier", base, allowed)
-        allowed = "one that adds noise (dp_diffusion, dp_loda, dp_moments or pe)"
-        require(isinstance(self.method, DPDiffusion | PrivateEvolution | DPMoments), "method", self.method.name, allowed)
+        allowed = "one that adds noise (dp_diffusion, dp_loda, dp_moments, dp_merf, dp_mepf or pe)"
+        known = isinstance(self.method, DPDiffusion | PrivateEvolution | AskingMethod)
+        require(known, "method", self.method.name, allowed)
         if isinstance(self.method, DPDiffusion | PrivateEvolution):
             share = self.method.warm_up.epsilon
             require(share is None, "method.warm_up.epsilon", share, "null here (method=dp_moments audits that mechanism)")
@@ -178,11 +178,11 @@ def _one_run(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Fi
 def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Finding, Ledger, dict[str, int]]:
     scores: dict[bool, list[float]] = {True: [], False: []}
     rest = settings.privacy, settings.repetitions, noise, folder.checkpoints, settings.seed, settings.each
-    if isinstance(settings.method, DPMoments):
-        games = play_moments(settings.method, settings.dataset, *rest)
+    model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
+    if isinstance(settings.method, AskingMethod):
+        games = play_queries(settings.method, settings.dataset, model, *rest)
     else:
         assert isinstance(settings.method, PrivateEvolution)
-        model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
         games = play(settings.method, settings.dataset, model, settings.model.image_shape, *rest)
     with progress(f"{settings.method.name}, again and again", settings.repetitions) as advance:
         for score, inside, ledger in games:  # noqa: B007  # they all cost the same

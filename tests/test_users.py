@@ -339,15 +339,18 @@ def run_of(root: Path, out: str, *settings: str) -> Path:
     return output_of(Path(out))
 
 
+GENERATOR = ["method.num_samples=20", "method.steps=2", "method.batch_size=8", "method.width=2"]
 METHODS = {
     "dp_moments": ["method=dp_moments", "method.num_samples=20"],
+    "dp_merf": ["method=dp_merf", "method.num_features=50", *GENERATOR],
+    "dp_mepf": ["method=dp_mepf", "method.embedding=pixels", *GENERATOR],
     "dp_diffusion": ["+experiment=dp_diffusion/smoke", "method.steps=2", "method.num_samples=4", "model.respacing=4"],
     "pe": ["+experiment=smoke", "method.num_samples=8", "method.iterations=1", "method.variation_degrees=[3]"],
 }
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("method", ["dp_moments", "dp_diffusion"])
+@pytest.mark.parametrize("method", ["dp_moments", "dp_merf", "dp_diffusion"])
 def test_users_of_one_image_each_are_bitwise_the_images(method, tmp_path):
     root = hospital(tmp_path / "mine", 60, most=1)
     whose = f"dataset.user_pattern='{PATTERN}'"

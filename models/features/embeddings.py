@@ -39,6 +39,10 @@ class Network:
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
+    def perceive(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [N, C, H, W] in [-1, 1] to [N, dim]"""
+        return self.forward(((x + 1) / 2).expand(-1, 3, -1, -1))
+
     @torch.inference_mode()
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others. Grey is repeated."""

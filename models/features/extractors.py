@@ -50,17 +50,29 @@ class PublicFeatures(nn.Module):
     def identity(self) -> str:
         return weights_digest(self)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def perceive(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [N, C, H, W] in [-1, 1] to [N, D]: the activations of every layer, then the features."""
+        seen = []
+        for layer in self.body:
+            x = layer(x)
+            if isinstance(layer, nn.SiLU):
+                seen.append(x.flatten(1))
+        return torch.cat([*seen, x], 1)
+
     @torch.inference_mode()
     def logits(self, vectors: np.ndarray) -> np.ndarray:
         """Of the public classes: float32 [N, dim] to [N, num_classes]."""
-        return self.head(torch.from_numpy(vectors).to(next(self.parameters()).device)).cpu().numpy()
+        return self.head(torch.from_numpy(vectors).to(self.device)).cpu().numpy()
 
     @torch.inference_mode()
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, dim]; an image's row does not depend on the others."""
-        device = next(self.parameters()).device
         self.eval()
-        return embed_in_passes(images, PASS_ROWS, self.dim, lambda batch: self.body(to_network(batch, device)))
+        return embed_in_passes(images, PASS_ROWS, self.dim, lambda batch: self.body(to_network(batch, self.device)))
 
 
 def stored_features(file: Path, key: str) -> PublicFeatures:
@@ -89,6 +101,13 @@ class Pixels:
     """The images themselves, scaled to [0, 1] and flattened."""
 
     identity = "pixels"
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+
+    def perceive(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [N, C, H, W] in [-1, 1] to [N, H·W·C]"""
+        return (x.permute(0, 2, 3, 1).flatten(1) + 1) / 2
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C] to float32 [N, H·W·C]."""

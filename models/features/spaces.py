@@ -112,6 +112,13 @@ class Spaces:
             return float(network_flops(network, (*shape[:2], network.channels))), network.dim
         return {EmbeddingName.inception: INCEPTION_COST, EmbeddingName.clip: CLIP_COST}.get(name, (0.0, math.prod(shape)))
 
+    def perceived(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
+        """Numbers that `Perceives.perceive` gives of one image of `shape`."""
+        if name is EmbeddingName.public_features:
+            network = self._on_meta(shape[2])
+            return network.perceive(torch.empty(1, network.channels, *shape[:2], device="meta")).shape[1]
+        return self.cost(name, shape)[1]
+
     def memory(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
         """Bytes of its network and of a pass of images of `shape`."""
         if name is EmbeddingName.public_features:
@@ -133,7 +140,7 @@ class Spaces:
         if name is EmbeddingName.public_features:
             assert self._file is not None
             return load_features(self._file, self.key).to(device)
-        return Pixels()
+        return Pixels(device)
 
     def _on_meta(self, channels: int) -> PublicFeatures:
         """The extractor as shapes: its file's, or, where that is not there yet, the usual ones with so many channels."""

@@ -20,6 +20,7 @@ from dp_finetune.adapters import AdapterName
 from dp_finetune.engines import EngineName
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
+from mean_embedding.method import DPMEPF, DPMERF
 from method import Method, Run
 from models.diffusion.timesteps import Interval
 from models.public.settings import EmbeddingName
@@ -70,11 +71,14 @@ DP_SGD: dict[str, Any] = dict(
     timestep_mixture=[Interval(low=0, high=100, weight=1.0)],
 )
 WARM: dict[str, Any] = dict(epsilon=0.5, num_samples=6, steps=2, batch_size=4, components=8)
+GENERATOR: dict[str, Any] = dict(num_samples=6, steps=3, batch_size=6, width=2, code_size=2)
 METHODS = [
     Case(PrivateEvolution, PE, {"iterations": 0, "lookahead": -1, "variation_degrees": [1], "num_samples": 2}),
     Case(DPDiffusion, DP_SGD, {"steps": 0, "batch_size": 49, "max_grad_norm": 0.0, "label_dropout": 1.0, "num_samples": 7}),
     Case(DPLoDA, {**DP_SGD, "adapter": AdapterName.loda, "rank": 2, "learning_rate": 0.01}, {"rank": 0, "learning_rate": 0.0}),
     Case(DPMoments, dict(num_samples=6, components=8), {"components": 0, "cells": 2, "num_samples": 7}, checkpoints=1),
+    Case(DPMERF, {**GENERATOR, "num_features": 20}, {"num_features": 3, "length_scale": 0.0, "steps": 0, "num_samples": 7}),
+    Case(DPMEPF, {**GENERATOR, "embedding": EmbeddingName.pixels}, {"square_share": -0.1, "batch_size": 5, "num_samples": 7}),
     Case(DPDiffusion, {**DP_SGD, "warm_up": WarmUp(**WARM)}),
     Case(DPLoDA, {**DP_SGD, "adapter": AdapterName.loda, "rank": 2, "warm_up": WarmUp(**WARM)}),
     Case(PrivateEvolution, {**PE, "initial_labels": InitialLabels.matching, "warm_up": WarmUp(**WARM, degree=1)}),
@@ -150,7 +154,7 @@ def test_a_plan_opens_no_private_image_and_has_all_that_it_announces(case):
     method.check(dataset, model, PRIVACY)
     plan = Plan.make(method, dataset, PRIVACY)
     assert (plan.noise_multiplier is not None) == method.needs_noise
-    work, facts = method.work(dataset, model), method.training_facts(model)
+    work, facts = method.work(dataset, model), method.training_facts(dataset, model)
     assert {"steps", "network_calls"} <= work.keys() <= {"steps", "network_calls", "backward_calls"}
     assert facts.keys() == {"trainable_parameters", "backward_flops"}
     assert all(isinstance(value, int) and value >= 0 for value in [*work.values(), *facts.values()])

@@ -45,6 +45,6 @@ class Foreign(Model):
 def test_a_model_is_trained_for_its_denoiser_and_not_for_its_class(kind):
     method = kind(num_samples=6, steps=3, batch_size=6, augmult=2, learning_rate=0.01, timestep_mixture=MIXTURE)
     method.check(Grey(closed=True), Foreign(), PRIVACY)
-    assert method.training_facts(Foreign())["trainable_parameters"] > 0
+    assert method.training_facts(Grey(), Foreign())["trainable_parameters"] > 0
     with rejects("model", "printed_digits"):
         method.check(Grey(closed=True), PrintedDigits(image_size=8), PRIVACY)

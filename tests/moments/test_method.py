@@ -330,7 +330,7 @@ def test_a_plan_counts_what_a_warm_up_trains_and_holds(method):
     assert (method.memory(dataset, model) or 0) >= (without.memory(dataset, model) or 0)
     assert (larger.memory(dataset, model) or 0) > (without.memory(dataset, model) or 0)
     described = Plan.make(method, dataset, BUDGET).describe(method, dataset, model, BUDGET)
-    assert described["work"]["flops"] > trained[0] * method.training_facts(model)["backward_flops"] > 0
+    assert described["work"]["flops"] > trained[0] * method.training_facts(dataset, model)["backward_flops"] > 0
 
 
 @pytest.mark.parametrize("dataset", [WithPublic(), OtherPublic()], ids=["same classes", "others"])

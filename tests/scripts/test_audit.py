@@ -21,6 +21,7 @@ from dp_finetune.method import DPDiffusion
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
 from dp_finetune.training import Trainer
+from mean_embedding.features import FourierFeatures
 from models.diffusion.timesteps import Interval
 from models.ema import trainable
 from pe import evolution
@@ -318,6 +319,11 @@ def test_the_moments_stay_below_their_claim(here, prior):
     ("prior", "purpose", "times"), [("classes", "moments", 10), ("none", "moments", 30), ("none", "location", 100)]
 )
 def test_moments_with_a_part_of_the_noise_are_refuted(here, monkeypatch, prior, purpose, times):
+    with_less_noise(monkeypatch, purpose, times)
+    assert audited(*MOMENTS, f"method.prior={prior}")["refuted"]
+
+
+def with_less_noise(monkeypatch: pytest.MonkeyPatch, purpose: str, times: float) -> None:
     whole, stream = NoiseStream.gaussian, NoiseSource.stream
 
     def named(self: NoiseSource, wanted: str) -> NoiseStream:
@@ -327,7 +333,30 @@ def test_moments_with_a_part_of_the_noise_are_refuted(here, monkeypatch, prior, 
         return out
 
     monkeypatch.setattr(NoiseSource, "stream", named)
-    assert audited(*MOMENTS, f"method.prior={prior}")["refuted"]
+
+
+# Mean embeddings
+
+FEW = ["dataset.fraction=0.05", "repetitions=160", "privacy.epsilon=1"]
+EMBEDDINGS = {
+    "dp_merf": ["method=dp_merf", "method.num_features=100", *FEW],
+    "dp_mepf": ["method=dp_mepf", "method.embedding=pixels", *FEW],
+}
+
+
+@pytest.mark.parametrize("method", EMBEDDINGS)
+def test_a_mean_embedding_stays_below_its_claim_and_with_a_tenth_of_the_noise_is_refuted(here, monkeypatch, method):
+    report = audited(*EMBEDDINGS[method])
+    assert (report["method"], report["runs"], report["refuted"]) == (method, 160, False)
+    Path("audited").rename("intact")
+    with_less_noise(monkeypatch, "mean_embedding", 10)
+    assert audited(*EMBEDDINGS[method])["refuted"]
+
+
+def test_features_that_are_longer_than_one_are_refuted(here, monkeypatch):
+    short = FourierFeatures.of_images
+    monkeypatch.setattr(FourierFeatures, "of_images", lambda self, images: 10 * short(self, images))
+    assert audited(*EMBEDDINGS["dp_merf"])["refuted"]
 
 
 def test_a_warm_up_is_not_audited_with_what_follows_it(here):
@@ -340,6 +369,8 @@ def test_a_warm_up_is_not_audited_with_what_follows_it(here):
 USERS = ["privacy.unit=user", "dataset.made_up_users=3", "images_each=20"]
 GAMES = {
     "dp_moments": [*MOMENTS, *USERS],
+    "dp_merf": [*EMBEDDINGS["dp_merf"], *USERS],
+    "dp_mepf": [*EMBEDDINGS["dp_mepf"], *USERS],
     "pe": ["method=pe", *USERS, "dataset.fraction=0.02", "method.num_samples=10", "method.iterations=1",
            "method.variation_degrees=[3]", "method.lookahead=0", "method.threshold=0", "repetitions=160", "privacy.epsilon=2"],
 }  # fmt: skip
@@ -351,7 +382,9 @@ def test_a_planted_user_does_not_refute_the_claim(here, method):
     assert (report["unit"], report["refuted"]) == ("user", False)
 
 
-@pytest.mark.parametrize(("method", "attribute"), [("dp_moments", "images_of_unit"), ("pe", "whole_shares")])
+@pytest.mark.parametrize(
+    ("method", "attribute"), [("dp_moments", "images_of_unit"), ("dp_merf", "images_of_unit"), ("pe", "whole_shares")]
+)
 def test_a_vote_for_each_image_of_a_user_is_refuted(here, monkeypatch, method, attribute):
     of_each = {
         "images_of_unit": lambda self: np.ones(len(self), np.int64),

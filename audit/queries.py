@@ -1,4 +1,5 @@
-"""DP moments audited by a game: many times the mechanism, half of them with one planted image, told apart along what it adds."""
+"""Methods of Gaussian queries audited by a game: many times the mechanism, half of them with one planted image, told apart along
+what it adds."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from audit.planted import Planted, games, of_users, patterns
 from data.dataset import Dataset
+from data.queries import Query, noisy_answer
 from data.samples import SampleSet
-from moments.measure import Query, cells, measure_in, noisy_answer, space_of
+from mean_embedding.method import MatchesMeanEmbedding
+from models.public.settings import PublicModel
 from moments.method import DPMoments
 from pipeline.plan import Plan
 from pipeline.session import Session
@@ -18,10 +21,13 @@ from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
 
+AskingMethod = DPMoments | MatchesMeanEmbedding
 
-def play_moments(
-    method: DPMoments,
+
+def play_queries(
+    method: AskingMethod,
     dataset: Dataset,
+    model: PublicModel,
     privacy: Privacy,
     repetitions: int,
     noise: NoiseSource,
@@ -43,8 +49,7 @@ def play_moments(
     plan = Plan.make(method, Planted.of(dataset, canaries[0], np.ones(1, bool)), privacy)
     whole = plan.noise_multiplier
     assert whole is not None
-    size = private.num_units + 1
-    space = space_of(method, dataset, classes, method.conditional, seed, cells(size, classes, whole))
+    measured = method.measurement(dataset, model, classes, private.num_units + 1, whole, seed)
 
     def distance(canary: SampleSet) -> float:
         """Between the answers with it and without it, in standard deviations of their noise, where there is none."""
@@ -55,7 +60,7 @@ def play_moments(
             squares += float((query.exact(canary) ** 2).sum()) / sigma**2
             return query.exact(private)
 
-        measure_in(space, method, size, whole, method.conditional, ask)
+        measured(ask)
         return squares
 
     def game(start: Session) -> float:
@@ -63,11 +68,11 @@ def play_moments(
 
         def ask(query: Query, sigma: float) -> np.ndarray:
             nonlocal score
-            seen = noisy_answer(start.private, start.run, query, sigma)
+            seen = noisy_answer(start.private, start.run.noise, start.run.checkpoints, query, sigma)
             score += log_likelihood_ratio(seen - query.exact(private), query.exact(canary))
             return seen
 
-        measure_in(space, method, size, whole, method.conditional, ask)
+        measured(ask)
         return score
 
     canary = max(canaries, key=distance)
