@@ -102,7 +102,7 @@ class DPDiffusion(DPSGD):
         denoiser.classes = self.model_labels(run.dataset).tolist()
         run.save_model = self.saver(model)
         self.prepare(denoiser.network, run.seed)
-        moment = self.warm_up.measure(private, run, self.conditional)
+        moment = self.warm_up.measure(private, model, run, self.conditional)
         if moment is not None:
             self.warm_up.train(moment, denoiser, run, self.model_labels(run.dataset), self.conditional)
         self.fit(private, model, run)

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from scipy.fft import dctn, idctn
 
+from models.api import Denoiser
+from models.passes import embed_in_passes
+
 _LUMA_CHROMA = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])  # orthonormal; luma first
+_PASS_ROWS = 64  # images that are encoded at a time
 _CHROMA_SHARE = 0.18  # of the coefficients, for each of two chroma planes
 
 
@@ -96,14 +101,41 @@ class PrincipalComponents(Basis):
         return (z @ self.vectors).reshape(len(z), *self.offset.shape)
 
 
-def principal_components(images: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """float64 [d, H·W·C] of uint8 images [N, H, W, C]: the `count` directions of largest variance, d fewer where there are fewer.
+@dataclass(frozen=True)
+class PrincipalLatents(PrincipalComponents):
+    """The same of what a public model works on: `offset` is [c, h, w]. Samples are as sharp as its decoder."""
 
-    Halko, Martinsson & Tropp (2011), by scikit-learn, where all of them would take long.
-    """
+    denoiser: Denoiser
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, images: np.ndarray, count: int) -> PrincipalLatents:
+        """Of public images, uint8 [N, H, W, C]."""
+        x = _encoded(denoiser, images)
+        shape = denoiser.dummy_inputs(1)[0].shape[1:]
+        return cls(x.mean(0).reshape(shape), _principal(x, count), denoiser)
+
+    def to_vectors(self, images: np.ndarray) -> np.ndarray:
+        return self.coefficients(_encoded(self.denoiser, images) - self.offset.reshape(1, -1))
+
+    def to_images(self, z: np.ndarray) -> np.ndarray:
+        return self.denoiser.decode(torch.from_numpy(self.pixels(z) + self.offset).float().to(self.denoiser.device))
+
+
+def _encoded(denoiser: Denoiser, images: np.ndarray) -> np.ndarray:
+    """float64 [N, c·h·w]; an image's row does not depend on the others, to the last bit."""
+    dim = denoiser.dummy_inputs(1)[0].numel()
+    return embed_in_passes(images, _PASS_ROWS, dim, lambda batch: denoiser.encode(batch).flatten(1)).astype(np.float64)
+
+
+def principal_components(images: np.ndarray, count: int) -> np.ndarray:
+    """float64 [d, H·W·C] of uint8 images [N, H, W, C]: the `count` directions of largest variance, or as many as there are."""
+    return _principal(images.reshape(len(images), -1) / 255.0, count)
+
+
+def _principal(x: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Of float64 [N, D]. Halko, Martinsson & Tropp (2011), by scikit-learn, where all of them would take long."""
     from sklearn.decomposition import PCA
 
-    x = images.reshape(len(images), -1) / 255.0
     count = min(count, *x.shape)
     solver = "randomized" if x.shape[1] > 1024 else "full"
     return PCA(count, svd_solver=solver, random_state=seed).fit(x).components_

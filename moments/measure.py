@@ -16,8 +16,10 @@ from data.queries import Ask, Query, noisy_answer
 from data.samples import SampleSet
 from errors import reject_unless, require
 from method import Run, apportion
+from models.api import Denoiser
+from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
-from moments.basis import DCT, Basis, PrincipalComponents, largest_norm, principal_components
+from moments.basis import DCT, Basis, PrincipalComponents, PrincipalLatents, largest_norm, principal_components
 from moments.estimate import Gaussians, empirical, estimate
 from moments.mechanism import Weights, location, location_sums, no_sums, unweighted, weighted_sums
 from privacy.mechanisms import Gaussian, Spend
@@ -33,6 +35,11 @@ VISIBLE = 200  # N/(K σ) without public images: printed digits taught 62 % at i
 _BLOCK = 4096  # images at a time
 
 
+class BasisName(Enum):
+    pixels = "pixels"
+    latents = "latents"  # of the public model's autoencoder, whose decoder draws the samples
+
+
 class Prior(Enum):
     classes = "classes"  # public images of the same classes
     images = "images"  # public images, whatever they show
@@ -44,6 +51,7 @@ class Moments:
     """What is measured of each class. All of it is public, and so is what is made of it before the private images are read."""
 
     components: int | None = None  # of the basis, in which an image is a vector; null: 64, or 100 with the prior `none`
+    basis: BasisName = BasisName.pixels  # what an image is a vector of
     cells: int | None = None  # parts of a class with moments of their own, by the nearest of so many centres; null: by the noise
     prior: Prior | None = None  # null: the first of these that the dataset has
     grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
@@ -52,7 +60,7 @@ class Moments:
     clip_norm: float | None = None  # of a vector, pixels being 0 … 1; null: from public images, or from their location
     square_weight: float | None = None  # c of `moments.mechanism`, for second moments; null: by the noise, see `weights`
 
-    def check_moments(self, key: str, dataset: Dataset, conditional: bool) -> None:
+    def check_moments(self, key: str, dataset: Dataset, model: Model, conditional: bool) -> None:
         height, width, _ = dataset.shape
         few = self.components is None or 1 <= self.components <= 1024
         require(few, f"{key}.components", self.components, "from 1 to 1024, or null")
@@ -65,6 +73,11 @@ class Moments:
         order = list(Prior)
         require(prior is None or order.index(prior) >= order.index(found), f"{key}.prior", prior, allowed)
         used = prior or found
+        if self.basis is BasisName.latents:
+            require(model.latents, f"{key}.basis", self.basis, f"pixels, as model={model.name} has no autoencoder")
+            same, sides = model.image_shape == dataset.shape, "×".join(map(str, model.image_shape))
+            require(same, f"{key}.basis", self.basis, f"pixels, as model={model.name} encodes images of {sides}")
+            require(used is not Prior.none, f"{key}.basis", self.basis, "pixels, as no image is public")
         require(self.cells is None or 1 <= self.cells <= 64, f"{key}.cells", self.cells, "from 1 to 64, or null")
         one = used is Prior.classes or self.cells in (None, 1)
         require(one, f"{key}.cells", self.cells, f"1 or null, as {key}.prior is {used.value}")
@@ -205,18 +218,28 @@ def apportion_or_none(counts: np.ndarray, size: int) -> np.ndarray:
     return shares
 
 
-def measure(settings: Moments, private: PrivateDataset, run: Run, sigma: float, conditional: bool = True) -> Moment:
+def measure(
+    settings: Moments, private: PrivateDataset, model: PublicModel, run: Run, sigma: float, conditional: bool = True
+) -> Moment:
     """At the cost of one Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
     classes = private.num_classes if conditional else 1
-    measured = measurement(settings, run.dataset, classes, private.size, sigma, run.seed, conditional)
+    measured = measurement(settings, run.dataset, model, classes, private.size, sigma, run.seed, conditional)
     return measured(functools.partial(noisy_answer, private, run.noise, run.checkpoints))
 
 
 def measurement(
-    settings: Moments, dataset: Dataset, classes: int, size: int, sigma: float, seed: int, conditional: bool
+    settings: Moments,
+    dataset: Dataset,
+    model: PublicModel,
+    classes: int,
+    size: int,
+    sigma: float,
+    seed: int,
+    conditional: bool,
 ) -> Callable[[Ask], Moment]:
     """The same of whatever answers; what is public is made before it is asked."""
-    space = space_of(settings, dataset, classes, conditional, seed, cells(size, classes, sigma))
+    denoiser = model.denoiser if settings.basis is BasisName.latents else None
+    space = space_of(settings, dataset, denoiser, classes, conditional, seed, cells(size, classes, sigma))
     return functools.partial(measure_in, space, settings, size, sigma, conditional)
 
 
@@ -252,8 +275,16 @@ def exact_sums(space: Space, parts: Weights, samples: SampleSet, conditional: bo
     return sums
 
 
-def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: bool, seed: int, usual_cells: int = 1) -> Space:
-    """Of public images and constants alone; `usual_cells` where the settings leave them open."""
+def space_of(
+    settings: Moments,
+    dataset: Dataset,
+    denoiser: Denoiser | None,
+    classes: int,
+    conditional: bool,
+    seed: int,
+    usual_cells: int = 1,
+) -> Space:
+    """Of public images and constants alone; `usual_cells` where the settings leave them open, `denoiser` for latents."""
     prior = settings.prior_of(dataset)
     if prior is Prior.none:
         basis: Basis = DCT(np.full(dataset.shape, settings.grey), min(settings.components_of(prior), math.prod(dataset.shape)))
@@ -261,7 +292,11 @@ def space_of(settings: Moments, dataset: Dataset, classes: int, conditional: boo
     public = dataset.some_public()
     rows = numpy_rng(seed, "moments/public").permutation(len(public))[:PUBLIC_IMAGES]
     images, labels = public.images[np.sort(rows)], public.labels[np.sort(rows)]
-    basis = PrincipalComponents(images.mean(0) / 255.0, principal_components(images, settings.components_of(prior)))
+    count = settings.components_of(prior)
+    if denoiser is None:
+        basis = PrincipalComponents(images.mean(0) / 255.0, principal_components(images, count))
+    else:
+        basis = PrincipalLatents.of(denoiser, images, count)
     z = basis.to_vectors(images)
     if prior is Prior.images or not conditional:
         labels, parts = np.zeros_like(labels), 1

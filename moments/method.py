@@ -12,7 +12,7 @@ from data.samples import SampleSet
 from method import Method, Run
 from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
-from moments.measure import Moment, Moments, measure, measurement
+from moments.measure import BasisName, Moment, Moments, measure, measurement
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
 
@@ -21,7 +21,9 @@ from privacy.mechanisms import Spend
 class DPMoments(Moments, Method):
     """It needs no public model, and no public images. The least that any method should beat."""
 
-    uses_model = False
+    def __post_init__(self) -> None:
+        self.uses_model = self.basis is BasisName.latents
+
     protects_users = True
 
     name: str = "dp_moments"
@@ -29,7 +31,7 @@ class DPMoments(Moments, Method):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
-        self.check_moments("method", dataset, self.conditional)
+        self.check_moments("method", dataset, model, self.conditional)
 
     @property
     def takes_moments(self) -> bool:
@@ -45,19 +47,20 @@ class DPMoments(Moments, Method):
         assert noise_multiplier is not None
         return self.moments_hints(dataset, noise_multiplier, self.conditional)
 
-    def memory(self, dataset: Dataset, model: Model) -> int:
-        return self.moments_memory(dataset, self.num_samples) + 2**28
+    def memory(self, dataset: Dataset, model: Model) -> int | None:
+        network = model.memory() if self.uses_model else 0
+        return None if network is None else self.moments_memory(dataset, self.num_samples) + network + 2**28
 
     def measurement(
         self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
     ) -> Callable[[Ask], Moment]:
         """What `run` asks of private images, for an audit."""
-        return measurement(self, dataset, classes, size, sigma, seed, self.conditional)
+        return measurement(self, dataset, model, classes, size, sigma, seed, self.conditional)
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         assert run.noise_multiplier is not None
         with run.meter.part("moments"):
-            moment = measure(self, private, run, run.noise_multiplier, self.conditional)
+            moment = measure(self, private, model, run, run.noise_multiplier, self.conditional)
         sizes = self.class_sizes(private, run, moment.class_counts)
         with run.meter.part("sampling"):
             return moment.draw(sizes, numpy_rng(run.seed, "dp_moments/samples"))

@@ -20,7 +20,7 @@ from method import Run, apportion
 from models.api import Denoiser
 from models.diffusion.timesteps import Interval
 from models.public.pretraining import PretrainingConfig, pretrain
-from models.public.settings import Model
+from models.public.settings import Model, PublicModel
 from models.seeds import numpy_rng
 from moments.measure import Moment, Moments, Prior, measure
 from privacy.config import Privacy
@@ -47,7 +47,7 @@ class WarmUp(Moments):
         share, most = self.epsilon, privacy.epsilon
         below = 1e-3 <= share < (most or 1e6)
         require(below, f"{key}.epsilon", share, "0.001 or more, and below privacy.epsilon, or null")
-        self.check_moments(key, dataset, conditional)
+        self.check_moments(key, dataset, model, conditional)
         for name, least in (("num_samples", len(dataset.classes)), ("steps", 0), ("batch_size", 1)):
             require(getattr(self, name) >= least, f"{key}.{name}", getattr(self, name), f"{least} or more")
         require(0 < self.learning_rate < float("inf"), f"{key}.learning_rate", self.learning_rate, "a finite number above 0")
@@ -83,12 +83,12 @@ class WarmUp(Moments):
         parameters = sum(p.numel() for p in skeleton.network.parameters())
         return drawn + 4 * 6 * parameters + self.batch_size * skeleton.activation_bytes()
 
-    def measure(self, private: PrivateDataset, run: Run, conditional: bool) -> Moment | None:
+    def measure(self, private: PrivateDataset, model: PublicModel, run: Run, conditional: bool) -> Moment | None:
         """The only step that sees private images."""
         if self.epsilon is None:
             return None
         with run.meter.part("moments"):
-            return measure(self, private, run, self._sigma(run.dataset, run.privacy), conditional)
+            return measure(self, private, model, run, self._sigma(run.dataset, run.privacy), conditional)
 
     def train(self, moment: Moment, denoiser: Denoiser, run: Run, model_labels: np.ndarray, conditional: bool) -> None:
         """What of the network is trainable, in place; it ends with averaged weights. `model_labels` int64 [classes]."""

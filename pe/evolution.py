@@ -149,7 +149,7 @@ class PrivateEvolution(Method):
         return {self.embedding}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
-        moment = self.warm_up.measure(private, run, self.conditional)
+        moment = self.warm_up.measure(private, model, run, self.conditional)
         sizes = self.class_sizes(private, run, None if moment is None else moment.class_counts)
         labels = np.repeat(np.arange(private.num_classes if self.conditional else 1), sizes)
         embedding, api = model.embeddings[self.embedding], model.api

@@ -30,7 +30,7 @@ class LatentUNet(UNet):
     latent_channels: int = 4
     autoencoder_channels: list[int] = field(default_factory=lambda: [16, 32, 32])  # of each level; every level but one halves
 
-    takes_random_weights = False
+    takes_random_weights, latents = False, True
 
     def architecture(self) -> dict[str, Any]:
         """The arguments of `UNet2DModel`."""

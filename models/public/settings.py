@@ -48,6 +48,7 @@ class Model:
     base_is_other_data: bool = False  # what released models that it starts from spent was spent on other people's images
 
     takes_random_weights = True  # whether training may start without `pretrained`
+    latents = False  # whether its denoiser works on what an autoencoder makes of images
     local = True  # whether images that it is given stay on this machine
 
     @property

@@ -48,6 +48,8 @@ class StableDiffusion(Model):
     sampler: SamplerName = SamplerName.ddim  # of a network that is trained; as it is, the folder's scheduler samples
     null_label: bool = True  # the empty prompt
 
+    latents = True
+
     @property
     def num_steps(self) -> int:
         return int(self._folder.scheduler.config.num_train_timesteps) if self._there else 1000

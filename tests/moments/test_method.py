@@ -15,8 +15,9 @@ from data.dataset import ClassCounts
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
+from models.diffusion.autoencoder import Autoencoder
 from models.public.settings import PublicModel
-from moments.measure import CELLS, VISIBLE, Prior, cells, measure, weights
+from moments.measure import CELLS, VISIBLE, BasisName, Prior, cells, measure, weights
 from moments.method import DPMoments
 from moments.warm_up import WarmUp
 from pe.evolution import InitialLabels, PrivateEvolution
@@ -28,6 +29,7 @@ from privacy.mechanisms import Gaussian
 from privacy.noise import NoiseSource
 from tests.conformance.test_methods import DP_SGD, PE
 from tests.conformance.worlds import CLASSES, Grey, grey, model_settings, tiny_model
+from tests.models.test_latents import tiny_vae
 from tests.rejects import rejects
 from tests.toy import denoiser, tiny_unet
 
@@ -54,10 +56,10 @@ def opened(tmp_path, method: Any, dataset: Grey, privacy: Privacy = PRIVACY) -> 
     return Session.open(dataset, privacy, plan, NoiseSource(bytes(32)), tmp_path)
 
 
-def measured(tmp_path, dataset: Grey, sigma: float = 1e-4, **settings: Any):
+def measured(tmp_path, dataset: Grey, sigma: float = 1e-4, model: PublicModel | None = None, **settings: Any):
     method = DPMoments(num_samples=30, components=SIZE, **settings)
     session = opened(tmp_path, method, dataset, Privacy(noise_multiplier=sigma))
-    return measure(method, session.private, session.run, sigma)
+    return measure(method, session.private, model or tiny_model()[0], session.run, sigma)
 
 
 @pytest.mark.parametrize("dataset", [Grey(count=300), WithPublic(count=300), OtherPublic(count=300)])
@@ -276,7 +278,7 @@ def test_a_warm_up_trains_what_the_method_trains(tmp_path):
     method = WARMED[0]
     session, (model, _) = opened(tmp_path, method, WithPublic(), BUDGET), tiny_model()
     before = {name: p.clone() for name, p in model.denoiser.network.named_parameters()}
-    moment = method.warm_up.measure(session.private, session.run, True)
+    moment = method.warm_up.measure(session.private, model, session.run, True)
     assert moment is not None
     method.warm_up.train(moment, model.denoiser, session.run, np.arange(CLASSES), True)
     assert any((before[name] != p).any() for name, p in model.denoiser.network.named_parameters())
@@ -337,7 +339,7 @@ def test_a_plan_counts_what_a_warm_up_trains_and_holds(method):
 def test_moment_samples_are_never_shown_at_clean_timesteps(dataset, tmp_path, monkeypatch):
     method = WARMED[0]
     session, (model, _) = opened(tmp_path, method, dataset, BUDGET), tiny_model()
-    moment = method.warm_up.measure(session.private, session.run, True)
+    moment = method.warm_up.measure(session.private, model, session.run, True)
     black = lambda self, sizes, rng: SampleSet(  # noqa: E731
         np.zeros((sizes.sum(), *dataset.shape), np.uint8), np.repeat(np.arange(CLASSES), sizes), CLASSES
     )
@@ -367,3 +369,32 @@ def test_moments_that_are_mostly_noise_are_told_where_no_image_is_public():
     assert f"{few.num_private} images in {CLASSES} classes are mostly noise" in hint
     assert not DPMoments().moments_hints(few, sigma * 1.01, conditional=False)
     assert not DPMoments().moments_hints(WithPublic(), sigma * 1.01, conditional=True)
+
+
+def test_moments_of_latents_are_those_of_what_the_model_encodes(tmp_path):
+    dataset = WithPublic()
+    autoencoder = Autoencoder(tiny_vae(), dataset.shape[0], 4)
+    unet = tiny_unet(in_channels=2, out_channels=2, sample_size=4)
+    model = PublicModel("latents", denoiser(unet, autoencoder=autoencoder), {})
+    private = dataset.private()
+    moment = measured(tmp_path, dataset, 1e-4, model, basis=BasisName.latents, cells=1)
+    space, rows = moment.space, slice(70)  # more than a pass
+    images, labels = np.concatenate([private.images] * 2)[rows], np.concatenate([private.labels] * 2)[rows]
+    encoded = autoencoder.encode(images).double().numpy()
+    expected = (space.basis.coefficients(encoded - space.basis.offset) - space.centres[labels]) / space.clip_norm
+    expected /= np.maximum(1, np.linalg.norm(expected, axis=1, keepdims=True))
+    placed, groups = space.place(images, labels)
+    np.testing.assert_allclose(placed, expected, atol=1e-4)
+    assert groups.tolist() == labels.tolist()
+    np.testing.assert_array_equal(space.place(images[:3], labels[:3])[0], placed[:3])  # whatever is beside it
+    drawn = moment.draw(np.full(CLASSES, 5), np.random.default_rng(0))
+    assert drawn.images.shape == (5 * CLASSES, *dataset.shape)
+    assert not DPMoments().uses_model
+    assert DPMoments(basis=BasisName.latents).uses_model
+
+
+def test_latents_need_an_autoencoder_and_public_images():
+    with rejects("method.basis", "latents", "no autoencoder"):
+        DPMoments(num_samples=30, basis=BasisName.latents).check(
+            WithPublic(class_counts=ClassCounts.uniform), model_settings(), PRIVACY
+        )
