@@ -23,10 +23,11 @@ from pipeline.config import Config
 from pipeline.plan import SELECTION, Plan
 from pipeline.resume import described
 from pipeline.session import Session
-from privacy.inherited import CERTIFICATE, PublicInput, carry_certificate
+from privacy.inherited import PublicInput, carry_certificate
 from privacy.ledger import certificate
 from privacy.mechanisms import Selection
 from store.run_dir import RunDir
+from store.seal import seal
 from tracking.environment import environment
 
 
@@ -93,7 +94,7 @@ def publish(
             carry_certificate(document, target / "model")
             if (seen := digests_beside([one.path for one in inputs])) is not None:
                 np.save(target / "model" / PUBLIC_DIGESTS, seen)
-        write_json(target / CERTIFICATE, document)
+        seal(target, document)
 
     write_json(folder.making.made_with, {"release": environment(config.torch_device)})
     write_json(folder.cost, run.meter.taken())

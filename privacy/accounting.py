@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from importlib import metadata
+from typing import Any
 
 from scipy.optimize import brentq
 
@@ -29,6 +31,9 @@ from privacy.mechanisms import (
     Spend,
 )
 
+VERSION = 1  # of this module, in certificates: one higher where the same mechanisms come to another epsilon
+LIBRARIES = ("dp-accounting", "opacus", "scipy")  # that it rests on
+
 # Beyond these `pld` is the bound of `rdp`, which needs no grid, and no exponential that overflows; `prv` refuses.
 LARGEST = 500.0  # epsilon
 WIDEST = 2e3  # noise multiplier of a discrete Gaussian, whose integers are listed
@@ -40,6 +45,11 @@ class Accountant(Enum):
     pld = "pld"
     prv = "prv"
     rdp = "rdp"
+
+
+def versions() -> dict[str, Any]:
+    """For a certificate: what an epsilon of this module was computed with."""
+    return {"version": VERSION, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def compose_epsilon(spends: Sequence[Spend], delta: float, accountant: Accountant = Accountant.pld) -> float:

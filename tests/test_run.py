@@ -20,6 +20,7 @@ from pipeline.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend, Unit
 from store.run_dir import RunDir
+from store.seal import altered
 from tests.command import (
     NOISY,
     PUBLIC_ONLY,
@@ -124,6 +125,8 @@ def test_the_certificate_states_what_was_spent_and_its_composition(smoke):
     assert document["epsilon"] == Plan.make(config.method, config.dataset, config.privacy).epsilon
     assert 0.99 * 10 < document["epsilon"] <= document["epsilon_target"] == 10
     assert (document["method"], document["dataset"], document["num_samples"]) == ("pe", "digits", 50)
+    assert document["files"].keys() == files(smoke / "release") - {"privacy.json"}
+    assert altered(smoke / "release", document) == []
 
 
 def test_the_ledger_has_one_line_a_round(smoke):
