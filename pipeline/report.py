@@ -12,6 +12,7 @@ from rich.table import Table
 from errors import format_value
 from eval.downstream import Downstream
 from pipeline.config import Config
+from privacy.risk import percent
 from store.run_dir import RunDir
 from tracking.results import distance, format_epsilon
 
@@ -54,6 +55,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
     if "caution" in certificate:
         console.print(f"[bold yellow]Caution:[/] {certificate['caution']}.")
+    if "risk" in certificate:  # not in those from before
+        console.print(_risk(certificate["risk"], certificate["unit"]), soft_wrap=True, highlight=False)
     output = folder.output
     assert output is not None
     console.print(f"grid picture   {output / 'grid.png'}", soft_wrap=True, highlight=False)
@@ -102,6 +105,15 @@ def _accuracy(row: dict[str, Any], classifier: str) -> str:
     mean, spread, seeds = (row[f"{classifier}/accuracy{part}"] for part in ("", "_spread", "_seeds"))
     mean, spread, seeds = 100 * mean, 100 * spread, int(seeds)
     return f"{mean:.1f} % ± {spread:.1f} ({seeds} seeds)" if seeds > 1 else f"{mean:.1f} % (1 seed)"
+
+
+def _risk(found: dict[str, Any], unit: str) -> str:
+    rates, beliefs = found["true_positive_rate"], found["posterior"]
+    return (
+        f"Risk for one {unit}, at most: found at 0.1 / 1 / 10 % false positives: {' / '.join(map(percent, rates.values()))}; "
+        f"advantage {percent(found['advantage'])}; belief 50 % → {percent(beliefs['0.5'])}, 10 % → {percent(beliefs['0.1'])} "
+        f"(from {found['accountant']})."
+    )
 
 
 def _unbalanced(metrics: dict[str, Any], classifier: str) -> str | None:
