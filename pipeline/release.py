@@ -16,10 +16,12 @@ from data.images import conform
 from data.overlap import PUBLIC_DIGESTS, digests_beside
 from data.samples import SampleSet
 from data.shards import save_release
-from disk import write_json
+from disk import write_json, write_whole
 from eval.evaluator import EvaluationContext
 from eval.watermark import save_private
+from pipeline.card import CARD, card, class_names
 from pipeline.config import Config
+from pipeline.croissant import CROISSANT, croissant
 from pipeline.plan import SELECTION, Plan
 from pipeline.resume import described
 from pipeline.session import Session
@@ -79,6 +81,7 @@ def publish(
             "public_inputs": described(folder, inputs),
             **plan.inherited.origins(),
             "num_samples": len(samples),
+            "classes": class_names(samples, config.dataset.classes),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": config.method.training_facts(config.model)["trainable_parameters"],
         },
@@ -94,6 +97,9 @@ def publish(
             carry_certificate(document, target / "model")
             if (seen := digests_beside([one.path for one in inputs])) is not None:
                 np.save(target / "model" / PUBLIC_DIGESTS, seen)
+        if document["private"]:
+            write_whole(target / CARD, card(document, samples, config.method.told))
+            write_json(target / CROISSANT, croissant(document, samples, target))
         seal(target, document)
 
     write_json(folder.making.made_with, {"release": environment(config.torch_device)})

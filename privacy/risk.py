@@ -74,13 +74,13 @@ def risk(spends: Sequence[Spend], delta: float) -> dict[str, Any]:
 
 def in_words(found: dict[str, Any], unit: Unit) -> str:
     """Two sentences, for readers who are no engineers."""
-    whose = "one image" if unit is Unit.image else "one person"
+    one, many = ("image", "images that were not") if unit is Unit.image else ("person", "people who were not")
     rates, beliefs = found["true_positive_rate"], found["posterior"]
     return (
-        f"Somebody who knows all but whether {whose} was among the private data, and accuses 1 % of those wrongly who were not, "
-        f"finds up to {percent(rates['0.01'])} of those who were (10 % wrongly: {percent(rates['0.1'])}; "
-        f"0.1 %: {percent(rates['0.001'])}). "
-        f"If they held it for as likely as not before, they are up to {percent(beliefs['0.5'])} sure afterwards (from 10 %: "
+        f"Somebody who knows everything but whether one {one} was among the private data, and wrongly points at 1 % of the "
+        f"{many}, finds up to {percent(rates['0.01'])} of those that were (at 10 %: {percent(rates['0.1'])}; "
+        f"at 0.1 %: {percent(rates['0.001'])}). "
+        f"Where they thought it as likely as not before, they are up to {percent(beliefs['0.5'])} sure afterwards (from 10 %: "
         f"{percent(beliefs['0.1'])}), but for a probability of {found['posterior_but_for']:g}."
     )
 

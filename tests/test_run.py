@@ -40,6 +40,7 @@ from tests.rejects import assert_refused
 from tracking.meter import PART, SECONDS
 
 SEEDED = [*NOISY, "privacy.noise_seed=1"]
+RELEASE = {"samples.npz", "privacy.json", "grid.png", "README.md", "croissant.json"}
 
 
 def read(path: Path) -> Any:
@@ -89,7 +90,7 @@ def real_data(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_the_promised_files_and_no_partial_ones(smoke):
     assert {path.name for path in smoke.iterdir()} == {"release", "internal", "config.yaml", "metrics.jsonl"}
-    assert files(smoke / "release") == {"samples.npz", "privacy.json", "grid.png"}
+    assert files(smoke / "release") == RELEASE
     assert {"metrics.json", "ledger.jsonl", "noise.key", "checkpoints/population.npz"} <= files(smoke / "internal")
     assert {f"figures/round_{t:03d}.png" for t in range(3)} <= files(smoke / "internal")
     assert not [name for name in files(smoke) if "partial" in name]
@@ -320,13 +321,9 @@ def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch,
         with pytest.raises(OSError, match="disk full"):
             call(*PUBLIC_ONLY)
     assert not (here / "run" / "internal" / "metrics.json").exists()
-    assert not (here / "run" / "release").exists() or files(here / "run" / "release") == {
-        "samples.npz",
-        "privacy.json",
-        "grid.png",
-    }
+    assert not (here / "run" / "release").exists() or files(here / "run" / "release") == RELEASE
     assert call(*PUBLIC_ONLY).code == 0
-    assert files(here / "run" / "release") == {"samples.npz", "privacy.json", "grid.png"}
+    assert files(here / "run" / "release") == RELEASE
 
 
 # Sweeps

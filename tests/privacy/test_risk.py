@@ -135,6 +135,6 @@ def test_a_bound_is_rounded_up_and_a_certainty_is_no_bound(share, text):
 @pytest.mark.parametrize(("unit", "whose"), [(Unit.image, "one image"), (Unit.user, "one person")])
 def test_the_words_hold_the_numbers(unit, whose):
     told = in_words(risk([Spend("votes", Gaussian(2.0))], DELTA), unit)
-    assert whose in told
+    assert f"whether {whose} was" in told
     assert "up to 3.4 %" in told  # 1 - Phi(Phi^-1(0.99) - 1/2)
     assert "1e-05" in told
