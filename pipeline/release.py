@@ -100,7 +100,7 @@ def publish(
         if document["private"]:
             write_whole(target / CARD, card(document, samples, config.method.told))
             write_json(target / CROISSANT, croissant(document, samples, target))
-        seal(target, document)
+        seal(target, document, config.privacy.signing_key)
 
     write_json(folder.making.made_with, {"release": environment(config.torch_device)})
     write_json(folder.cost, run.meter.taken())

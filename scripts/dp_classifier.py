@@ -140,7 +140,7 @@ def _release(network: Any, settings: Classifying, session: Session, folder: RunD
         )
         kind = {"classifier": settings.method.classifier.value, "norm": "group", "shape": data.shape, "classes": data.classes}
         write_json(target / "classifier.json", kind)
-        seal(target, document)
+        seal(target, document, settings.privacy.signing_key)
 
     folder.publish(write, private=document["private"])
 

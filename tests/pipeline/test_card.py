@@ -7,6 +7,7 @@ import doctest
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import mlcroissant
 import numpy as np
@@ -24,7 +25,7 @@ from privacy.risk import in_words, risk
 from tests.command import PUBLIC_ONLY, call, released
 
 SPENDS = [Spend("moments", Gaussian(2.0))]
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "private": True,
     "epsilon": 2.3,
     "delta": 1e-5,
