@@ -16,6 +16,7 @@ from privacy.risk import in_words
 
 CARD = "README.md"
 LICENCE = "license: other  # for the holder of the private data to choose, and to name here\n"
+PICTURE = "![Some of the images, one row for each class](grid.png)"
 _UNITS = {
     Unit.image: "one image. Somebody with several images among them is protected less than these numbers say",
     Unit.user: "one person with all their images, however many they are",
@@ -33,15 +34,16 @@ def features(classes: list[str]) -> list[dict[str, Any]]:
     return [{"name": "image", "dtype": "image"}, {"name": "label", "dtype": {"class_label": {"names": names}}}]
 
 
-def header(name: str, classes: list[str], size: int) -> str:
-    """The YAML at the top."""
+def header(name: str, classes: list[str], size: int, pattern: str | None = None, with_features: bool = True) -> str:
+    """The YAML at the top. `pattern`: of the files that `datasets` reads; without it, of none."""
     task = "image-classification" if len(classes) > 1 else "unconditional-image-generation"
     values = {
         "pretty_name": name,
         "task_categories": [task],
         "size_categories": [size_category(size)],
         "tags": ["synthetic", "differential-privacy"],
-        "dataset_info": {"features": features(classes), "splits": [{"name": "train", "num_examples": size}]},
+        **({"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": pattern}]}]} if pattern else {}),
+        **({"dataset_info": {"features": features(classes)}} if with_features else {}),
     }
     return f"---\n{LICENCE}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
 
@@ -82,9 +84,8 @@ def card(document: dict[str, Any], samples: SampleSet, told: str) -> str:
         "How to read and check them": _use(),
     }
     text = "\n".join(f"## {heading}\n\n{body}\n" for heading, body in sections.items())
-    picture = "![Some of the images, one row for each class](grid.png)"
     start = header(title(document), document["classes"], len(samples))
-    return f"{start}\n# {title(document)}\n\n{description(document, samples)}\n\n{picture}\n\n{text}"
+    return f"{start}\n# {title(document)}\n\n{description(document, samples)}\n\n{PICTURE}\n\n{text}"
 
 
 def _origin(document: dict[str, Any], told: str) -> str:
