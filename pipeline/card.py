@@ -16,6 +16,7 @@ from privacy.risk import in_words
 
 CARD = "README.md"
 LICENCE = "license: other  # for the holder of the private data to choose, and to name here\n"
+PROTECTION = "What is protected, and how well"
 PICTURE = "![Some of the images, one row for each class](grid.png)"
 _UNITS = {
     Unit.image: "one image. Somebody with several images among them is protected less than these numbers say",
@@ -60,7 +61,7 @@ def size_category(size: int) -> str:
 
 
 def title(document: dict[str, Any]) -> str:
-    return f"Synthetic images: {document['dataset']}, by {document['method']}"
+    return _line(f"Synthetic images: {document['dataset']}, by {document['method']}")
 
 
 def description(document: dict[str, Any], samples: SampleSet) -> str:
@@ -71,14 +72,14 @@ def description(document: dict[str, Any], samples: SampleSet) -> str:
     if not document["mechanisms"]:
         made = "made without any private image"
     colours = "colour" if channels == 3 else "grey"
-    return f"{len(samples):,} synthetic {colours} images of {height} × {width} pixels{classes}, {made}."
+    return _line(f"{len(samples):,} synthetic {colours} images of {height} × {width} pixels{classes}, {made}.")
 
 
 def card(document: dict[str, Any], samples: SampleSet, told: str) -> str:
     """`document`: the certificate; `told`: how the method makes images (`Method.told`)."""
     sections = {
         "What they were made from": _origin(document, told),
-        "What is protected, and how well": _protection(document),
+        PROTECTION: _protection(document),
         "What was taken as public": _public(document),
         "What they are not good for": _limits(),
         "How to read and check them": _use(),
@@ -88,9 +89,14 @@ def card(document: dict[str, Any], samples: SampleSet, told: str) -> str:
     return f"{start}\n# {title(document)}\n\n{description(document, samples)}\n\n{PICTURE}\n\n{text}"
 
 
+def _line(text: str) -> str:
+    """A name of a class may have line breaks, and would start a heading."""
+    return " ".join(text.split())
+
+
 def _origin(document: dict[str, Any], told: str) -> str:
     private = document["guarantee_is_about"] if document["mechanisms"] else "none"
-    lines = [f"- Private images: {private}.", f"- Method: `{document['method']}`. {told}".rstrip()]
+    lines = [f"- Private images: {_line(private)}.", f"- Method: `{document['method']}`. {told}".rstrip()]
     if document["public_model"]:
         lines.append(f"- Public model: `{document['public_model']}`.")
     lines += [f"- Public files, by sha256 in `privacy.json`: `{one['name']}`." for one in document["public_inputs"]]
@@ -120,7 +126,7 @@ def _times(epsilon: float) -> str:
 
 
 def _public(document: dict[str, Any]) -> str:
-    lines = [f"- {' '.join(assumption.split())}" for assumption in document["public_by_assumption"]]
+    lines = [f"- {_line(assumption)}" for assumption in document["public_by_assumption"]]
     told = (
         "These were taken as known to everybody, and are not protected. So was the choice of the settings: where "
         "several settings were tried on the same private images and the best was kept, that has a cost that ε does not show."

@@ -36,7 +36,7 @@ DOCUMENT: dict[str, Any] = {
     "method": "dp_moments",
     "dataset": "mine & yours",
     "public_model": None,
-    "guarantee_is_about": "all images of 40 users among the training images of mine",
+    "guarantee_is_about": "all images of 40 users among the training images of mine, classes ill, well: or not\n# so",
     "public_inputs": [],
     "num_samples": 6,
     "classes": ["ill", "well: or not\n# so"],
