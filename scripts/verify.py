@@ -118,11 +118,11 @@ def check_claims(document: dict[str, Any]) -> Iterator[Finding]:
     """What follows from the mechanisms that a certificate lists."""
     yield Finding(document.get("private") is True, f"private: {document.get('reason', document.get('private'))}")
     try:
-        spends = [Spend.from_dict(spend) for spend in document["mechanisms"]]
+        spends = [_spend(values) for values in document["mechanisms"]]
         stated, delta, accountant = float(document["epsilon"]), float(document["delta"]), Accountant(document["accountant"])
         unit = Unit(document.get("unit", "image"))  # the only one there was
-        if not (0 < delta < 1 and all(spend.count >= 1 for spend in spends)):
-            raise ValueError(f"delta={delta:g}, counts {[spend.count for spend in spends]}")
+        if not 0 < delta < 1:
+            raise ValueError(f"delta={delta:g}")
         yield from _epsilon(spends, stated, delta, accountant, _tolerance(document))
         if "unit" in document:
             yield from _unit(document, unit, delta)
@@ -137,6 +137,14 @@ def check_claims(document: dict[str, Any]) -> Iterator[Finding]:
         if isinstance(error, InputError):
             raise
         yield Finding(False, f"the certificate is not whole: {type(error).__name__}: {error}")
+
+
+def _spend(values: dict[str, Any]) -> Spend:
+    """ValueError for numbers that no mechanism has."""
+    spend = Spend.from_dict(values)
+    if not (isinstance(spend.count, int) and spend.count >= 1 and all(0 < x < math.inf for x in vars(spend.mechanism).values())):
+        raise ValueError(f"{spend} is no use of a mechanism")
+    return spend
 
 
 def _epsilon(spends: list[Spend], stated: float, delta: float, accountant: Accountant, tolerance: float) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -168,6 +169,15 @@ CLAIMS: dict[str, Callable[[dict], Any]] = {
     "another mechanism": to("mechanisms.1.mechanism", "gaussian"),
     "an unknown mechanism": to("mechanisms.1.mechanism", "magic"),
     "a sigma that is no number": to(SIGMA, "2"),
+    "no noise": to(SIGMA, 0),
+    "negative noise": to(SIGMA, -2.0),
+    "endless noise": to(SIGMA, math.inf),
+    "noise that is no number": to(SIGMA, math.nan),
+    "half a use": to("mechanisms.1.count", 1.5),
+    "mechanisms that are none": to("mechanisms", "none"),
+    "a mechanism that is none": to("mechanisms.0", 1),
+    "an epsilon that is none": to("epsilon", None),
+    "an epsilon that is no number": to("epsilon", math.nan),
     "a public statistic": to("mechanisms.0", {"purpose": "moments", "count": 1, "mechanism": "declared_public"}),
     "a smaller epsilon": lambda document: document.update(epsilon=0.99 * document["epsilon"]),
     "a larger delta": to("delta", 1.1e-5),
