@@ -1,7 +1,8 @@
-"""Files that are on disk whole or not at all, whenever the power goes."""
+"""Files that are on disk whole or not at all, whenever the power goes; and their digests."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -47,3 +48,14 @@ def sync_folder(path: Path) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below it, by its name there, in alphabetical order."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: sha256_of(files[name]) for name in sorted(files)}

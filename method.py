@@ -65,6 +65,7 @@ class Method:
     needs_noise = True  # whether the privacy budget sets a noise multiplier
     uses_model = True  # whether what is released depends on the public model
     protects_users = False  # whether it bounds what all images of a user change together (`SampleSet.users`), and not each image
+    told = ""  # how it makes images, in a sentence of a release's README.md
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         """Raise InputError for settings that cannot run."""

@@ -24,6 +24,7 @@ class PublicOnly(Method):
     name: str = "public_only"
     needs_noise = False
     protects_users = True  # of private images it reads class counts at most
+    told = "A public model drew these; no private image had a part in them."
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)

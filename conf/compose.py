@@ -21,7 +21,7 @@ from pipeline.config import Config
 CONFIG_DIR = str(Path(__file__).parent)
 TUNED = Path(CONFIG_DIR, "tuned")
 OWN_COUNTS = {"dataset.class_counts": "moments"}  # classes have any sizes, and these cost nothing more
-OWN_IMAGES = {"method": "dp_moments", "model": "own_unet", "eval": "own_images"}  # none needs public weights or a GPU
+OWN_IMAGES = {"method": "dp_moments", "eval": "own_images"}  # none needs public weights or a GPU
 
 
 def register() -> None:
@@ -55,8 +55,9 @@ def completed(overrides: Sequence[str]) -> list[str]:
     chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
     if "dataset=folder" not in overrides or chosen & {"experiment", "model"}:
         return list(overrides)
-    counts = {"method=dp_moments", "method=dp_diffusion"} & set(overrides) or "method" not in chosen
-    usual = OWN_IMAGES | (OWN_COUNTS if counts else {})
+    usual = dict(OWN_IMAGES)
+    if "method" not in chosen or {"method=dp_moments", "method=dp_diffusion"} & set(overrides):  # others need public weights
+        usual |= {"model": "own_unet"} | OWN_COUNTS
     return [*(f"{key}={value}" for key, value in usual.items() if key not in chosen), *overrides]
 
 

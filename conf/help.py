@@ -40,6 +40,7 @@ Main keys (every group's keys: --cfg job):
   privacy.epsilon | privacy.noise_multiplier    exactly one: e.g. privacy.epsilon=1, or
                                                 privacy.epsilon=null privacy.noise_multiplier=2.0
   privacy.delta, privacy.accountant             accountant: pld, prv, rdp
+  privacy.signing_key                           a file with an Ed25519 key of yours, which signs the certificate
   method.num_samples                            size of the synthetic set (pe: of the population)
   method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each (1: nearly the same image)
   method.lookahead, method.threshold            pe: k and H

@@ -139,5 +139,11 @@ def open_release(release: Path, dataset: Dataset) -> SampleSet:
     return samples
 
 
+def sample_files(folder: Path) -> list[Path]:
+    """Of a release, in order; none where it holds no samples."""
+    whole = folder / "samples.npz"
+    return [whole] if whole.exists() else sorted(folder.glob("samples_*.npz"))
+
+
 def is_sharded(release: Path) -> bool:
     return release.is_dir() and not (release / "samples.npz").exists() and any(release.glob("samples_*.npz"))

@@ -21,6 +21,9 @@ class DPLoDA(DPDiffusion):
     """The loop, batches and budget of `dp_diffusion`; what differs is what is trained, and that it alone is released."""
 
     protects_users = True
+    told = (
+        "Small additions to a public diffusion model were trained on the private images by noisy steps (DP-SGD), and drew these."
+    )
 
     name: str = "dp_loda"
     adapter: AdapterName = AdapterName.loda

@@ -35,6 +35,7 @@ class DPDiffusion(DPSGD):
     """The K views of an example are it under K timesteps and noises, flipped, cropped or recoloured where asked."""
 
     protects_users = True
+    told = "A diffusion model was trained on the private images by clipped and noisy steps (DP-SGD), and drew these."
 
     name: str = "dp_diffusion"
     timestep_mixture: list[Interval] = field(default_factory=list)

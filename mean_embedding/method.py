@@ -44,6 +44,8 @@ OF_DISTANCE = 0.5  # the length scale: on printed digits it taught 66 %, the who
 class MatchesMeanEmbedding(GeneratorTraining, Method):
     """What both methods are, but for their features. The private images are read once."""
 
+    told = "The mean of public features of the private images was measured with noise, once; a generator was trained to have it."
+
     num_samples: int = 10_000
 
     @abstractmethod

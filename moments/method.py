@@ -25,6 +25,7 @@ class DPMoments(Moments, Method):
         self.uses_model = self.basis is BasisName.latents
 
     protects_users = True
+    told = "Means and covariances of the classes were measured with noise, once; these were drawn from normal distributions."
 
     name: str = "dp_moments"
     num_samples: int = 10_000

@@ -51,6 +51,7 @@ class PrivateEvolution(Method):
     """`method=pe`. Round t uses `variation_degrees[t-1]` and, where given, `respacings[t-1]`."""
 
     protects_users = True
+    told = "A public model made variations of images, and noisy votes of the private ones, round by round, chose which to keep."
 
     name: str = "pe"
     iterations: int = 5

@@ -16,6 +16,7 @@ from privacy.config import Privacy, caution
 from privacy.gaussian import gaussian_noise_multiplier
 from privacy.inherited import Inherited
 from privacy.mechanisms import Selection, Spend, Unit
+from privacy.risk import risk
 
 LEAST = 1e-3  # of the target epsilon: what must be left for a method's own noise, which less would make too large to look for
 FEW = (
@@ -97,6 +98,7 @@ class Plan:
                 "unit": privacy.unit.value,
                 "neighbouring": privacy.unit.neighbouring,
                 "events": [spend.to_dict() for spend in self.spends],
+                "risk": risk(self.spends, self.delta),
             },
             "model": {
                 "name": model.name,

@@ -16,17 +16,20 @@ from data.images import conform
 from data.overlap import PUBLIC_DIGESTS, digests_beside
 from data.samples import SampleSet
 from data.shards import save_release
-from disk import write_json
+from disk import write_json, write_whole
 from eval.evaluator import EvaluationContext
 from eval.watermark import save_private
+from pipeline.card import CARD, card, class_names
 from pipeline.config import Config
+from pipeline.croissant import CROISSANT, croissant
 from pipeline.plan import SELECTION, Plan
 from pipeline.resume import described
 from pipeline.session import Session
-from privacy.inherited import CERTIFICATE, PublicInput, carry_certificate
+from privacy.inherited import PublicInput, carry_certificate
 from privacy.ledger import certificate
 from privacy.mechanisms import Selection
 from store.run_dir import RunDir
+from store.seal import seal
 from tracking.environment import environment
 
 
@@ -79,6 +82,7 @@ def publish(
             "public_inputs": described(folder, inputs),
             **plan.inherited.origins(),
             "num_samples": len(samples),
+            "classes": class_names(samples, config.dataset.classes),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": trained["trainable_parameters"],
         },
@@ -94,7 +98,10 @@ def publish(
             carry_certificate(document, target / "model")
             if (seen := digests_beside([one.path for one in inputs])) is not None:
                 np.save(target / "model" / PUBLIC_DIGESTS, seen)
-        write_json(target / CERTIFICATE, document)
+        if document["private"]:
+            write_whole(target / CARD, card(document, samples, config.method.told))
+            write_json(target / CROISSANT, croissant(document, samples, target))
+        seal(target, document, config.privacy.signing_key)
 
     write_json(folder.making.made_with, {"release": environment(config.torch_device)})
     write_json(folder.cost, run.meter.taken())

@@ -12,6 +12,7 @@ from rich.table import Table
 from errors import format_value
 from eval.downstream import Downstream
 from pipeline.config import Config
+from privacy.risk import percent
 from store.run_dir import RunDir
 from tracking.results import distance, format_epsilon
 
@@ -19,30 +20,16 @@ REFERENCES = Path(__file__).parents[1] / "eval" / "references"
 
 
 def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str, Any], folder: RunDir) -> None:
-    rows = {config.method.name: metrics}
-    stored = load_references(config)
-    if stored:
-        floor = {"public_only": stored["public_only"]} if stored["model"] == config.model.name else {}  # of that model's images
-        rows = {**floor, **rows, "real_data": stored["real_data"]}
     table = Table(title=f"{config.method.name} on {config.dataset.name}, δ = {certificate['delta']:g}")
-    classifier = config.eval.downstream.classifier
-    for column in ("", "ε spent", "Fréchet distance ↓", f"{classifier.title} accuracy ↑"):
+    for column in columns(config):
         table.add_column(column, justify="left" if not column else "right")
-    for name, row in rows.items():
-        label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
-        if name == "public_only" and float(row["privacy/epsilon"]) > 0:  # its model has spent, so it is no floor
-            label = name
-        table.add_row(
-            label,
-            format_epsilon(row["privacy/epsilon"]),
-            _distance(row),
-            _accuracy(row, classifier.value),
-            style="bold" if row is metrics else None,
-        )
+    for label, *cells in beside_references(config, metrics):
+        table.add_row(label, *cells, style="bold" if label.endswith(config.method.name) else None)
+    stored, classifier = load_references(config), config.eval.downstream.classifier
     console = Console()
     console.print(table)
     if stored:
-        told = "Floor and ceiling" if "public_only" in rows else "Ceiling"
+        told = "Floor and ceiling" if _has_floor(stored, config) else "Ceiling"
         console.print(f"{told}: stored runs of the same evaluator ({stored['command']}).")
     if "frechet/public_features_train" in metrics:
         console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
@@ -54,12 +41,40 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
     if "caution" in certificate:
         console.print(f"[bold yellow]Caution:[/] {certificate['caution']}.")
+    if "risk" in certificate:  # not in those from before
+        console.print(_risk(certificate["risk"], certificate["unit"]), soft_wrap=True, highlight=False)
     output = folder.output
     assert output is not None
     console.print(f"grid picture   {output / 'grid.png'}", soft_wrap=True, highlight=False)
     console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
     shared = "release/ may be shared" if output == folder.release else "nothing of this run may be shared"
     console.print(f"               {shared}; all else, metrics.jsonl too, must not be")
+
+
+def columns(config: Config) -> list[str]:
+    """Of the table."""
+    return ["", "ε spent", "Fréchet distance ↓", f"{config.eval.downstream.classifier.title} accuracy ↑"]
+
+
+def beside_references(config: Config, metrics: dict[str, Any]) -> list[list[str]]:
+    """The rows of the table: a run's numbers between its floor and its ceiling, where they are stored."""
+    rows, stored = {config.method.name: metrics}, load_references(config)
+    if stored:
+        floor = {"public_only": stored["public_only"]} if _has_floor(stored, config) else {}
+        rows = {**floor, **rows, "real_data": stored["real_data"]}
+    found = []
+    for name, row in rows.items():
+        label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
+        if name == "public_only" and float(row["privacy/epsilon"]) > 0:  # its model has spent, so it is no floor
+            label = name
+        classifier = config.eval.downstream.classifier.value
+        found.append([label, format_epsilon(row["privacy/epsilon"]), _distance(row), _accuracy(row, classifier)])
+    return found
+
+
+def _has_floor(stored: dict[str, Any], config: Config) -> bool:
+    """Whether the stored floor is of this run's public model."""
+    return stored["model"] == config.model.name
 
 
 def load_references(config: Config) -> dict[str, Any] | None:
@@ -102,6 +117,15 @@ def _accuracy(row: dict[str, Any], classifier: str) -> str:
     mean, spread, seeds = (row[f"{classifier}/accuracy{part}"] for part in ("", "_spread", "_seeds"))
     mean, spread, seeds = 100 * mean, 100 * spread, int(seeds)
     return f"{mean:.1f} % ± {spread:.1f} ({seeds} seeds)" if seeds > 1 else f"{mean:.1f} % (1 seed)"
+
+
+def _risk(found: dict[str, Any], unit: str) -> str:
+    rates, beliefs = found["true_positive_rate"], found["posterior"]
+    return (
+        f"Risk for one {unit}, at most: found at 0.1 / 1 / 10 % false positives: {' / '.join(map(percent, rates.values()))}; "
+        f"advantage {percent(found['advantage'])}; belief 50 % → {percent(beliefs['0.5'])}, 10 % → {percent(beliefs['0.1'])} "
+        f"(from {found['accountant']})."
+    )
 
 
 def _unbalanced(metrics: dict[str, Any], classifier: str) -> str | None:

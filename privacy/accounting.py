@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from importlib import metadata
+from typing import Any
 
+import numpy as np
 from scipy.optimize import brentq
 
 from errors import InputError, unusable
-from privacy.gaussian import gaussian_epsilon
+from privacy.gaussian import gaussian_epsilon, gaussian_log_delta
 from privacy.mechanisms import (
     DeclaredPublic,
     DiscreteGaussian,
@@ -29,17 +32,26 @@ from privacy.mechanisms import (
     Spend,
 )
 
+VERSION = 1  # of this module, in certificates: one higher where the same mechanisms come to another epsilon
+LIBRARIES = ("dp-accounting", "opacus", "scipy")  # that it rests on
+
 # Beyond these `pld` is the bound of `rdp`, which needs no grid, and no exponential that overflows; `prv` refuses.
 LARGEST = 500.0  # epsilon
 WIDEST = 2e3  # noise multiplier of a discrete Gaussian, whose integers are listed
 
 MOST_CELLS = 1 << 20  # of a grid of losses: seconds
+CURVE, LEAST_DELTA = 4_000, 1e-12  # of `compose_curve`: points, and where it ends
 
 
 class Accountant(Enum):
     pld = "pld"
     prv = "prv"
     rdp = "rdp"
+
+
+def versions() -> dict[str, Any]:
+    """For a certificate: what an epsilon of this module was computed with."""
+    return {"version": VERSION, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def compose_epsilon(spends: Sequence[Spend], delta: float, accountant: Accountant = Accountant.pld) -> float:
@@ -51,12 +63,37 @@ def compose_epsilon(spends: Sequence[Spend], delta: float, accountant: Accountan
     >>> round(compose_epsilon([votes], delta=1e-3), 4)      # PE, cats
     6.6189
     """
-    spends = [spend for spend in spends if spend.count > 0 and not isinstance(spend.mechanism, DeclaredPublic)]
+    spends = _counted(spends)
     if not spends:
         return 0.0
     if any(isinstance(spend.mechanism, NonPrivate) for spend in spends):
         return math.inf
-    return _composed(tuple(spends), delta, accountant)
+    return _composed(spends, delta, accountant)
+
+
+def compose_curve(spends: Sequence[Spend], delta: float) -> tuple[np.ndarray, np.ndarray, Accountant]:
+    """float64 [n] epsilons from 0 on, ascending, and a delta for each at which all spends together are (epsilon, delta)-DP.
+
+    Read off the composition that `compose_epsilon(spends, delta)` comes of, and by which accountant: `pld`, or `rdp` where that
+    is out of the reach of `pld`.
+    """
+    spends = _counted(spends)
+    if not spends or any(isinstance(spend.mechanism, NonPrivate) for spend in spends):
+        return np.zeros(1), np.array([1.0 if spends else 0.0]), Accountant.pld
+    if (mu := _gaussian_mu(spends)) is not None:
+        epsilons = np.linspace(0, gaussian_epsilon(1 / mu, LEAST_DELTA), CURVE)
+        return epsilons, np.exp([gaussian_log_delta(epsilon, mu) for epsilon in epsilons]), Accountant.pld
+    reached, whole = _refined(spends, delta)
+    if whole is None:
+        deltas = np.geomspace(LEAST_DELTA, 0.999, 60)[::-1]
+        return np.array([_rdp(spends, one) for one in deltas]), deltas, Accountant.rdp
+    reach = whole.get_epsilon_for_delta(max(LEAST_DELTA, 4 * _rounding(spends)))
+    epsilons = np.linspace(0, reach if math.isfinite(reach) else reached, CURVE)
+    return epsilons, np.minimum(whole.get_delta_for_epsilon(epsilons) + _rounding(spends), 1), Accountant.pld
+
+
+def _counted(spends: Sequence[Spend]) -> tuple[Spend, ...]:
+    return tuple(spend for spend in spends if spend.count > 0 and not isinstance(spend.mechanism, DeclaredPublic))
 
 
 @functools.lru_cache(maxsize=4096)  # a plan, its run and what goes on after a kill ask alike
@@ -114,15 +151,25 @@ def _smooth(spend: Spend) -> Spend:
     return spend
 
 
-def _pld(spends: Sequence[Spend], delta: float) -> float:
+def _pld(spends: tuple[Spend, ...], delta: float) -> float:
     """Privacy loss distributions (Koskela et al. 2020; Doroshenko et al. 2022); Gaussians alone have a closed form."""
-    if all(isinstance(spend.mechanism, Gaussian) for spend in spends):
-        inverse_variance = sum(spend.count / spend.mechanism.noise_multiplier**2 for spend in spends)  # type: ignore[attr-defined]
-        return gaussian_epsilon(inverse_variance**-0.5, delta)
+    mu = _gaussian_mu(spends)
+    return _refined(spends, delta)[0] if mu is None else gaussian_epsilon(1 / mu, delta)
+
+
+def _gaussian_mu(spends: Sequence[Spend]) -> float | None:
+    """Of the one Gaussian mechanism N(mu, 1) that all of them are together (see `privacy.gaussian`); None where some are not."""
+    squares = [spend.count / spend.mechanism.noise_multiplier**2 for spend in spends if isinstance(spend.mechanism, Gaussian)]
+    return math.sqrt(sum(squares)) if len(squares) == len(spends) else None
+
+
+@functools.lru_cache(maxsize=2)  # the risk of a release is read off the composition that its epsilon came of
+def _refined(spends: tuple[Spend, ...], delta: float) -> tuple[float, Any]:
+    """Epsilon, and the composed privacy loss distribution that it was read off; None where it is the bound of `rdp`."""
     loose = _rdp(spends, delta)
     sigmas = {spend.mechanism.noise_multiplier for spend in spends if isinstance(spend.mechanism, DiscreteGaussian)}
-    if loose > LARGEST or max(sigmas, default=0) > WIDEST:
-        return loose
+    if loose > LARGEST or max(sigmas, default=0) > WIDEST or delta <= 2 * _rounding(spends):
+        return loose, None
     from dp_accounting.pld import privacy_loss_distribution as pld
     from dp_accounting.pld.common import DifferentialPrivacyParameters
 
@@ -141,26 +188,24 @@ def _pld(spends: Sequence[Spend], delta: float) -> float:
                 return pld.from_privacy_parameters(pure, value_discretization_interval=interval)
         raise unusable("privacy.accountant", "pld", f"it has no curve for {mechanism}")
 
-    def epsilon(interval: float) -> tuple[float, float]:
+    def epsilon(interval: float) -> tuple[float, float, pld.PrivacyLossDistribution]:
         """As an upper bound, and without the allowance for rounding in it."""
         each = [one(spend.mechanism, interval).self_compose(spend.count) for spend in spends]
         whole = functools.reduce(lambda a, b: a.compose(b), each)
-        return whole.get_epsilon_for_delta(delta - _rounding(spends)), whole.get_epsilon_for_delta(delta)
+        return whole.get_epsilon_for_delta(delta - _rounding(spends)), whole.get_epsilon_for_delta(delta), whole
 
-    if delta <= 2 * _rounding(spends):
-        return loose
     # Losses are put on a grid, which is refined until epsilon hardly changes, or by less than rounding may change it, or memory
     # ends: never below the truth, and mostly within 2e-5 of it. Those of a discrete Gaussian are multiples of 1/2σ²: on a grid of
     # its fractions a coarse one does. (Not quite of its fractions: which way a loss on the grid is rounded would change with σ.)
     interval = (1 + 1e-9) / (2 * max(sigmas) ** 2) if len(sigmas) == 1 else 1e-2
-    finer, unrounded = epsilon(interval)
+    finer, unrounded, whole = epsilon(interval)
     reach = _rdp(spends, 1e-15)  # beyond which losses are cut off
     while 0 < finer < math.inf and 4 * reach / interval < MOST_CELLS:
         interval, coarser = interval / 4, finer
-        finer, unrounded = epsilon(interval)
+        finer, unrounded, whole = epsilon(interval)
         if coarser - finer < max(5e-5 * finer, finer - unrounded):
             break
-    return float(min(finer, loose))
+    return float(min(finer, loose)), whole
 
 
 def _rounding(spends: Sequence[Spend]) -> float:
@@ -171,7 +216,6 @@ def _rounding(spends: Sequence[Spend]) -> float:
 
 def _rdp(spends: Sequence[Spend], delta: float) -> float:
     """Rényi DP (Mironov 2017), with Opacus' orders and conversion, and larger orders for small epsilon."""
-    import numpy as np
     from opacus.accountants import RDPAccountant
     from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 
@@ -196,7 +240,6 @@ def _rdp(spends: Sequence[Spend], delta: float) -> float:
 
 def _prv(spends: Sequence[Spend], delta: float) -> float:
     """Privacy random variables (Gopi et al. 2021), Opacus' implementation, its upper bound with epsilon error 0.01."""
-    import numpy as np
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()

@@ -8,6 +8,7 @@ from decimal import ROUND_FLOOR, Context, Decimal
 from errors import format_value, reject_unless, require
 from privacy.accounting import Accountant
 from privacy.mechanisms import Unit
+from privacy.signing import private_key
 
 # Of a noise multiplier. Float64 has the exact curve of Gaussians up to sqrt(rounds) / noise multiplier = 1e8: beyond that epsilon
 # comes out below the truth, and from 1e-100 on it is an error.
@@ -28,6 +29,7 @@ class Privacy:
     selection_epsilon: float | None = (
         None  # set: eval.downstream chooses on the private images, not on held out samples, for this
     )
+    signing_key: str | None = None  # a file with a private key, which signs the certificate
 
     def check(self) -> None:
         one = (self.epsilon is None) != (self.noise_multiplier is None)
@@ -42,6 +44,8 @@ class Privacy:
         for key in ("class_counts_epsilon", "selection_epsilon"):
             share = getattr(self, key)
             require(share is None or 1e-6 <= share < 1e6, f"privacy.{key}", share, "1e-6 or more and finite, or null")
+        if self.signing_key is not None:
+            private_key(self.signing_key)
 
     def delta_for(self, num_private: int) -> float:
         """The δ that is stated, or the smaller of 1 / (10 N) and N^-1.1 (from N = 10^10 on), rounded down to two digits.

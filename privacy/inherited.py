@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from disk import write_json
+from disk import sha256_of, write_json
 from errors import reject_unless, unusable
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Spend, Unit
@@ -36,7 +36,7 @@ class PublicInput:
     def sha256(self) -> dict[str, str]:
         """Of the files in use, by name below `path` (a single file by its own name)."""
         root = self.path if self.path.is_dir() else self.path.parent
-        return {file.relative_to(root).as_posix(): _sha256(file) for file in self.files}
+        return {file.relative_to(root).as_posix(): sha256_of(file) for file in self.files}
 
     def describe(self, sha256: dict[str, str]) -> dict[str, Any]:
         """For a certificate, with its digests: without the place, which is of this machine."""
@@ -180,8 +180,3 @@ def carry_certificate(document: dict[str, Any], model: Path) -> None:
 def _fingerprint(certificate: Path) -> str:
     """For a release from before certificates had ids. A copy elsewhere counts as another release, which costs more, not less."""
     return hashlib.sha256(bytes(certificate) + certificate.read_bytes()).hexdigest()[:16]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

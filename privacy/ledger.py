@@ -18,6 +18,7 @@ from errors import unusable_file
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.config import caution
 from privacy.mechanisms import Mechanism, NonPrivate, Spend, Unit
+from privacy.risk import risk
 
 
 class BudgetError(RuntimeError):
@@ -156,6 +157,7 @@ def certificate(
         "neighbouring": unit.neighbouring,
         "accountant": ledger.accountant.value,
         "mechanisms": [spend.to_dict() for spend in ledger.spends],
+        **({} if reasons else {"risk": risk(ledger.spends, ledger.delta)}),
         "public_by_assumption": list(assumptions),
         **provenance,
     }

@@ -41,6 +41,7 @@ from privacy.config import Privacy, caution
 from privacy.ledger import certificate
 from store.identity import plain
 from store.run_dir import RunDir
+from store.seal import seal
 from tracking.tracker import TrackerConfig
 
 
@@ -139,7 +140,7 @@ def _release(network: Any, settings: Classifying, session: Session, folder: RunD
         )
         kind = {"classifier": settings.method.classifier.value, "norm": "group", "shape": data.shape, "classes": data.classes}
         write_json(target / "classifier.json", kind)
-        write_json(target / "privacy.json", document)
+        seal(target, document, settings.privacy.signing_key)
 
     folder.publish(write, private=document["private"])
 

@@ -18,6 +18,7 @@ import yaml
 from errors import format_value
 
 ASIDE = ("device", "tracker", "plan_only", "out")  # groups and keys that no result depends on
+SIGNING = "privacy.signing_key"  # nor on this one
 _UNSET = "???"  # what a schema has where a setting must be given
 
 
@@ -67,7 +68,7 @@ def settings(config: Any) -> dict[str, Any]:
     return {
         key: value
         for key, value in flat(plain(config)).items()
-        if key.split(".")[0] not in ASIDE and (key not in usual or usual[key] != value or key.endswith(".name"))
+        if not _aside(key) and (key not in usual or usual[key] != value or key.endswith(".name"))
     }
 
 
@@ -102,7 +103,7 @@ def difference(stored: str, config: Any, also_evaluation: bool = False) -> str |
     # The budget first, as other settings may follow from it.
     for key in sorted({*before, *now}, key=lambda key: (not key.startswith("privacy."), key)):
         then, here = (values.get(key, usual.get(key)) for values in (before, now))
-        ignored = key.split(".")[0] in ASIDE if also_evaluation else release_ignores(key, now)
+        ignored = _aside(key) if also_evaluation else release_ignores(key, now)
         if then != here and not ignored:
             return f"{key}: {format_value(then)} before, {format_value(here)} now"
     return None
@@ -111,4 +112,9 @@ def difference(stored: str, config: Any, also_evaluation: bool = False) -> str |
 def release_ignores(key: str, chosen: dict[str, Any]) -> bool:
     """Whether no release depends on this key of the flat settings."""
     selects = chosen.get("privacy.selection_epsilon") is not None and key.startswith("eval.downstream.")
-    return key.split(".")[0] in ("eval", *ASIDE) and not selects
+    return (_aside(key) or key.split(".")[0] == "eval") and not selects
+
+
+def _aside(key: str) -> bool:
+    """Whether no result depends on this key."""
+    return key.split(".")[0] in ASIDE or key == SIGNING

@@ -112,8 +112,8 @@ def test_digests_of_public_weights_are_taken_once_in_a_run_and_anew_in_the_next(
         read.append(file)
         return digest(file)
 
-    digest = inherited._sha256
-    monkeypatch.setattr(inherited, "_sha256", counted)
+    digest = inherited.sha256_of
+    monkeypatch.setattr(inherited, "sha256_of", counted)
     with monkeypatch.context() as patch:
         patch.setattr(running, "publish", Mock(side_effect=ZeroDivisionError))
         with pytest.raises(ZeroDivisionError):

@@ -119,6 +119,8 @@ def test_a_plan_holds_the_promised_keys_and_opens_no_image(here, monkeypatch, me
     assert plan["dataset"]["n_private"] == 1437
     assert "public" in plan["dataset"]["n_private_is"]
     assert (plan["privacy"]["unit"], plan["privacy"]["neighbouring"]) == ("image", Unit.image.neighbouring)
+    low, high = {"public_only": (0, 0), "pe": (0.01, 0.99), "real_data": (1, 1)}[method]
+    assert low <= plan["privacy"]["risk"]["advantage"] <= high
     assert not list(here.iterdir())  # nothing is written
 
 

@@ -20,6 +20,7 @@ from pipeline.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend, Unit
 from store.run_dir import RunDir
+from store.seal import altered
 from tests.command import (
     NOISY,
     PUBLIC_ONLY,
@@ -39,6 +40,7 @@ from tests.rejects import assert_refused
 from tracking.meter import PART, SECONDS
 
 SEEDED = [*NOISY, "privacy.noise_seed=1"]
+RELEASE = {"samples.npz", "privacy.json", "grid.png", "README.md", "croissant.json"}
 
 
 def read(path: Path) -> Any:
@@ -88,7 +90,7 @@ def real_data(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_the_promised_files_and_no_partial_ones(smoke):
     assert {path.name for path in smoke.iterdir()} == {"release", "internal", "config.yaml", "metrics.jsonl"}
-    assert files(smoke / "release") == {"samples.npz", "privacy.json", "grid.png"}
+    assert files(smoke / "release") == RELEASE
     assert {"metrics.json", "ledger.jsonl", "noise.key", "checkpoints/population.npz"} <= files(smoke / "internal")
     assert {f"figures/round_{t:03d}.png" for t in range(3)} <= files(smoke / "internal")
     assert not [name for name in files(smoke) if "partial" in name]
@@ -124,6 +126,8 @@ def test_the_certificate_states_what_was_spent_and_its_composition(smoke):
     assert document["epsilon"] == Plan.make(config.method, config.dataset, config.privacy).epsilon
     assert 0.99 * 10 < document["epsilon"] <= document["epsilon_target"] == 10
     assert (document["method"], document["dataset"], document["num_samples"]) == ("pe", "digits", 50)
+    assert document["files"].keys() == files(smoke / "release") - {"privacy.json"}
+    assert altered(smoke / "release", document) == []
 
 
 def test_the_ledger_has_one_line_a_round(smoke):
@@ -317,13 +321,9 @@ def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch,
         with pytest.raises(OSError, match="disk full"):
             call(*PUBLIC_ONLY)
     assert not (here / "run" / "internal" / "metrics.json").exists()
-    assert not (here / "run" / "release").exists() or files(here / "run" / "release") == {
-        "samples.npz",
-        "privacy.json",
-        "grid.png",
-    }
+    assert not (here / "run" / "release").exists() or files(here / "run" / "release") == RELEASE
     assert call(*PUBLIC_ONLY).code == 0
-    assert files(here / "run" / "release") == {"samples.npz", "privacy.json", "grid.png"}
+    assert files(here / "run" / "release") == RELEASE
 
 
 # Sweeps

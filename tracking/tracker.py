@@ -31,7 +31,8 @@ QUIET: dict[str, Any] = {
 }
 
 
-PLACES = ("path", "cache", "pretrained", "features", "inception", "clip", "out", "base")  # settings that name files or folders
+# Settings that name files or folders.
+PLACES = ("path", "cache", "pretrained", "features", "inception", "clip", "out", "base", "signing_key")
 
 
 class Tracker(Protocol):

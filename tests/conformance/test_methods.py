@@ -160,6 +160,7 @@ def test_a_plan_opens_no_private_image_and_has_all_that_it_announces(case):
     assert all(isinstance(value, int) and value >= 0 for value in [*work.values(), *facts.values()])
     assert method.memory(dataset, model) > 0
     assert method.released(dataset) > 0
+    assert bool(method.told) != shows_images(case)  # a sentence for the README.md of what it releases
 
 
 @refusals

@@ -572,6 +572,6 @@ def test_a_network_for_ones_own_images_has_their_size_classes_and_channels(tmp_p
     assert (grey.model.image_shape, grey.model.labels) == ((40, 40, 1), 2)
     for method_without in ("pe", "dp_loda"):
         with rejects("model.pretrained", None, "scripts.pretrain_public"):
-            compose([*place, f"method={method_without}"]).check()
+            compose([*place, f"method={method_without}", "model=own_unet"]).check()
     with rejects("dataset.path", "nowhere"):
         compose(["dataset=folder", "dataset.path=nowhere", "dataset.image_size=40", "method=dp_diffusion"]).check()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.report import evaluator_settings, load_references, print_report
+from privacy.mechanisms import Gaussian, Spend
+from privacy.risk import risk
 from store.run_dir import RunDir
 from tests.command import typed
 
@@ -43,3 +45,15 @@ def test_where_classes_are_unbalanced_the_balanced_accuracy_is_told(beside, line
     printed = capsys.readouterr().out
     assert "90.0 % (1 seed)" in printed
     assert [row for row in printed.splitlines() if row.startswith("Balanced")] == ([line] if line else [])
+
+
+def test_the_risk_is_one_line(tmp_path, capsys):
+    (tmp_path / "release").mkdir()
+    found = risk([Spend("pe.votes", Gaussian(2.0))], 1e-5)
+    certificate = {"private": True, "delta": 1e-5, "unit": "image", "risk": found}
+    print_report(typed(), {"privacy/epsilon": 1.0}, certificate, RunDir(tmp_path))
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Risk")]
+    assert told == [
+        "Risk for one image, at most: found at 0.1 / 1 / 10 % false positives: 0.5 % / 3.4 % / 21.8 %; advantage 19.8 %; "
+        "belief 50 % → 91.4 %, 10 % → 54.1 % (from pld)."
+    ]

@@ -21,6 +21,7 @@ from privacy.mechanisms import (
     SampledGaussian,
     Spend,
 )
+from privacy.risk import risk
 
 SIGMA, DELTA = Gaussian(2.0), 1e-5
 MECHANISMS = [SIGMA, DiscreteGaussian(1.5), SampledGaussian(1.0, 0.1), DiscreteLaplace(0.5), DeclaredPublic(), NonPrivate()]
@@ -162,7 +163,9 @@ def test_epsilon_composes_unlike_entries_by_the_run_s_accountant(path, accountan
 def test_the_certificate_states_the_guarantee_and_what_it_rests_on(path):
     ledger = votes_ledger(path)
     ledger.spend("pe.votes/round=1", SIGMA)
-    assert certify(ledger) == {
+    document = certify(ledger)
+    assert document.pop("risk") == risk([Spend("pe.votes", SIGMA)], DELTA)
+    assert document == {
         "id": "ab12",
         "private": True,
         "epsilon": pytest.approx(gaussian_epsilon(2.0, DELTA)),
@@ -183,6 +186,7 @@ def test_a_noise_seed_voids_the_certificate(path, noise_seed):
     document = certify(ledger, noise_seed)
     assert document["private"] is False
     assert f"privacy.noise_seed={noise_seed}" in document["reason"]
+    assert "risk" not in document  # it bounds nobody who knows the noise
 
 
 def test_data_without_noise_void_the_certificate(path):

@@ -1,0 +1,154 @@
+"""What a release says of itself: README.md, a dataset card in Hugging Face's form.
+
+It is made of the certificate, of public settings and of the released samples alone, so nothing in it is private.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import yaml
+
+from data.samples import SampleSet
+from privacy.mechanisms import Unit
+from privacy.risk import in_words
+
+CARD = "README.md"
+LICENCE = "license: other  # for the holder of the private data to choose, and to name here\n"
+PROTECTION = "What is protected, and how well"
+PICTURE = "![Some of the images, one row for each class](grid.png)"
+_UNITS = {
+    Unit.image: "one image. Somebody with several images among them is protected less than these numbers say",
+    Unit.user: "one person with all their images, however many they are",
+}
+
+
+def class_names(samples: SampleSet, classes: list[str]) -> list[str]:
+    """Of the labels, which are public; of samples without classes, one for all."""
+    return classes if samples.num_classes == len(classes) else ["image"]
+
+
+def features(classes: list[str]) -> list[dict[str, Any]]:
+    """As `datasets` reads them from a card."""
+    names = {str(number): name for number, name in enumerate(classes)}
+    return [{"name": "image", "dtype": "image"}, {"name": "label", "dtype": {"class_label": {"names": names}}}]
+
+
+def header(name: str, classes: list[str], size: int, pattern: str | None = None, with_features: bool = True) -> str:
+    """The YAML at the top. `pattern`: of the files that `datasets` reads; without it, of none."""
+    task = "image-classification" if len(classes) > 1 else "unconditional-image-generation"
+    values = {
+        "pretty_name": name,
+        "task_categories": [task],
+        "size_categories": [size_category(size)],
+        "tags": ["synthetic", "differential-privacy"],
+        **({"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": pattern}]}]} if pattern else {}),
+        **({"dataset_info": {"features": features(classes)}} if with_features else {}),
+    }
+    return f"---\n{LICENCE}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def size_category(size: int) -> str:
+    """Hugging Face's name for it.
+
+    >>> size_category(3000), size_category(999), size_category(2_000_000)
+    ('1K<n<10K', 'n<1K', '1M<n<10M')
+    """
+    steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B"]
+    place = min(max(0, math.floor(math.log10(max(size, 1))) - 2), len(steps) - 1)
+    return "n<1K" if place == 0 else f"{steps[place - 1]}<n<{steps[place]}"
+
+
+def title(document: dict[str, Any]) -> str:
+    return _line(f"Synthetic images: {document['dataset']}, by {document['method']}")
+
+
+def description(document: dict[str, Any], samples: SampleSet) -> str:
+    """A paragraph, for README.md and croissant.json."""
+    height, width, channels = samples.images.shape[1:]
+    classes = f" in {len(document['classes'])} classes" if len(document["classes"]) > 1 else ""
+    made = f"made with differential privacy from private images: {document['guarantee_is_about']}"
+    if not document["mechanisms"]:
+        made = "made without any private image"
+    colours = "colour" if channels == 3 else "grey"
+    return _line(f"{len(samples):,} synthetic {colours} images of {height} × {width} pixels{classes}, {made}.")
+
+
+def card(document: dict[str, Any], samples: SampleSet, told: str) -> str:
+    """`document`: the certificate; `told`: how the method makes images (`Method.told`)."""
+    sections = {
+        "What they were made from": _origin(document, told),
+        PROTECTION: _protection(document),
+        "What was taken as public": _public(document),
+        "What they are not good for": _limits(),
+        "How to read and check them": _use(),
+    }
+    text = "\n".join(f"## {heading}\n\n{body}\n" for heading, body in sections.items())
+    start = header(title(document), document["classes"], len(samples))
+    return f"{start}\n# {title(document)}\n\n{description(document, samples)}\n\n{PICTURE}\n\n{text}"
+
+
+def _line(text: str) -> str:
+    """A name of a class may have line breaks, and would start a heading."""
+    return " ".join(text.split())
+
+
+def _origin(document: dict[str, Any], told: str) -> str:
+    private = document["guarantee_is_about"] if document["mechanisms"] else "none"
+    lines = [f"- Private images: {_line(private)}.", f"- Method: `{document['method']}`. {told}".rstrip()]
+    if document["public_model"]:
+        lines.append(f"- Public model: `{document['public_model']}`.")
+    lines += [f"- Public files, by sha256 in `privacy.json`: `{one['name']}`." for one in document["public_inputs"]]
+    return "\n".join(lines)
+
+
+def _protection(document: dict[str, Any]) -> str:
+    unit = Unit(document["unit"])
+    if not document["mechanisms"]:
+        return "Nothing was read of the private images, so these tell nothing about them (ε = 0)."
+    epsilon, delta = document["epsilon"], document["delta"]
+    parts = [
+        f"Differential privacy with ε = {epsilon:.4g} and δ = {delta:g}. What is protected is {_UNITS[unit]}.",
+        f"It bounds what these files can tell about any one {unit.value}. Whatever is computed from them, no outcome is more "
+        f"than e^ε = {_times(epsilon)} times as likely with that {unit.value} among the private data as without it, nor the "
+        "other way round, but for a probability of δ. This holds whatever else somebody knows, now or later.",
+        in_words(document["risk"], unit),
+        *([f"**Caution:** {document['caution']}."] if "caution" in document else []),
+        "Every use of the private images, with its noise, is listed in `privacy.json`.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _times(epsilon: float) -> str:
+    factor = math.exp(min(epsilon, 700))
+    return f"{factor:.3g}" if factor < 100 else f"{factor:,.0f}" if factor < 1e9 else f"{factor:.2g}"
+
+
+def _public(document: dict[str, Any]) -> str:
+    lines = [f"- {_line(assumption)}" for assumption in document["public_by_assumption"]]
+    told = (
+        "These were taken as known to everybody, and are not protected. So was the choice of the settings: where "
+        "several settings were tried on the same private images and the best was kept, that has a cost that ε does not show."
+    )
+    return "\n".join([told, "", *lines])
+
+
+def _limits() -> str:
+    return (
+        "- Statements about single people or images. No image is meant to be anybody's: a detail in one is no finding.\n"
+        "- Rare things. What only few private images have is lost in the noise, or looks like something else.\n"
+        "- Counting. How many images a class has here, and how often two things go together, may differ from the private data.\n"
+        "- The last test. What was trained on these images has to be tested on real ones before anybody relies on it; for "
+        "decisions about people, as in medicine, that is not optional."
+    )
+
+
+def _use() -> str:
+    return (
+        "    import numpy as np\n"
+        '    samples = np.load("samples.npz")      # samples["images"] uint8 [N, H, W, C], samples["labels"] int64 [N]\n\n'
+        "(More than 100,000 images are in `samples_00000.npz`, …) `privacy.json` is the certificate, with the sha256 of every "
+        "other file. With the program that made this release, `python -m scripts.verify release=FOLDER` compares them and "
+        "computes ε again, and `python -m scripts.export release=FOLDER to=… format=parquet` writes other forms."
+    )

@@ -1,0 +1,186 @@
+"""One page about one run, for a reader who is no engineer: what was made, what it can tell about a person, how to check it.
+
+    python -m scripts.report run=runs/…                           # into runs/…/report.html
+    python -m scripts.report run=runs/… out=report.html           # elsewhere
+    python -m scripts.report run=runs/… private_metrics=true      # with numbers measured on real data: into internal/report.html
+
+The page is one file, needs no server and no network, runs no script, and prints well. It says what README.md of the release
+says, and shows the trade-off of an attacker and every use of the private images. It may be shared as the release may, unless
+`private_metrics=true`: how good the images are is measured on real data.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from markdown_it import MarkdownIt
+from omegaconf import MISSING, OmegaConf
+
+from conf.compose import from_stored
+from conf.help import run_script
+from disk import sha256_of, write_whole
+from errors import reject_unless, require
+from pipeline.card import CARD, PICTURE, PROTECTION, title
+from pipeline.report import beside_references, columns
+from privacy.inherited import CERTIFICATE
+from privacy.mechanisms import Spend
+from privacy.risk import TradeOff, percent
+from scripts.verify import read_certificate
+from store.run_dir import RunDir
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+STYLE = Path(__file__).parent / "dashboard" / "page.css"
+OWN_STYLE = """
+body { max-width: 54rem; font-size: 16px; }
+h2 { border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
+table { margin: .75rem 0; font-size: .93rem; } caption { text-align: left; color: var(--muted); padding-bottom: .3rem; }
+thead th { position: static; padding: .32rem .5rem; white-space: normal; }
+svg { width: 100%; max-width: 30rem; height: auto; } svg text { fill: var(--text); font-size: 12px; }
+code { overflow-wrap: anywhere; }
+@media print { :root { color-scheme: light; } body { font-size: 11pt; } table, svg, img, h2 + p { break-inside: avoid; } }
+"""
+MECHANISMS = {
+    "gaussian": "noise on sums and means (Gaussian)",
+    "discrete_gaussian": "noise on counted votes (discrete Gaussian)",
+    "sampled_gaussian": "noise on training steps, each on a random sample (Gaussian)",
+    "discrete_laplace": "noise on counts (discrete Laplace)",
+    "permute_and_flip": "a noisy choice (permute and flip)",
+    "declared_public": "none: declared to be public",
+}
+
+
+@dataclass
+class Reporting:
+    run: str = MISSING
+    out: str | None = None
+    private_metrics: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    # Setup
+    settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Reporting), OmegaConf.from_cli(arguments)))
+    run = RunDir(Path(settings.run), key="run")
+    card = run.release / CARD
+    reject_unless(card.is_file(), "run", run.path, f"it has no release/{CARD}: it is no run, not finished, not private, or older")
+    document = read_certificate(run.release)
+    require(run.finished or not settings.private_metrics, "private_metrics", True, "false, as the run is not evaluated")
+    usual = run.internal / "report.html" if settings.private_metrics else run.path / "report.html"
+    out = Path(settings.out) if settings.out else usual
+    reject_unless(not out.is_dir(), "out", out, "it is a folder; give a file")
+    require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which stay as they are certified")
+
+    # Run
+    measured = _measured(run) if settings.private_metrics else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page(card.read_text(), document, run.release, measured))
+
+    # Report
+    print(out)
+    if settings.private_metrics:
+        print("it holds what was measured on real data, and must not be shared as a release may")
+
+
+def page(card: str, document: dict[str, Any], release: Path, measured: str | None) -> str:
+    """`card`: README.md of the release; `measured`: HTML of what was measured on real data, where it may be in."""
+    picture = base64.b64encode((release / "grid.png").read_bytes()).decode()
+    words = card.split("---\n", 2)[2].replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
+    start, *sections = words.split("\n## ")
+    parts = [_html(start)]
+    for section in sections:
+        parts.append(_html(f"## {section}"))
+        if section.startswith(PROTECTION) and document["mechanisms"]:
+            parts += [_risk(document), _ledger(document["mechanisms"])]
+    warning = '<p class="danger">This page holds numbers measured on real data. It must not be shared as the release may.</p>'
+    parts.insert(0, "" if measured is None else f'<div id="warning" role="note">{warning}</div>')
+    parts.append(f"<h2>How good they are</h2>{measured or _UNMEASURED}")
+    about = f"This page is about the certificate with sha256 <code>{sha256_of(release / CERTIFICATE)}</code>"
+    name = escape(title(document))
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
+        f"<style>{STYLE.read_text()}{OWN_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(parts)}</main>\n"
+        f'<footer class="muted">{about} (id {escape(str(document["id"]))}).</footer>\n</body>\n</html>\n'
+    )
+
+
+_UNMEASURED = (
+    "<p>That is measured on real data, so it is private and not on this page. Whoever holds the data has it in the run's "
+    "<code>internal/</code> folder.</p>"
+)
+
+
+def _html(markdown: str) -> str:
+    """What is HTML in it, a name of a class for one, stays text."""
+    return MarkdownIt("commonmark", {"html": False}).render(markdown)
+
+
+def _table(caption: str, head: list[str], rows: list[list[str]]) -> str:
+    """Cells but for the first of a row are numbers or words alike."""
+    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>\n"
+
+
+def _ledger(mechanisms: list[dict[str, Any]]) -> str:
+    rows = []
+    for spend in mechanisms:
+        noise = {key: value for key, value in spend.items() if key not in ("purpose", "count", "mechanism")}
+        told = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in noise.items())
+        rows.append([spend["purpose"], f"{spend['count']:,}", MECHANISMS.get(spend["mechanism"], spend["mechanism"]), told])
+    return _table("Every use of the private images", ["What for", "Times", "What hides a single one", "How much"], rows)
+
+
+def _risk(document: dict[str, Any]) -> str:
+    found, one = document["risk"], {"image": "image", "user": "person"}[document["unit"]]
+    rates = [[percent(float(false)), percent(true)] for false, true in found["true_positive_rate"].items()]
+    beliefs = [[percent(float(prior)), percent(after)] for prior, after in found["posterior"].items()]
+    curve = TradeOff.of([Spend.from_dict(spend) for spend in document["mechanisms"]], document["delta"])
+    return (
+        f"<h3>Can somebody tell that one {one} was in it?</h3>"
+        + _table("An attacker's best", ["Of those not in it, wrongly taken for in it", "Of those in it, found: at most"], rates)
+        + _table("What a belief becomes", ["Before", f"After, at most (but for {found['posterior_but_for']:g})"], beliefs)
+        + _figure(curve)
+    )
+
+
+def _figure(curve: TradeOff) -> str:
+    """The highest rate of true positives at each rate of false ones, beside guessing; both axes from 0 to 100 %."""
+    left, side, top = 46, 260, 8
+    rates = np.concatenate([np.geomspace(1e-4, 0.05, 40), np.linspace(0.05, 1, 60)])
+
+    def at(x: float, y: float) -> str:
+        return f"{left + side * x:.1f},{top + side * (1 - y):.1f}"
+
+    line = " ".join([at(0, 0), *(at(float(x), curve.true_positives(float(x))) for x in rates)])
+    ticks = "".join(
+        f'<text x="{left + side * share:.0f}" y="{top + side + 16}" text-anchor="middle">{share:.0%}</text>'
+        f'<text x="{left - 6}" y="{top + side * (1 - share) + 4:.0f}" text-anchor="end">{share:.0%}</text>'
+        for share in (0, 0.5, 1)
+    )
+    told = "The best that an attacker can do (line) beside guessing (dashes)"
+    frame = f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="var(--line)"/>'
+    chance = f'<polyline points="{at(0, 0)} {at(1, 1)}" fill="none" stroke="var(--muted)" stroke-dasharray="4 4"/>'
+    best = f'<polyline points="{line}" fill="none" stroke="var(--link)" stroke-width="2"/>'
+    below = f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle">not in it, but taken for in it</text>'
+    beside = f'<text transform="translate(12 {top + side / 2}) rotate(-90)" text-anchor="middle">in it, and found</text>'
+    size = f"0 0 {left + side + 20} {top + side + 42}"
+    svg = f'<svg viewBox="{size}" role="img" aria-label="{told}">{frame}{chance}{best}{ticks}{below}{beside}</svg>'
+    return f"<figure>{svg}<figcaption>{told}.</figcaption></figure>\n"
+
+
+def _measured(run: RunDir) -> str:
+    config = from_stored(yaml.safe_load(run.config.read_text()))
+    told = "Between samples of the public model and the private images themselves, where these are stored; on real test images"
+    return _table(told, columns(config), beside_references(config, json.loads(run.metrics.read_text())))
+
+
+if __name__ == "__main__":
+    run_script(main, __doc__)

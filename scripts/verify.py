@@ -1,0 +1,206 @@
+"""Whether a release is what its certificate says: its files, and the epsilon that follows from the mechanisms listed.
+
+    python -m scripts.verify release=runs/…/release
+    python -m scripts.verify release=… public_key=holder.pem      # and whether the holder of that key signed the certificate
+
+It reads the release alone, trains nothing and opens no private image. Exit status 0 where all that can be checked is right, 1
+where something is not, and it says which assumptions nobody can check from a release. Digests show that files were changed by
+somebody who did not change the certificate; only a signature shows that nobody changed both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import MISSING, OmegaConf
+
+from audit.losses import epsilon_bounds
+from conf.help import run_script
+from data.shards import sample_files
+from errors import InputError, reject_unless, unusable
+from privacy.accounting import Accountant, compose_epsilon, versions
+from privacy.config import caution
+from privacy.inherited import CERTIFICATE
+from privacy.mechanisms import Spend, Unit
+from privacy.risk import risk
+from privacy.signing import SIGNATURE, fits
+from store.seal import altered
+
+SAME, SIMILAR = 1e-6, 1e-3  # relative: of two computations by the same versions of the accounting, and by others
+
+
+@dataclass
+class Verifying:
+    release: str = MISSING
+    public_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    holds: bool | None  # None: cannot be told here
+    told: str
+
+    def __str__(self) -> str:
+        return f"{ {True: 'ok', False: 'FAILED', None: 'unknown'}[self.holds]:<8} {self.told}"
+
+
+def main(arguments: list[str]) -> None:
+    # Setup
+    settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Verifying), OmegaConf.from_cli(arguments)))
+    folder = Path(settings.release)
+    document = read_certificate(folder)
+
+    # Run
+    findings = [*check_files(folder, document), *_signature(folder, settings.public_key), *check_claims(document)]
+
+    # Report
+    for finding in findings:
+        print(finding)
+    print("\nWhat nobody can check from a release, and is assumed:")
+    for assumption in _assumed(document, signed=settings.public_key is not None):
+        print(f"- {assumption}")
+    failed = sum(finding.holds is False for finding in findings)
+    print(f"\n{folder}: {f'{failed} of {len(findings)} checks failed' if failed else 'all that can be checked is right'}")
+    if failed:
+        raise SystemExit(1)
+
+
+def read_certificate(folder: Path) -> dict[str, Any]:
+    """InputError where there is none that can be read."""
+    place = folder / CERTIFICATE
+    reject_unless(place.is_file(), "release", folder, f"it is no folder with a {CERTIFICATE}")
+    try:
+        document = json.loads(place.read_bytes())
+    except ValueError as error:
+        raise unusable("release", folder, f"its {CERTIFICATE} is no JSON") from error
+    reject_unless(isinstance(document, dict), "release", folder, f"its {CERTIFICATE} is no certificate")
+    return document
+
+
+def check_files(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
+    """The digests, and what the certificate says of the samples."""
+    if not isinstance(document.get("files"), dict):
+        yield Finding(False, "the certificate names no files: it is of an earlier version, or a copy beside a model")
+        return
+    wrong = altered(folder, document)
+    for change in wrong:
+        yield Finding(False, f"files: {change}")
+    if not wrong:
+        yield Finding(True, f"files: the {len(document['files'])} that the certificate names, byte for byte, and no others")
+    if files := sample_files(folder):
+        try:
+            rows = sum(len(np.load(file)["labels"]) for file in files)
+        except (OSError, ValueError, KeyError) as error:
+            yield Finding(False, f"files: the samples cannot be read ({error})")
+            return
+        yield Finding(rows == document.get("num_samples"), f"samples: {rows:,}; certified: {document.get('num_samples')}")
+
+
+def _signature(folder: Path, public_key: str | None) -> Iterator[Finding]:
+    place, there = folder / SIGNATURE, (folder / SIGNATURE).is_file()
+    if public_key is None:
+        told = "there, but not checked without public_key=FILE" if there else "none"
+        yield Finding(None, f"signature: {told}")
+    elif not there:
+        yield Finding(False, "signature: none")
+    else:
+        right = fits(public_key, place.read_bytes(), (folder / CERTIFICATE).read_bytes())
+        yield Finding(right, f"signature: {'' if right else 'not '}of this certificate, by the owner of {Path(public_key).name}")
+
+
+def check_claims(document: dict[str, Any]) -> Iterator[Finding]:
+    """What follows from the mechanisms that a certificate lists."""
+    yield Finding(document.get("private") is True, f"private: {document.get('reason', document.get('private'))}")
+    try:
+        spends = [_spend(values) for values in document["mechanisms"]]
+        stated, delta, accountant = float(document["epsilon"]), float(document["delta"]), Accountant(document["accountant"])
+        unit = Unit(document.get("unit", "image"))  # the only one there was
+        if not 0 < delta < 1:
+            raise ValueError(f"delta={delta:g}")
+        yield from _epsilon(spends, stated, delta, accountant, _tolerance(document))
+        if "unit" in document:
+            yield from _unit(document, unit, delta)
+        else:
+            yield Finding(None, "unit: not in certificates of this version, which are about single images")
+        found = document.get("risk")
+        if found is None:
+            yield Finding(None, "risk: not in certificates of this version")
+        else:
+            yield Finding(_alike(found, risk(spends, delta), _tolerance(document)), "risk: as it follows from the mechanisms")
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        yield Finding(False, f"the certificate is not whole: {type(error).__name__}: {error}")
+
+
+def _spend(values: dict[str, Any]) -> Spend:
+    """ValueError for numbers that no mechanism has."""
+    spend = Spend.from_dict(values)
+    if not (isinstance(spend.count, int) and spend.count >= 1 and all(0 < x < math.inf for x in vars(spend.mechanism).values())):
+        raise ValueError(f"{spend} is no use of a mechanism")
+    return spend
+
+
+def _epsilon(spends: list[Spend], stated: float, delta: float, accountant: Accountant, tolerance: float) -> Iterator[Finding]:
+    """By each accountant, and by a second implementation, whose bounds all of them must respect."""
+    bounds = epsilon_bounds(spends, delta)
+    for one in Accountant:
+        try:
+            epsilon = compose_epsilon(spends, delta, one)
+        except InputError as error:
+            yield Finding(False if one is accountant else None, f"epsilon by {one.value}: {error}")
+            continue
+        told = f"epsilon by {one.value}: {epsilon:.6g}"
+        above = bounds is None or epsilon >= bounds[0]
+        if one is accountant:
+            right = math.isclose(epsilon, stated, rel_tol=tolerance, abs_tol=1e-9)
+            yield Finding(right and above, f"{told}; certified by it: {stated:.6g}")
+        else:
+            yield Finding(above, told)
+    if bounds is None:
+        yield Finding(None, "epsilon by a second implementation: delta or losses are out of its reach")
+    else:
+        right = stated >= bounds[0] and (accountant is not Accountant.pld or stated <= bounds[1] * (1 + tolerance) + 1e-9)
+        yield Finding(right, f"epsilon by a second implementation: between {bounds[0]:.6g} and {bounds[1]:.6g}")
+
+
+def _unit(document: dict[str, Any], unit: Unit, delta: float) -> Iterator[Finding]:
+    yield Finding(document["neighbouring"] == unit.neighbouring, f"unit: {unit.value}; {document['neighbouring']}")
+    size = document["private_images" if unit is Unit.image else "private_users"]
+    warning = caution(delta, size, unit)
+    yield Finding(document.get("caution") == warning, f"delta: {warning or f'{delta:g} is small for {size:,} {unit.plural}'}")
+
+
+def _tolerance(document: dict[str, Any]) -> float:
+    return SAME if document.get("accounting") == versions() else SIMILAR
+
+
+def _alike(one: Any, other: Any, tolerance: float) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key], tolerance) for key in one)
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return math.isclose(one, other, rel_tol=tolerance, abs_tol=1e-12)
+    return one == other
+
+
+def _assumed(document: dict[str, Any], signed: bool) -> Iterator[str]:
+    if not signed:
+        yield (
+            "This certificate is as the holder wrote it. Whoever changes it, and the files so that they fit it, is not found "
+            "without a signature and the holder's public key."
+        )
+    yield "The program did what is listed, on the images that are named, and its noise is secret (scripts.audit attacks this)."
+    yield "No setting was chosen by results on the private images, and there is no other release from them."
+    for one in document.get("public_inputs", []):
+        yield f"{one['name']} ({one['setting']}) holds nothing of the private images but what is listed."
+    yield from (f"Public knowledge: {assumption}" for assumption in document.get("public_by_assumption", []))
+
+
+if __name__ == "__main__":
+    run_script(main, __doc__)

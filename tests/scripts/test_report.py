@@ -1,0 +1,152 @@
+"""The page about a run: whole in one file, harmless, and silent on what was measured on real data unless asked."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.samples import SampleSet
+from disk import write_json
+from pipeline.card import card
+from privacy.mechanisms import Gaussian, Spend
+from privacy.risk import TradeOff, risk
+from scripts import report
+from store.seal import seal
+from tests.command import PUBLIC_ONLY, SMOKE, call
+from tests.rejects import rejects
+
+NAUGHTY = '<img src=x onerror="harm()"></script><script>harm()</script>'
+SPENDS = [Spend("moments", Gaussian(2.0))]
+
+
+class Page(HTMLParser):
+    """Its elements and its text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def made(*arguments: str, out: str = "run/report.html") -> Page:
+    report.main(["run=run", *arguments])
+    return Page(Path(out).read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of Private Evolution, evaluated."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    assert call(*SMOKE, "eval=none", f"hydra.run.dir={folder}").code == 0
+    metrics = json.loads((folder / "internal" / "metrics.json").read_text())
+    found = {"wrn40_4/accuracy": 0.4321, "wrn40_4/accuracy_spread": 0.0, "wrn40_4/accuracy_seeds": 1.0}
+    write_json(folder / "internal" / "metrics.json", metrics | found)
+    return folder
+
+
+@pytest.fixture
+def run(finished, here) -> Path:
+    (here / "run").symlink_to(finished)
+    (finished / "report.html").unlink(missing_ok=True)
+    return finished
+
+
+def test_the_page_says_what_the_card_says_and_shows_risk_and_ledger(run):
+    page = made()
+    for words in ("ε = 10", "What they are not good for", "pe.votes", "discrete Gaussian", "class names: 0, 1", "scripts.verify"):
+        assert words in page.text
+    certificate = json.loads((run / "release" / "privacy.json").read_text())
+    assert report.percent(certificate["risk"]["true_positive_rate"]["0.01"]) in page.text
+    assert report.sha256_of(run / "release" / "privacy.json") in page.text
+    (picture,) = page.all("img")
+    assert base64.b64decode((picture["src"] or "").split(",")[1]) == (run / "release" / "grid.png").read_bytes()
+    assert picture["alt"]
+    assert len(page.all("polyline")) == 2
+
+
+def test_it_is_one_file_without_scripts_that_loads_nothing(run):
+    page = made()
+    assert not page.all("script")
+    assert not page.all("link")
+    assert page.all("meta")[1]["content"] == report.POLICY
+    assert all(not (value or "").startswith(("http", "//", "file")) for _, found in page.elements for value in found.values())
+
+
+def test_what_was_measured_on_real_data_is_there_only_when_asked_for(run, capsys):
+    page = made()
+    assert "43.2" not in page.text
+    assert "must not be shared" not in page.text
+    page = made("private_metrics=true", out="run/internal/report.html")
+    assert "43.2 % (1 seed)" in page.text
+    assert "must not be shared as the release may" in page.text
+    assert "must not be shared" in capsys.readouterr().out
+
+
+def test_the_release_stays_as_it_is_certified(run):
+    made()
+    assert not [path for path in (run / "release").iterdir() if "report" in path.name]
+    with rejects("out", "run/release/report.html"):
+        made("out=run/release/report.html")
+    with rejects("out", "run"):
+        made("out=run")
+
+
+def test_names_of_classes_do_no_harm(tmp_path):
+    document = {
+        **{"private": True, "id": NAUGHTY, "epsilon": 2.0, "delta": 1e-5, "unit": "image", "risk": risk(SPENDS, 1e-5)},
+        **{"mechanisms": [{**SPENDS[0].to_dict(), "purpose": NAUGHTY}], "public_by_assumption": [f"class names: {NAUGHTY}"]},
+        **{"method": "pe", "dataset": NAUGHTY, "public_model": None, "guarantee_is_about": NAUGHTY, "public_inputs": []},
+        **{"classes": [NAUGHTY, "b"]},
+    }
+    samples = SampleSet(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4) % 2, 2)
+    Image.new("L", (4, 4)).save(tmp_path / "grid.png")
+    seal(tmp_path, document)
+    page = Page(report.page(card(document, samples, ""), document, tmp_path, None))
+    assert not page.all("script")
+    assert len(page.all("img")) == 1
+    assert all("onerror" not in found for _, found in page.elements)
+    assert "onerror" in page.text  # as text
+
+
+def test_the_figure_is_the_curve_above_chance():
+    svg = Page(report._figure(TradeOff.of(SPENDS, 1e-5)))
+    chance, best = (line["points"] or "" for line in svg.all("polyline"))
+    heights = [float(point.split(",")[1]) for point in best.split()]
+    assert heights == sorted(heights, reverse=True)  # more false positives, more true ones; up is small
+    assert best.split()[0] == chance.split()[0]
+    assert best.split()[-1] == chance.split()[1]
+
+
+def test_a_run_that_spent_nothing_has_no_attacker(here):
+    assert call(*PUBLIC_ONLY).code == 0
+    page = made()
+    assert "ε = 0" in page.text
+    assert not page.all("polyline")
+
+
+@pytest.mark.parametrize("lost", ["release", "release/README.md"])
+def test_what_is_no_released_run_is_refused(lost, here):
+    if lost != "release":
+        (here / "run" / "release").mkdir(parents=True)
+    with rejects("run", "run"):
+        made()
