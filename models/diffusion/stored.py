@@ -71,6 +71,8 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
     try:
         scheduler: Any = DDPMScheduler.from_config(config)
         alpha_bar = scheduler.alphas_cumprod.double().numpy()
+        if config.get("trained_betas") is not None:  # of which diffusers keeps float32
+            alpha_bar = np.cumprod(1 - np.asarray(config["trained_betas"], float))
     except Exception as error:  # a foreign file may make anything of its reader
         raise ValueError(f"it has no scheduler that diffusers reads ({reason(error)})") from error
     falls = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and (np.diff(alpha_bar, prepend=1) < 0).all() and alpha_bar[-1] > 0

@@ -546,13 +546,13 @@ def test_a_picture_is_cropped_or_padded_to_a_square(tmp_path):
 @pytest.mark.usefixtures("here")
 def test_three_keys_make_a_release_of_ones_own_images(tmp_path):
     put(tmp_path / "mine", {f"{kind}/patient{i % 3}/{i}.png": png(picture(12)) for kind in ("ant", "cat") for i in range(40)})
-    put(tmp_path / "mine", {"README.txt": "x"})
+    put(tmp_path / "mine", {"notes.txt": "x"})
     result = call("dataset=folder", f"dataset.path={tmp_path}/mine", "dataset.image_size=8")
     assert result.code == 0, result.err
     assert "class folders with folders in them" in result.err
     assert (output_of(Path("run")) / "samples.npz").exists()
     certificate = json.loads((output_of(Path("run")) / "privacy.json").read_text())
-    assert "README" not in json.dumps(certificate)
+    assert "notes" not in json.dumps(certificate)
 
 
 @pytest.mark.usefixtures("here")
