@@ -20,6 +20,7 @@ from pipeline.config import Config
 
 CONFIG_DIR = str(Path(__file__).parent)
 TUNED = Path(CONFIG_DIR, "tuned")
+WITHOUT_WEIGHTS = ("dp_moments", "dp_merf", "dp_diffusion")  # methods that need no public model, or make one of random weights
 OWN_COUNTS = {"dataset.class_counts": "moments"}  # classes have any sizes, and these cost nothing more
 OWN_IMAGES = {"method": "dp_moments", "eval": "own_images"}  # none needs public weights or a GPU
 
@@ -56,7 +57,7 @@ def completed(overrides: Sequence[str]) -> list[str]:
     if "dataset=folder" not in overrides or chosen & {"experiment", "model"}:
         return list(overrides)
     usual = dict(OWN_IMAGES)
-    if "method" not in chosen or {"method=dp_moments", "method=dp_diffusion"} & set(overrides):  # others need public weights
+    if "method" not in chosen or {f"method={name}" for name in WITHOUT_WEIGHTS} & set(overrides):
         usual |= {"model": "own_unet"} | OWN_COUNTS
     return [*(f"{key}={value}" for key, value in usual.items() if key not in chosen), *overrides]
 

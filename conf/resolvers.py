@@ -62,7 +62,7 @@ def register_resolvers() -> None:
             assert isinstance(dataset, Dataset)
             dataset.unit = Unit(OmegaConf.select(_root_, "privacy.unit", default=Unit.image))
             return FACTS[fact](dataset)
-        except (InputError, MissingMandatoryValue):
+        except (InputError, MissingMandatoryValue, OSError):
             return 1  # the check of the dataset tells its user
 
     OmegaConf.register_new_resolver("of_images", of_images, replace=True)

@@ -74,6 +74,8 @@ class Moments:
         require(prior is None or order.index(prior) >= order.index(found), f"{key}.prior", prior, allowed)
         used = prior or found
         if self.basis is BasisName.latents:
+            allowed = f"a folder, as {key}.basis=latents needs a public autoencoder"
+            require(model.pretrained is not None or not model.latents, "model.pretrained", None, allowed)
             require(model.latents, f"{key}.basis", self.basis, f"pixels, as model={model.name} has no autoencoder")
             same, sides = model.image_shape == dataset.shape, "×".join(map(str, model.image_shape))
             require(same, f"{key}.basis", self.basis, f"pixels, as model={model.name} encodes images of {sides}")

@@ -49,6 +49,11 @@ def header(name: str, classes: list[str], size: int, pattern: str | None = None,
     return f"---\n{LICENCE}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
 
 
+def without_header(card: str) -> str:
+    """A card without the YAML at its top, if it has one."""
+    return card[card.index("\n---\n", 3) + 5 :] if card.startswith("---\n") else card
+
+
 def size_category(size: int) -> str:
     """Hugging Face's name for it.
 

@@ -38,6 +38,7 @@ def croissant(document: dict[str, Any], samples: SampleSet, folder: Path) -> dic
     """Of the files of samples in `folder`; `document`: the certificate."""
     files = sample_files(folder)
     spent = f"epsilon={document['epsilon']:.6g}, delta={document['delta']:g}, unit: one {document['unit']}"
+    made = f"Made from private images with differential privacy: {spent}. See privacy.json."
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -47,7 +48,7 @@ def croissant(document: dict[str, Any], samples: SampleSet, folder: Path) -> dic
         "version": "1.0.0",
         "keywords": ["synthetic", "differential privacy"],
         "rai:dataCollection": f"Synthetic, by {document['method']}; no image was recorded.",
-        "rai:personalSensitiveInformation": f"Made from private images with differential privacy: {spent}. See privacy.json.",
+        "rai:personalSensitiveInformation": made if document["mechanisms"] else "Made without any private image.",
         "rai:dataLimitations": "Not for statements about single people, about rare things, or about counts. See README.md.",
         "distribution": [_file(file) for file in files],
         "recordSet": [_classes(document["classes"]), *(_images(file) for file in files)],

@@ -35,7 +35,7 @@ class TradeOff:
         return cls(*compose_curve(spends, delta))
 
     def true_positives(self, false_positives: float) -> float:
-        """The highest rate of a test with that rate of false positives, in 0 … 1, not 0 (Dong, Roth & Su 2022, Prop. 2.5)."""
+        """The highest rate of a test with that rate of false positives, above 0 (Dong, Roth & Su 2022, Prop. 2.5)."""
         with np.errstate(over="ignore"):
             lower = 1 - self.deltas - np.exp(self.epsilons) * false_positives
         upper = np.exp(-self.epsilons) * (1 - self.deltas - false_positives)

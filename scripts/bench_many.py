@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--batch", type=int, default=1024, help="of DP-SGD")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
@@ -77,6 +78,8 @@ def main() -> None:
             "`pe`: one round of votes": ["method=pe", *weights, "method.iterations=1", "method.variation_degrees=[2]"],
             f"`dp_diffusion`: ten steps of {args.batch:,}": ["method=dp_diffusion", *steps, "method.num_samples=100"],
         }.items():
+            if args.only not in name:
+                continue
             found = watched([*base, *more], Path(folder, "run"))
             print(
                 f"| {name} | {found.first_spend:.0f} | {found.seconds:.0f} | {found.own:.1f} | {found.mapped:.1f} |", flush=True

@@ -6,7 +6,7 @@
 
 Pictures are PNG, and classes go by name. The card goes with them, as README.md, and so does the certificate, without the digests:
 those are of the files of the release. Nothing is spent. Images are read shard by shard, so there may be more than memory holds;
-`shard` is how many a file of Parquet or a tar has. A killed export leaves FOLDER.partial, and starts anew.
+`shard` is how many a file of Parquet or a tar has. A killed export leaves .FOLDER.exporting beside it, and starts anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from data.samples import SampleFileError, SampleSet
 from data.shards import sample_files
 from disk import write_json, write_whole
 from errors import reject_unless, require, unusable
-from pipeline.card import CARD, PICTURE, header, title
+from pipeline.card import CARD, PICTURE, header, title, without_header
 from privacy.inherited import CERTIFICATE
 from scripts.verify import read_certificate
 from tracking.progress import progress
@@ -61,11 +61,14 @@ def main(arguments: list[str]) -> None:
     document, files = _readable(release)
     reject_unless(not to.exists() or (to.is_dir() and not any(to.iterdir())), "to", to, "it is not empty; give another folder")
     reject_unless(release.resolve() not in (to.resolve(), *to.resolve().parents), "to", to, "a release stays as it is certified")
-    classes, total = document["classes"], exports.count(files)
+    try:
+        classes, total = document["classes"], exports.count(files)
+    except SampleFileError as error:
+        raise unusable("release", release, str(error)) from error
     write, pattern = WRITERS[settings.format]
 
     # Run
-    partial = to.with_name(f"{to.name}.partial")
+    partial = to.resolve().with_name(f".{to.resolve().name}.exporting")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -108,7 +111,7 @@ def _told(rows: Any, advance: Any) -> Any:
 def _card(release: Path, head: str, document: dict[str, Any]) -> str:
     """The words of the release's card, without the picture; of a release that has none, a title."""
     place = release / CARD
-    words = place.read_text().split("---\n", 2)[2] if place.exists() else f"\n# {title(document)}\n"
+    words = without_header(place.read_text()) if place.exists() else f"\n# {title(document)}\n"
     return head + words.replace(f"{PICTURE}\n\n", "")
 
 

@@ -37,7 +37,7 @@ from data.samples import SampleSet
 from errors import reject_unless, require, unusable
 from models.diffusion.autoencoder import Autoencoder
 from models.diffusion.model import save_schedule
-from models.diffusion.stored import CONFIG, VAE, load_vae, save_part
+from models.diffusion.stored import VAE, load_vae, save_part
 from models.public.autoencoding import train_autoencoder
 from models.public.latent_unet import LatentUNet
 from models.public.network import Precision
@@ -49,6 +49,8 @@ from privacy.inherited import CERTIFICATE, Inherited, PublicInput, carry_certifi
 from tracking import ranks
 from tracking.progress import progress
 
+PARTS = (CERTIFICATE, PUBLIC_DIGESTS, "features.safetensors", "scheduler", VAE, "unet")  # the U-Net last: all is there then
+AUTOENCODER = "autoencoder"  # trained, and kept for the training of the U-Net
 CONF = Path(__file__).parent.parent / "conf"
 
 
@@ -115,40 +117,38 @@ def main(overrides: list[str]) -> None:
         return
     generator.network.to(memory_format=torch.contiguous_format)  # safetensors knows no other
     unet: Any = generator.network.half() if settings.half else generator.network
-    unet.save_pretrained(work / "unet")
+    made = work / "done"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    save_part(unet, made / "unet")
     if latents is not None:
-        save_part(latents.network.half() if settings.half else latents.network, work / VAE)
-    save_schedule(generator.alpha_bar, work / "scheduler")
+        save_part(latents.network.half() if settings.half else latents.network, made / VAE)
+    save_schedule(generator.alpha_bar, made / "scheduler")
+    if settings.features_steps:
+        shutil.copy(work / "features.safetensors", made)
     if inherited.spends:
-        carry_certificate(inherited.certificate(), work)
+        carry_certificate(inherited.certificate(), made)
     if (seen := _digests(features_on, dataset.renders_public, inputs)) is not None:
-        np.save(work / PUBLIC_DIGESTS, seen)
-    for name in (
-        CERTIFICATE,
-        PUBLIC_DIGESTS,
-        "features.safetensors",
-        "scheduler",
-        VAE,
-        "unet",
-    ):  # the U-Net last: all is there then
-        if (work / name).exists():
+        np.save(made / PUBLIC_DIGESTS, seen)
+    for name in PARTS:
+        if (made / name).exists():
             shutil.rmtree(out / name, ignore_errors=True)
-            os.replace(work / name, out / name)
+            os.replace(made / name, out / name)
     shutil.rmtree(work)
     print(f"{recipe.steps} steps on {len(samples):,} public images: {out}")
 
 
 def _train_autoencoder(latents: Autoencoder, samples: SampleSet, settings: Pretraining, work: Path, device: torch.device) -> None:
     """Once, by the first process; the others read what it wrote."""
-    if ranks.rank() == 0 and not (work / VAE / CONFIG).exists():
+    if ranks.rank() == 0 and not (work / AUTOENCODER).exists():
         with progress("autoencoder", settings.autoencoder_steps) as advance:
             train_autoencoder(
                 latents, samples, settings.autoencoder_steps, settings.recipe.batch_size, settings.seed, advance, device
             )
-        save_part(latents.network, work / "vae.partial")
-        os.replace(work / "vae.partial", work / VAE)
+        save_part(latents.network, work / "partial" / VAE)
+        os.replace(work / "partial", work / AUTOENCODER)
     ranks.wait()
-    trained = load_vae(work)
+    trained = load_vae(work / AUTOENCODER)
     latents.network.load_state_dict(trained.state_dict())
     latents.network.register_to_config(scaling_factor=trained.config.scaling_factor)
 
@@ -174,7 +174,8 @@ def _settings(overrides: list[str]) -> Pretraining:
     check_device(settings.device)
     require(settings.features_steps >= 0, "features_steps", settings.features_steps, "0 or more")
     trains = isinstance(settings.model, LatentUNet) and settings.model.pretrained is None
-    allowed = "1 or more, as model.pretrained has no autoencoder" if trains else "0, as there is none to train"
+    other = "model.pretrained has one" if isinstance(settings.model, LatentUNet) else "the model has none"
+    allowed = "1 or more, as model.pretrained is null" if trains else f"0, as {other}"
     steps = settings.autoencoder_steps
     require(steps >= 1 if trains else steps == 0, "autoencoder_steps", steps, allowed)
     require(settings.dataset.num_public > 0, "dataset", settings.dataset.name, "one with public images")

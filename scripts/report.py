@@ -27,13 +27,14 @@ from conf.compose import from_stored
 from conf.help import run_script
 from disk import sha256_of, write_whole
 from errors import reject_unless, require
-from pipeline.card import CARD, PICTURE, PROTECTION, title
+from pipeline.card import CARD, PICTURE, PROTECTION, title, without_header
 from pipeline.report import beside_references, columns
 from privacy.inherited import CERTIFICATE
 from privacy.mechanisms import Spend
 from privacy.risk import TradeOff, percent
 from scripts.verify import read_certificate
 from store.run_dir import RunDir
+from store.seal import altered
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = Path(__file__).parent / "dashboard" / "page.css"
@@ -74,7 +75,10 @@ def main(arguments: list[str]) -> None:
     usual = run.internal / "report.html" if settings.private_metrics else run.path / "report.html"
     out = Path(settings.out) if settings.out else usual
     reject_unless(not out.is_dir(), "out", out, "it is a folder; give a file")
-    require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which stay as they are certified")
+    inside = run.release.resolve() in (out.resolve(), *out.resolve().parents)
+    reject_unless(not inside, "out", out, "a release stays as it is certified; give a place outside it")
+    wrong = altered(run.release, document) if "files" in document else []
+    reject_unless(not wrong, "run", run.path, f"its release is not the one that is certified: {'; '.join(wrong)}")
 
     # Run
     measured = _measured(run) if settings.private_metrics else None
@@ -90,7 +94,7 @@ def main(arguments: list[str]) -> None:
 def page(card: str, document: dict[str, Any], release: Path, measured: str | None) -> str:
     """`card`: README.md of the release; `measured`: HTML of what was measured on real data, where it may be in."""
     picture = base64.b64encode((release / "grid.png").read_bytes()).decode()
-    words = card.split("---\n", 2)[2].replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
+    words = without_header(card).replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
     start, *sections = words.split("\n## ")
     parts = [_html(start)]
     for section in sections:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import MISSING, OmegaConf
 
 from audit.losses import epsilon_bounds
 from conf.help import run_script
+from data.samples import SampleFileError, read_labels
 from data.shards import sample_files
 from errors import InputError, reject_unless, unusable
 from privacy.accounting import Accountant, compose_epsilon, versions
@@ -95,8 +95,8 @@ def check_files(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(True, f"files: the {len(document['files'])} that the certificate names, byte for byte, and no others")
     if files := sample_files(folder):
         try:
-            rows = sum(len(np.load(file)["labels"]) for file in files)
-        except (OSError, ValueError, KeyError) as error:
+            rows = sum(len(read_labels(file)) for file in files)
+        except SampleFileError as error:
             yield Finding(False, f"files: the samples cannot be read ({error})")
             return
         yield Finding(rows == document.get("num_samples"), f"samples: {rows:,}; certified: {document.get('num_samples')}")

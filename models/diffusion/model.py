@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +32,7 @@ from models.seeds import sample_noise
 from tracking import ranks
 from tracking.progress import Advance
 
+PROMPTED_ROWS = 4  # of Stable Diffusion's network
 PASS_ROWS = 64  # on a CPU as fast as any other number; on a GPU the least
 
 _Generate = Callable[[np.ndarray, PredictNoise, torch.Tensor], torch.Tensor]
@@ -85,11 +87,11 @@ class DiffusionModel:
             autoencoder = None
             if (side := sampling.pop("latent_side", None)) is not None:
                 autoencoder = Autoencoder(load_vae(networks).to(device), sampling["image_size"], side)
-        except (OSError, ValueError) as error:
+            alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
+            return cls(unet.to(device), alpha_bar, seed=seed, device=device, autoencoder=autoencoder, **sampling)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             where = folder if unet_folder is None else f"{folder} on {unet_folder}"
             raise unusable("model", where, f"it is no released model ({reason(error)})") from error
-        alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
-        return cls(unet.to(device), alpha_bar, seed=seed, device=device, autoencoder=autoencoder, **sampling)
 
     def save(self, folder: Path) -> None:
         """`unet/`, `vae/` if there is one, and `scheduler/` as diffusers writes them, `sampling.json` with the rest."""
@@ -219,15 +221,16 @@ class DiffusionModel:
     @cached_property
     def pass_rows(self) -> int:
         """Images of one pass: on a GPU the most that fit, found once for a run, so that it rounds alike after a kill."""
+        least = PASS_ROWS if not isinstance(self.network, PromptedUNet) else PROMPTED_ROWS
         if self.device.type != "cuda":
-            return PASS_ROWS
+            return least
 
         def attempt(rows: int) -> None:
             x = torch.zeros(rows, *self.shape, device=self.device)
             self.guided_noise(x, 0, torch.zeros(rows, dtype=torch.int64, device=self.device))
 
         def most() -> int:
-            return rows_that_fit(attempt, PASS_ROWS)
+            return rows_that_fit(attempt, least)
 
         return ranks.broadcast(most()) if self.kept is None else ranks.decided_once(self.kept / "pass_rows.json", most)
 

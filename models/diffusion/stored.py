@@ -71,7 +71,9 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
     try:
         scheduler: Any = DDPMScheduler.from_config(config)
         alpha_bar = scheduler.alphas_cumprod.double().numpy()
-        if config.get("trained_betas") is not None:  # of which diffusers keeps float32
+        if config.get("trained_betas") is not None and not config.get(
+            "rescale_betas_zero_snr"
+        ):  # of which diffusers keeps float32
             alpha_bar = np.cumprod(1 - np.asarray(config["trained_betas"], float))
     except Exception as error:  # a foreign file may make anything of its reader
         raise ValueError(f"it has no scheduler that diffusers reads ({reason(error)})") from error
@@ -83,27 +85,26 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
 
 def load_unet(folder: Path, kind: Any = UNet2DModel) -> Any:
     """Every weight is from the folder, and all that is there is used; ValueError where that cannot be."""
-    where = part(folder, "unet")
+    return _load(kind, part(folder, "unet"), "U-Net")
+
+
+def load_vae(folder: Path) -> Any:
+    """The `AutoencoderKL` in `vae/`, in the same way."""
+    return _load(AutoencoderKL, folder / VAE, f"{VAE}/")
+
+
+def _load(kind: Any, where: Path, what: str) -> Any:
     settings = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
     unpickled = any((where / name).exists() for name in UNPICKLED)
     try:
         loaded: Any = kind.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
-    except Exception as error:  # a foreign file may make anything of its reader
-        raise ValueError(f"it has no U-Net that diffusers reads ({reason(error)})") from error
-    unet, found = loaded
+    except Exception as error:  # a foreign folder may make anything of its reader
+        raise ValueError(f"it has no {what} that diffusers reads ({reason(error)})") from error
+    network, found = loaded
     if found["missing_keys"] or found["unexpected_keys"]:
         missing, more = (", ".join(sorted(found[keys])[:2]) or "none" for keys in ("missing_keys", "unexpected_keys"))
         raise ValueError(f"its weights are of another network than config.json's (missing: {missing}; unknown: {more})")
-    return unet
-
-
-def load_vae(folder: Path) -> Any:
-    """The `AutoencoderKL` in `vae/`; ValueError where there is none."""
-    settings = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
-    try:
-        return AutoencoderKL.from_pretrained(folder / VAE, **settings)
-    except Exception as error:  # a foreign folder may make anything of its reader
-        raise ValueError(f"it has no {VAE}/ that diffusers reads ({reason(error)})") from error
+    return network
 
 
 def save_part(network: Any, folder: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from data.images import to_network
 from data.samples import SampleSet
 from models.diffusion.autoencoder import Autoencoder
+from models.public.pretraining import one_cycle
 from models.seeds import torch_rng
 from tracking.progress import Advance
 
@@ -26,7 +27,7 @@ def train_autoencoder(
     vae.requires_grad_(True).train()
     rng = torch_rng(seed, "pretrain/autoencoder")
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
+    schedule = one_cycle(optimizer, 4e-3, steps, 0.1)
     for _ in range(steps):
         rows = torch.randint(len(samples), (batch_size,), generator=rng)
         x = autoencoder.padded(to_network(samples.images[rows.numpy()], device))

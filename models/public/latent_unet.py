@@ -24,7 +24,7 @@ from models.seeds import derive
 
 @dataclass(kw_only=True)
 class LatentUNet(UNet):
-    """`pretrained` holds `vae/` beside `unet/`, as `scripts.pretrain_public` writes both; the autoencoder is never trained on."""
+    """`pretrained` holds `vae/` beside `unet/`, as `scripts.pretrain_public` writes both. The autoencoder stays as it is."""
 
     name: str = "latent_unet"
     latent_channels: int = 4

@@ -148,10 +148,15 @@ def _gradient(p: nn.Parameter) -> torch.Tensor:
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: PretrainingConfig) -> Any:
     if recipe.schedule is LearningRate.one_cycle:
-        share = recipe.warmup * (1 + 1e-6 * (recipe.warmup * recipe.steps == 1))  # torch divides by the steps to rise in, less 1
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=share)
+        return one_cycle(optimizer, recipe.learning_rate, recipe.steps, recipe.warmup)
     ramp = max(1.0, recipe.warmup * recipe.steps)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / ramp))
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, highest: float, steps: int, share: float) -> Any:
+    """Up to `highest` in this share of the steps, and down by a cosine."""
+    share *= 1 + 1e-6 * (share * steps == 1)  # torch divides by the steps to rise in, less 1
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps, pct_start=share)
 
 
 def _save(path: Path, step: int, unet: nn.Module, ema: EMA, optimizer: Any, schedule: Any, rng: torch.Generator) -> None:

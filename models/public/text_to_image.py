@@ -21,7 +21,7 @@ from models.api import Denoiser
 from models.diffusion.autoencoder import Autoencoder, factor
 from models.diffusion.model import DiffusionModel
 from models.diffusion.prompted import PromptedUNet
-from models.diffusion.stored import read_alpha_bar
+from models.diffusion.stored import load_unet, load_vae, read_alpha_bar
 from models.features.spaces import EmbeddingName
 from models.passes import in_passes
 from models.public.latent import INDEX, Latent
@@ -101,6 +101,8 @@ class StableDiffusion(Model):
         return self._denoiser(networks["unet"], networks["vae"], prompts, device, seed=0)
 
     def _denoiser(self, unet: Any, vae: Any, prompts: torch.Tensor, device: torch.device, seed: int) -> DiffusionModel:
+        whole, allowed = self.image_size % factor(vae.config) == 0, f"a multiple of {factor(vae.config)}, as a latent is as wide"
+        require(whole, "model.image_size", self.image_size, allowed)
         side = self.image_size // factor(vae.config)
         with naming("model.pretrained", self.pretrained):
             alpha_bar = read_alpha_bar(self._folder.folder)
@@ -153,7 +155,7 @@ class StableDiffusion(Model):
         return (self._folder.folder / INDEX).exists()
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+        from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         try:
@@ -174,7 +176,9 @@ class StableDiffusion(Model):
             with torch.no_grad():
                 told = [*self.prompts, ""]
                 prompts = create.encode_prompt(told, device, num_images_per_prompt=1, do_classifier_free_guidance=False)[0]
-            return self._denoiser(create.unet.float(), create.vae.float(), prompts.float(), device, seed)
+            with naming("model.pretrained", self.pretrained):  # in float32, whatever the pipeline is in
+                unet, vae = load_unet(self._folder.folder, UNet2DConditionModel), load_vae(self._folder.folder)
+            return self._denoiser(unet.to(device), vae.to(device), prompts.float(), device, seed)
 
         name = Path(self.pretrained or "").name
         return PublicModel(self.name, api, self.spaces.on(device), name, denoiser)

@@ -27,6 +27,7 @@ from privacy.config import Privacy
 from privacy.gaussian import gaussian_epsilon
 from privacy.mechanisms import Gaussian
 from privacy.noise import NoiseSource
+from tests.command import composed_model
 from tests.conformance.test_methods import DP_SGD, PE
 from tests.conformance.worlds import CLASSES, Grey, grey, model_settings, tiny_model
 from tests.models.test_latents import tiny_vae
@@ -398,3 +399,6 @@ def test_latents_need_an_autoencoder_and_public_images():
         DPMoments(num_samples=30, basis=BasisName.latents).check(
             WithPublic(class_counts=ClassCounts.uniform), model_settings(), PRIVACY
         )
+    random_weights = composed_model("model=latent_unet", "model.pretrained=null", "model.features=null")
+    with rejects("model.pretrained", None, "public autoencoder"):
+        DPMoments(num_samples=30, basis=BasisName.latents).check(WithPublic(), random_weights, PRIVACY)

@@ -154,7 +154,7 @@ def test_an_export_that_breaks_off_leaves_nothing_that_looks_whole_and_starts_an
             call("imagefolder")
     assert not Path("out").exists()
     assert len(list(call("imagefolder").rglob("*.png"))) == len(samples)
-    assert not Path("out.partial").exists()
+    assert not Path(".out.exporting").exists()
 
 
 def test_what_cannot_be_exported_is_refused(here):

@@ -138,6 +138,11 @@ def test_what_stored_certificates_claim_holds_though_they_name_no_files(method, 
 # Tampering
 
 
+def cut(folder: Path) -> None:
+    whole = (folder / "samples.npz").read_bytes()
+    (folder / "samples.npz").write_bytes(whole[: len(whole) // 2])
+
+
 def other_image(release: Path) -> None:
     samples = SampleSet.load(release / "samples.npz")
     samples.images[3, 0, 0] = 1
@@ -156,6 +161,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another picture": (lambda folder: (folder / "grid.png").write_bytes(b"other"), "grid.png was changed"),
     "a file less": (lambda folder: (folder / "grid.png").unlink(), "grid.png is missing"),
     "a file more": (lambda folder: (folder / "real.png").write_bytes(b"image"), "real.png was added"),
+    "samples that are cut off": (cut, "cannot be read"),
     "no readable samples": (lambda folder: (folder / "samples.npz").write_bytes(b"PK"), "cannot be read"),
     "fewer images than certified": (one_image_less, "samples: 9; certified: 10"),
 }
