@@ -181,7 +181,7 @@ class Dataset:
 
     @property
     def file_bytes(self) -> int:
-        """What those of them take on disk that are too many for main memory, while a run lasts."""
+        """What training and test images take on disk while a run lasts, where they are too many for main memory."""
         return 0
 
     @property

@@ -25,12 +25,12 @@ _GROUP = 1000  # rows of Parquet that are in memory together
 
 
 def count(files: Sequence[Path]) -> int:
-    """Of images; their labels are read, and no image. SampleFileError where one is damaged."""
+    """The number of images, from the labels alone. SampleFileError where a file is damaged."""
     return sum(len(read_labels(file)) for file in files)
 
 
 def rows(files: Sequence[Path]) -> Iterator[Row]:
-    """Of the files of a release, in order. SampleFileError where one is damaged."""
+    """Each image of a release, in the order of its files. SampleFileError where a file is damaged."""
     number = 0
     for file in files:
         samples = SampleSet.load(file)

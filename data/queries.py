@@ -1,4 +1,4 @@
-"""What a Gaussian mechanism is asked for, and its answer: sums over private images, with noise that all starts of a run share."""
+"""Sums over private images under a Gaussian mechanism. A run that is killed and started again gets the same noisy answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Query:
     """What one Gaussian mechanism is asked for: sums of L2 sensitivity 1."""
 
     purpose: str
-    exact: Callable[[SampleSet], np.ndarray]  # without the noise, so of private images for nobody's eyes
+    exact: Callable[[SampleSet], np.ndarray]  # sums without noise: of private images, nobody may see them
 
 
 Ask = Callable[[Query, float], np.ndarray]  # noisy sums, by a query and its noise multiplier

@@ -89,20 +89,18 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
     def measurement(
         self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
     ) -> Callable[[Ask], MeanEmbedding]:
-        """All that `run` asks of private images, of whatever answers."""
-        features = self.features(dataset, model, seed)
-        query = Query(PURPOSE, lambda samples: exact_sums(features, samples, classes))
-        return lambda ask: MeanEmbedding.of(ask(query, sigma), size, sigma)
+        """What `run` asks of private images, for an audit."""
+        return functools.partial(measure_in, self.features(dataset, model, seed), classes, size, sigma)
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         assert run.noise_multiplier is not None
         classes, shape, sigma = private.num_classes if self.conditional else 1, run.dataset.shape, run.noise_multiplier
+        features = self.features(run.dataset, model, run.seed)
         with run.meter.part("mean embedding"):
-            measured = self.measurement(run.dataset, model, classes, private.size, sigma, run.seed)
-            found = measured(functools.partial(noisy_answer, private, run.noise, run.checkpoints))
+            ask = functools.partial(noisy_answer, private, run.noise, run.checkpoints)
+            found = measure_in(features, classes, private.size, sigma, ask)
         counts = positive_counts(found.counts, found.noise, private.size)
         sizes = self.class_sizes(private, run, counts)
-        features = self.features(run.dataset, model, run.seed)
         generator = fresh(self, shape, classes, run.seed, features.embedding.device)
         with run.meter.part("generator"), run.progress(f"{self.name}: generator", self.steps) as advance:
             done, kept = 0, run.checkpoints / "generator.pt"
@@ -123,6 +121,12 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
             generator = self.generator(dataset.shape, self._classes(dataset)).eval()
             flops, alive = forward_cost(lambda: generator.body(torch.empty(1, self.code_size + self._classes(dataset))))
         return sum(p.numel() for p in generator.parameters()), flops, 4 * alive
+
+
+def measure_in(features: FeatureMap, classes: int, size: int, sigma: float, ask: Ask) -> MeanEmbedding:
+    """Of `size` images, which is public, by one Gaussian mechanism of noise multiplier `sigma`."""
+    query = Query(PURPOSE, lambda samples: exact_sums(features, samples, classes))
+    return MeanEmbedding.of(ask(query, sigma), size, sigma)
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from data.images import to_network, to_uint8
-from models.diffusion.stored import VAE, load_vae, save_part
+from models.diffusion.stored import VAE, save_part
 
 MOST_ROWS, PIXELS = 64, 1 << 18  # images that are encoded or decoded at a time, and pixels of theirs
 
@@ -32,11 +32,6 @@ class Autoencoder:
 
     def __post_init__(self) -> None:
         self.network.requires_grad_(False).eval()
-
-    @classmethod
-    def load(cls, folder: Path, image_size: int, side: int) -> Autoencoder:
-        """From `folder`/vae; ValueError where that cannot be."""
-        return cls(load_vae(folder), image_size, side)
 
     def save(self, folder: Path) -> None:
         save_part(self.network, folder / VAE)
