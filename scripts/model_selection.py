@@ -1,8 +1,8 @@
 """Does a release rank classifiers as real images do? (Ghalebikesabi et al. 2023, §6, Figure 4)
 
     python -m scripts.model_selection release=runs/…/release                                   # the small grid, on the digits
-    python -m scripts.model_selection release=… dataset=cifar10 selection=table6               # the paper's grid
-    python -m scripts.model_selection release=… selection.families.cnn.steps=500 out=FOLDER    # any key=value
+    python -m scripts.model_selection release=… dataset=cifar10 grid=table6               # the paper's grid
+    python -m scripts.model_selection release=… grid.families.cnn.steps=500 out=FOLDER    # any key=value
 
 Every cell of the grid is trained on the samples and judged on held out samples and on real test images, and trained again on as
 many real training images and judged on the test images. Training on real images is not private: nothing that is written may be
@@ -67,7 +67,7 @@ class Grid:
 class Selecting:
     release: str = MISSING  # a release/ folder, an npz, or a folder of shards
     dataset: Dataset = MISSING
-    selection: Grid = MISSING
+    grid: Grid = MISSING
     out: str | None = None
     seed: int = 0
     device: str = "auto"
@@ -94,7 +94,7 @@ class Images:
 def main(overrides: list[str]) -> None:
     # Setup
     settings = _settings(overrides)
-    release, grid, dataset = Path(settings.release), settings.selection, settings.dataset
+    release, grid, dataset = Path(settings.release), settings.grid, settings.dataset
     samples = open_release(release, dataset)
     require(samples.num_classes > 1, "release", release, "samples with classes")
     dataset.prepare()
@@ -168,14 +168,14 @@ def _settings(overrides: list[str]) -> Selecting:
     refuse_added_keys(settings)
     check_device(settings.device)
     settings.dataset.check()
-    grid = settings.selection
-    require(bool(grid.families), "selection.families", "{}", "a mapping of one family or more")
-    require(0 < grid.holdout < 1, "selection.holdout", grid.holdout, "above 0 and below 1")
+    grid = settings.grid
+    require(bool(grid.families), "grid.families", "{}", "a mapping of one family or more")
+    require(0 < grid.holdout < 1, "grid.holdout", grid.holdout, "above 0 and below 1")
     for name, family in grid.families.items():
         for key in ("learning_rates", "weight_decays"):
-            require(bool(getattr(family, key)), f"selection.families.{name}.{key}", "[]", "a list of one or more")
+            require(bool(getattr(family, key)), f"grid.families.{name}.{key}", "[]", "a list of one or more")
         for cell in family.cells:
-            cell.check_recipe(f"selection.families.{name}")
+            cell.check_recipe(f"grid.families.{name}")
     return settings
 
 

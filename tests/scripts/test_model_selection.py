@@ -18,8 +18,8 @@ from tests.command import ROOT
 from tests.rejects import rejects
 
 SMALL = [
-    "device=cpu", "~selection.families.resnet9", "selection.families.cnn.steps=2", "selection.families.cnn.batch_size=8",
-    "selection.families.cnn.learning_rates=[0.1,0.001]",
+    "device=cpu", "~grid.families.resnet9", "grid.families.cnn.steps=2", "grid.families.cnn.batch_size=8",
+    "grid.families.cnn.learning_rates=[0.1,0.001]",
 ]  # fmt: skip
 
 
@@ -71,9 +71,9 @@ def test_a_ranking_tells_rank_correlation_and_what_the_choice_is_worth():
 
 @pytest.mark.parametrize(("name", "count"), [("table6", 33), ("smoke", 10)])
 def test_a_stored_grid_is_checked_and_has_its_size(name, count):
-    grid = model_selection._settings(["release=x", f"selection={name}"]).selection
+    grid = model_selection._settings(["release=x", f"grid={name}"]).grid
     assert sum(len(family.cells) for family in grid.families.values()) == count
-    assert name in {path.stem for path in (ROOT / "conf" / "selection").glob("*.yaml")}
+    assert name in {path.stem for path in (ROOT / "conf" / "grid").glob("*.yaml")}
 
 
 def test_a_cell_is_a_recipe_with_one_pair():
@@ -86,10 +86,10 @@ def test_a_cell_is_a_recipe_with_one_pair():
     [
         ([], "release", None),
         (["release=nowhere"], "release", "nowhere"),
-        (["release=x", "selection.holdout=1"], "selection.holdout", 1.0),
-        (["release=x", "selection.families.cnn.learning_rates=[]"], "selection.families.cnn.learning_rates", []),
-        (["release=x", "selection.families.cnn.learning_rates=[0]"], "selection.families.cnn.learning_rate", 0.0),
-        (["release=x", "~selection.families.cnn", "~selection.families.resnet9"], "selection.families", {}),
+        (["release=x", "grid.holdout=1"], "grid.holdout", 1.0),
+        (["release=x", "grid.families.cnn.learning_rates=[]"], "grid.families.cnn.learning_rates", []),
+        (["release=x", "grid.families.cnn.learning_rates=[0]"], "grid.families.cnn.learning_rate", 0.0),
+        (["release=x", "~grid.families.cnn", "~grid.families.resnet9"], "grid.families", {}),
     ],
 )
 def test_bad_settings_are_refused(overrides, key, value, here):
