@@ -1,6 +1,7 @@
 """What mechanisms cost together: the only place that turns noise into epsilon.
 
-`pld` (default) is tight and composes everything; `rdp` and `prv` reproduce papers that used them.
+`pld` (default) is tight and composes everything but the best of several runs, whose bound is one of Rényi DP; `rdp` and `prv`
+reproduce papers that used them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -21,6 +22,7 @@ from scipy.optimize import brentq
 from errors import InputError, unusable
 from privacy.gaussian import gaussian_epsilon, gaussian_log_delta
 from privacy.mechanisms import (
+    BestOf,
     DeclaredPublic,
     DiscreteGaussian,
     DiscreteLaplace,
@@ -167,6 +169,8 @@ def _gaussian_mu(spends: Sequence[Spend]) -> float | None:
 def _refined(spends: tuple[Spend, ...], delta: float) -> tuple[float, Any]:
     """Epsilon, and the composed privacy loss distribution that it was read off; None where it is the bound of `rdp`."""
     loose = _rdp(spends, delta)
+    if any(isinstance(spend.mechanism, BestOf) for spend in spends):
+        return loose, None
     sigmas = {spend.mechanism.noise_multiplier for spend in spends if isinstance(spend.mechanism, DiscreteGaussian)}
     if loose > LARGEST or max(sigmas, default=0) > WIDEST or delta <= 2 * _rounding(spends):
         return loose, None
@@ -216,26 +220,53 @@ def _rounding(spends: Sequence[Spend]) -> float:
 
 def _rdp(spends: Sequence[Spend], delta: float) -> float:
     """Rényi DP (Mironov 2017), with Opacus' orders and conversion, and larger orders for small epsilon."""
-    from opacus.accountants import RDPAccountant
-    from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+    from opacus.accountants.analysis.rdp import get_privacy_spent
 
-    sampled = any(isinstance(spend.mechanism, SampledGaussian) for spend in spends)  # whose large orders overflow
-    orders = [*RDPAccountant.DEFAULT_ALPHAS, *(64 * 2**i for i in range(0 if sampled else 12))]
-
-    def curve(mechanism: Mechanism) -> np.ndarray:
-        match mechanism:
-            case Gaussian(sigma) | DiscreteGaussian(sigma):  # the same bound: Canonne, Kamath & Steinke (2020), Thm. 4
-                return np.asarray(compute_rdp(q=1.0, noise_multiplier=sigma, steps=1, orders=orders))
-            case SampledGaussian(sigma, q):
-                return np.asarray(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=orders))
-            case DiscreteLaplace(eps) | Selection(eps):  # pure eps-DP: Bun & Steinke (2016), Prop. 3.3, and never above eps
-                return np.minimum(np.asarray(orders) * eps**2 / 2, eps)
-        raise unusable("privacy.accountant", "rdp", f"it has no curve for {mechanism}")
-
-    total = sum(spend.count * curve(spend.mechanism) for spend in spends)
+    orders = _orders(spends)
+    total = _summed(spends, orders)
     with warnings.catch_warnings():  # an optimum at the largest order is still an upper bound
         warnings.simplefilter("ignore")
-        return max(0.0, float(get_privacy_spent(orders=orders, rdp=total, delta=delta)[0]))  # the conversion can go below
+        return max(0.0, float(get_privacy_spent(orders=list(orders), rdp=total, delta=delta)[0]))  # the conversion can go below
+
+
+def _summed(spends: Sequence[Spend], orders: tuple[float, ...]) -> np.ndarray:
+    curves = (spend.count * np.array(_rdp_curve(spend.mechanism, orders)) for spend in _counted(spends))
+    return sum(curves, np.zeros(len(orders)))
+
+
+def _orders(spends: Sequence[Spend]) -> tuple[float, ...]:
+    from opacus.accountants import RDPAccountant
+
+    sampled = any(isinstance(spend.mechanism, SampledGaussian) for spend in _single(spends))  # whose large orders overflow
+    return (*RDPAccountant.DEFAULT_ALPHAS, *(64 * 2**i for i in range(0 if sampled else 12)))
+
+
+def _single(spends: Sequence[Spend]) -> Iterator[Spend]:
+    """Those within a choice of the best, too."""
+    for spend in spends:
+        match spend.mechanism:
+            case BestOf(_, candidates):
+                for each in candidates:
+                    yield from _single(each)
+            case _:
+                yield spend
+
+
+@functools.lru_cache(maxsize=1024)
+def _rdp_curve(mechanism: Mechanism, orders: tuple[float, ...]) -> tuple[float, ...]:
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    match mechanism:
+        case Gaussian(sigma) | DiscreteGaussian(sigma):  # the same bound: Canonne, Kamath & Steinke (2020), Thm. 4
+            return tuple(compute_rdp(q=1.0, noise_multiplier=sigma, steps=1, orders=list(orders)))
+        case SampledGaussian(sigma, q):
+            return tuple(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=list(orders)))
+        case DiscreteLaplace(eps) | Selection(eps):  # pure eps-DP: Bun & Steinke (2016), Prop. 3.3, and never above eps
+            return tuple(np.minimum(np.asarray(orders) * eps**2 / 2, eps))
+        case BestOf(runs, candidates):  # which candidate is random: the divergence of mixtures is at most the largest one
+            one_run = np.max([_summed(spends, orders) for spends in candidates], axis=0)
+            return tuple(runs.best(np.array(orders), one_run))
+    raise unusable("privacy.accountant", "rdp", f"it has no curve for {mechanism}")
 
 
 def _prv(spends: Sequence[Spend], delta: float) -> float:

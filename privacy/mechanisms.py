@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+from privacy.selection import Runs
+
 
 class Unit(Enum):
     """What a guarantee protects: of two datasets that it compares, one has a unit more than the other."""
@@ -40,7 +42,11 @@ class Mechanism:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Mechanism:
         fields = dict(values)
-        return {kind: cls for cls, kind in _KINDS.items()}[fields.pop("mechanism")](**fields)
+        return {kind: cls for cls, kind in _KINDS.items()}[fields.pop("mechanism")]._of(fields)
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> Mechanism:
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,33 @@ class NonPrivate(Mechanism):
     """The data themselves: infinite epsilon."""
 
 
+@dataclass(frozen=True)
+class BestOf(Mechanism):
+    """The run with the highest score, of K runs that each take a candidate at random: see `privacy.selection`.
+
+    `candidates`: what a run of each spends, its score too; all are equally likely.
+    """
+
+    runs: Runs
+    candidates: tuple[tuple[Spend, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        each = [[spend.to_dict() for spend in spends] for spends in self.candidates]
+        return {"mechanism": self.kind, **self.runs.to_dict(), "candidates": each}
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> Mechanism:
+        each = tuple(tuple(map(Spend.from_dict, spends)) for spends in fields.pop("candidates"))
+        return cls(Runs.from_dict(fields), each)
+
+
 _KINDS: dict[type[Mechanism], str] = {
     Gaussian: "gaussian",
     DiscreteGaussian: "discrete_gaussian",
     SampledGaussian: "sampled_gaussian",
     DiscreteLaplace: "discrete_laplace",
     Selection: "permute_and_flip",
+    BestOf: "best_of",
     DeclaredPublic: "declared_public",
     NonPrivate: "non_private",
 }
