@@ -14,6 +14,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin stall each other on shared cores
 
+import copy
 import json
 import sys
 import traceback
@@ -27,11 +28,14 @@ from omegaconf import DictConfig, OmegaConf
 from conf.callback import Report, running_sweep, sweep_name
 from conf.compose import CONFIG_DIR, check_tuned, completed, register, to_typed
 from conf.help import goes_on_with, launch_failure, one_line, print_help, shows_tracebacks
-from errors import InputError
+from errors import InputError, require
 from pipeline import EvaluationError, run
+from pipeline.config import Config
 from pipeline.plan import Plan
 from pipeline.plan_document import plan_document
 from pipeline.report import print_report
+from pipeline.selection import Candidate, Selecting, run_selection, selection_document
+from store.identity import digest
 from store.run_dir import RunDir
 from store.sweep import Sweep
 from tracking import ranks
@@ -85,6 +89,9 @@ def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
     config = to_typed(cfg)
     given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     check_tuned(given)
+    if config.selection is not None:
+        gather(cfg, config, folder, sweep)
+        return
     if config.plan_only:
         config.check()
         print(json.dumps(plan_document(Plan.of(config), config), indent=2))
@@ -95,6 +102,46 @@ def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
     result = run(config, folder, keep_finished=sweep is not None, goes_on_with=goes_on_with("run.py", overrides))
     if result is not None and result.fresh:
         print_report(config, result.metrics, result.certificate, result.folder)
+
+
+def gather(cfg: DictConfig, config: Config, folder: RunDir, sweep: Sweep | None) -> None:
+    """One candidate more of a selection, which begins when the sweep has ended."""
+    require(
+        sweep is not None, "selection", config.selection.name if config.selection else None, "with -m, whose settings it takes"
+    )
+    launcher = str(HydraConfig.get().runtime.choices.get("hydra/launcher"))
+    require(launcher == "basic", "hydra/launcher", launcher, "basic with selection=private, whose runs come one after the other")
+
+    def at(epsilon: float) -> Config:
+        changed = copy.deepcopy(cfg)
+        changed.privacy.epsilon = epsilon
+        return to_typed(changed)
+
+    config.check()
+    Report.candidates.append(Candidate(config, at))
+    Report.store = folder.path.parent
+
+
+def select() -> None:
+    """The best of all candidates: as a run of its own, to which the sweep's folder links."""
+    sweep, selecting = Report.sweep, Selecting.of(Report.candidates)
+    config = selecting.config
+    if config.plan_only:
+        print(json.dumps(selection_document(selecting), indent=2))
+        return
+    assert sweep is not None
+    assert Report.store is not None
+    folder = RunDir(Report.store / digest(config))
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        result = run_selection(selecting, folder, goes_on_with("run.py", sys.argv[1:]))
+    finally:
+        sweep.links(0, folder)
+        sweep.discard()
+    if result is None:
+        print(f"{folder.path}: the number of runs came out as 0, so nothing is released; it is part of what the epsilon is for")
+    elif result.fresh:
+        print_report(result.config, result.metrics, result.certificate, result.folder)
 
 
 def cli() -> int:
@@ -115,6 +162,8 @@ def cli() -> int:
         register()
         sys.argv[1:] = completed(sys.argv[1:])
         main()
+        if Report.candidates and not Report.status:
+            select()
     except Exception as error:
         line, sweep = one_line(error) or launch_failure(error), Report.sweep
         if line is None and sweep and sweep.began:  # of a launcher, not of a run

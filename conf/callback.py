@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from disk import write_json
+from pipeline.selection import Candidate
 from store.identity import flat
 from store.sweep import Sweep
 from tracking.results import accuracy, distance, format_epsilon
@@ -39,10 +40,13 @@ class Report(Callback):
 
     status = 0  # of the last sweep of this process
     sweep: Sweep | None = None
+    candidates: ClassVar[list[Candidate]] = []  # of a selection, whose runs begin when all are known
+    store: Path | None = None  # where it lies
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Report.sweep = Sweep(Path(config.hydra.sweep.dir))
         Report.sweep.start()
+        Report.candidates, Report.store = [], None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         Report.end(Sweep(Path(config.hydra.sweep.dir)))

@@ -88,7 +88,7 @@ def from_stored(values: dict[str, Any]) -> Config:
     register()
     cfg: Any = OmegaConf.structured(Config)
     for key, value in values.items():
-        if key in COMPONENTS:
+        if key in COMPONENTS and value is not None:
             value = OmegaConf.merge(OmegaConf.structured(component_of(key, value)), value)
         cfg[key] = value
     return to_typed(cfg)

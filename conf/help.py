@@ -19,6 +19,7 @@ from errors import InputError, unusable
 _USAGE = """\
 python run.py [group=option …] [key=value …]      one run
 python run.py -m key=value1,value2 …              a sweep: every combination
+python run.py -m … +selection=private              the best of its settings alone is released, and its choice is paid for
 python run.py +experiment=NAME +scale=smoke       a paper's experiment on the embedded digits, in seconds
 python run.py … plan_only=true                    what it would cost, as JSON; opens no private image
 python run.py … --cfg job                         the composed configuration
@@ -60,7 +61,7 @@ def print_help(config_dir: str) -> None:
     """Groups and options as the configuration folder has them, each with the first comment of its file; then those of
     extensions, each with the first line of what its component says of itself."""
     print(_USAGE)
-    for group in (*_DEFAULTS, "adapter", "experiment", "scale"):
+    for group in (*_DEFAULTS, "adapter", "experiment", "scale", "selection"):
         print(f"  {group if group in _DEFAULTS else '+' + group}")
         for path in sorted(Path(config_dir, group).rglob("*.yaml")):
             option = path.relative_to(Path(config_dir, group)).with_suffix("").as_posix()

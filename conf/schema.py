@@ -33,7 +33,7 @@ from models.public.unet import UNet
 from moments.method import DPMoments
 from pe.evolution import PrivateEvolution
 from pipeline.config import Config
-from privacy.config import Privacy
+from privacy.config import Privacy, PrivateSelection
 from tracking.tracker import TrackerConfig
 
 EXTENSIONS = "DP_SYNTHESIS_EXTENSIONS"  # in the environment: modules that call `add`, with commas between them
@@ -71,6 +71,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "privacy": {"budget": Privacy},
     "eval": {"evaluation": Evaluation},
     "tracker": {"tracker": TrackerConfig},
+    "selection": {"private": PrivateSelection},
 }
 
 

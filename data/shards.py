@@ -139,6 +139,19 @@ def open_release(release: Path, dataset: Dataset) -> SampleSet:
     return samples
 
 
+def read_samples(folder: Path) -> SampleSet:
+    """What `save_release` wrote, all of it."""
+    parts = [SampleSet.load(file) for file in sample_files(folder)]
+    public = [part.public_labels for part in parts if part.public_labels is not None]
+    return SampleSet(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].num_classes,
+        np.concatenate(public) if public else None,
+        parts[0].provenance,
+    )
+
+
 def sample_files(folder: Path) -> list[Path]:
     """Of a release, in order; none where it holds no samples."""
     whole = folder / "samples.npz"

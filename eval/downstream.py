@@ -143,14 +143,17 @@ class Downstream(Recipe, Evaluator):
         with progress("choosing on private images", sum(recipe.steps for recipe in self.candidates)) as advance:
             fit = self._fit(context, advance)
             networks = [fit(context.samples, recipe, seed=context.seed) for recipe in self.candidates]
-        counts = []
-        for network in networks:
-            answer = functools.partial(_answer, network, context.device)
-            scores = embed_in_passes(private.images, PASS_ROWS, context.samples.num_classes, answer)
-            correct = scores.argmax(1) == private.labels
-            counts.append(int(private.whole_shares[correct].sum() // private.parts))
+        counts = [_units_right(network, private, context.device) for network in networks]
         chosen = self.candidates[noise.permute_and_flip(counts, epsilon)]
         return {"learning_rate": chosen.learning_rate, "steps": chosen.steps}
+
+    def right_of(self, context: EvaluationContext, images: SampleSet) -> int:
+        """How many of these a classifier has right that was trained on the samples; as in `select`, a unit adds at most 1."""
+        choosing = bool(self.choose_from or self.choose_steps)
+        with progress("a score of the samples", self._steps(longest=False)) as advance:
+            fit = self._fit(context, advance)
+            chosen = self._choose(context, fit)[0] if choosing else self
+            return _units_right(fit(context.samples, chosen, seed=context.seed), images, context.device)
 
     def _choose(self, context: EvaluationContext, fit: Callable[..., Classifier]) -> tuple[Recipe, float]:
         """The candidate that is best on held out samples, the first of equals. Samples alone are looked at."""
@@ -166,6 +169,14 @@ class Downstream(Recipe, Evaluator):
         tried = sum(steps) if self.choose_from or self.choose_steps else 0
         final = max(steps) if longest else steps[0]
         return self.pretrain_steps + tried + self.trainings * (1 + len(self.sizes)) * final
+
+
+def _units_right(network: Classifier, images: SampleSet, device: torch.device) -> int:
+    """Of a user's several images each counts in part."""
+    answer = functools.partial(_answer, network, device)
+    scores = embed_in_passes(images.images, PASS_ROWS, images.num_classes, answer)
+    correct = scores.argmax(1) == images.labels
+    return int(images.whole_shares[correct].sum() // images.parts)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from eval.config import Evaluation
 from method import Method
 from models.features.spaces import Spaces
 from models.public.settings import Model
-from privacy.config import Privacy
+from privacy.config import Privacy, PrivateSelection
 from privacy.inherited import PublicInput
 from tracking.tracker import TrackerConfig
 
@@ -33,6 +33,7 @@ class Config:
     device: str = "auto"
     scale: str = "paper"  # how far a paper's experiment is shrunk: +scale=hour, +scale=smoke
     plan_only: bool = False
+    selection: PrivateSelection | None = None  # +selection=private: the settings of a sweep are candidates, and one is released
 
     def __post_init__(self) -> None:
         tell_unit(self.dataset, self.privacy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,10 +42,18 @@ class Plan:
         return cls.make(config.method, config.dataset, config.privacy, inherited)
 
     @classmethod
-    def make(cls, method: Method, dataset: Dataset, privacy: Privacy, inherited: Inherited | None = None) -> Plan:
+    def make(
+        cls,
+        method: Method,
+        dataset: Dataset,
+        privacy: Privacy,
+        inherited: Inherited | None = None,
+        become: Callable[[list[Spend]], list[Spend]] = list,
+    ) -> Plan:
         """Noise multiplier from the target epsilon, or epsilon from the fixed noise multiplier.
 
-        `inherited`: what the public inputs have spent already, which is part of both.
+        `inherited`: what the public inputs have spent already, which is part of both. `become`: what the spends of the run itself
+        are part of.
         """
         if dataset.unit is not privacy.unit:
             raise ValueError(f"the dataset counts {dataset.unit.plural}, and privacy.unit is {privacy.unit.value}")
@@ -52,13 +61,17 @@ class Plan:
         require(known, "privacy.unit", privacy.unit, f"image, as method={method.name} bounds what single images change")
         delta, inherited = privacy.delta_for(dataset.num_private), inherited or Inherited()
 
-        def every(noise_multiplier: float) -> list[Spend]:
+        def own(noise_multiplier: float) -> list[Spend]:
             share = privacy.selection_epsilon
             selection = [] if share is None else [Spend(SELECTION, Selection(share))]
-            return [*inherited.spends, *method.spends(noise_multiplier, dataset, privacy), *selection]
+            return [*method.spends(noise_multiplier, dataset, privacy), *selection]
 
-        others = every(2.0)
-        fixed = [spend for spend in every(1.0) if not method.needs_noise or spend in others]
+        def every(noise_multiplier: float) -> list[Spend]:
+            return [*inherited.spends, *become(own(noise_multiplier))]
+
+        others = own(2.0)
+        fixed = [spend for spend in own(1.0) if not method.needs_noise or spend in others]
+        fixed = [*inherited.spends, *become(fixed)]
         spent = compose_epsilon(fixed, delta, privacy.accountant)
         if privacy.epsilon is not None and math.isfinite(spent):
             enough = spent <= privacy.epsilon * (1 - LEAST if method.needs_noise else 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,13 @@ def publish(
     inputs: Sequence[PublicInput],
     session: Session,
     folder: RunDir,
+    made: RunDir | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what may be shared under release/. A run that is not private has no release/."""
+    """Write what may be shared under release/. A run that is not private has no release/.
+
+    `made`: the run that made the samples, if it is another one; `beside`: more for the certificate.
+    """
     ledger, run = session.ledger, session.run
     model = config.model if config.method.uses_model else None
     assumptions = [*config.dataset.assumptions(), *(model.assumptions() if model else []), *plan.inherited.assumptions]
@@ -79,12 +84,13 @@ def publish(
             "epsilon_target": config.privacy.epsilon,
             **origin,
             **config.dataset.guarantee(),
-            "public_inputs": described(folder, inputs),
+            "public_inputs": described(made or folder, inputs),
             **plan.inherited.origins(),
             "num_samples": len(samples),
             "classes": class_names(samples, config.dataset.classes),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": trained["trainable_parameters"],
+            **(beside or {}),
         },
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Context, Decimal
+from enum import Enum
+from typing import Any
 
 from errors import format_value, reject_unless, require
 from privacy.accounting import Accountant
 from privacy.mechanisms import Unit
+from privacy.selection import Poisson, Runs, TruncatedNegativeBinomial
 from privacy.signing import private_key
 
 # Of a noise multiplier. Float64 has the exact curve of Gaussians up to sqrt(rounds) / noise multiplier = 1e8: beyond that epsilon
@@ -56,6 +59,46 @@ class Privacy:
             return self.delta
         down = Context(prec=2, rounding=ROUND_FLOOR)
         return float(min(down.divide(1, 10 * num_private), down.create_decimal_from_float(num_private**-1.1)))
+
+
+class HowMany(Enum):
+    """The distribution of K, the number of runs."""
+
+    truncated_negative_binomial = "truncated_negative_binomial"  # at least 1
+    poisson = "poisson"  # may be 0: then nothing is released
+
+
+class ScoredOn(Enum):
+    private = "private"  # images, with noise, which is a spend of each run
+    public = "public"  # images, for nothing
+
+
+@dataclass(kw_only=True)
+class PrivateSelection:
+    """Of the settings of a sweep, for a price that the certificate holds: see docs/selection.md."""
+
+    name: str = "private"
+    distribution: HowMany = HowMany.truncated_negative_binomial
+    expected_runs: float | None = None  # the mean of K; None: twice the number of candidates
+    eta: float = 1.0  # of the truncated negative binomial: 0 is logarithmic, 1 geometric; the larger, the less K varies
+    score: ScoredOn = ScoredOn.private  # accuracy on these of eval.downstream's classifier, trained on the samples
+    score_noise: float = 0.01  # its standard deviation, on an accuracy in 0 … 1
+    candidates: list[Any] = field(default_factory=list)  # what differs between them: the program takes it from the sweep
+
+    def check(self) -> None:
+        poisson = self.distribution is HowMany.poisson
+        mean, allowed = self.expected_runs, "finite and 1 or more, or null" if poisson else "finite and above 1, or null"
+        enough = mean is None or (1 <= mean < 1e6 if poisson else 1 < mean < 1e6)
+        require(enough, "selection.expected_runs", mean, allowed)
+        require(-1 < self.eta <= 100, "selection.eta", self.eta, "above -1 and at most 100")
+        require(1e-6 <= self.score_noise < 1, "selection.score_noise", self.score_noise, "1e-6 or more and below 1")
+
+    @property
+    def runs(self) -> Runs:
+        mean = 2.0 * len(self.candidates) if self.expected_runs is None else self.expected_runs
+        if self.distribution is HowMany.poisson:
+            return Poisson(mean)
+        return TruncatedNegativeBinomial.of_mean(mean, self.eta)
 
 
 def caution(delta: float, size: int, unit: Unit = Unit.image) -> str | None:

@@ -68,6 +68,8 @@ class TruncatedNegativeBinomial(Runs):
     @classmethod
     def of_mean(cls, mean: float, eta: float) -> TruncatedNegativeBinomial:
         """For 1 < mean."""
+        if eta == 1:
+            return cls(eta, 1 / mean)
 
         def excess(log_odds: float) -> float:
             return math.log(cls(eta, 1 / (1 + math.exp(log_odds))).mean / mean)

@@ -111,7 +111,8 @@ def difference(stored: str, config: Any, also_evaluation: bool = False) -> str |
 
 def release_ignores(key: str, chosen: dict[str, Any]) -> bool:
     """Whether no release depends on this key of the flat settings."""
-    selects = chosen.get("privacy.selection_epsilon") is not None and key.startswith("eval.downstream.")
+    chooses = chosen.get("privacy.selection_epsilon") is not None or "selection.name" in chosen
+    selects = chooses and key.startswith("eval.downstream.")
     return (_aside(key) or key.split(".")[0] == "eval") and not selects
 
 

@@ -23,7 +23,7 @@ from tests.sheets import SHEETS
 
 CONF = Path(CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
-OWN = ("pretraining/", "selection/", "auditing/", "dp_classifier/", "table/", "figure/")  # of scripts, not of run.py
+OWN = ("pretraining/", "grid/", "auditing/", "dp_classifier/", "table/", "figure/")  # of scripts, not of run.py
 OPTIONS = [file for file in FILES if not file.startswith(OWN)]
 EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
 CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]
@@ -151,8 +151,8 @@ def test_help_lists_every_group_and_option_and_exits_with_success(monkeypatch, c
     assert run.cli() == 0
     words = capsys.readouterr().out.split()
     assert {option.split("/", 1)[1] for option in OPTIONS} <= set(words)
-    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment", "adapter", "scale"} <= set(words)
-    assert {"+experiment", "+adapter", "+scale"} <= set(words)
+    assert {option.split("/", 1)[0] for option in OPTIONS} - {"experiment", "adapter", "scale", "selection"} <= set(words)
+    assert {"+experiment", "+adapter", "+scale", "+selection"} <= set(words)
 
 
 def test_help_marks_the_defaults(monkeypatch, capsys):
