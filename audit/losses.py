@@ -13,8 +13,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from audit.renyi import best_of_epsilon
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import (
+    BestOf,
     DeclaredPublic,
     DiscreteGaussian,
     DiscreteLaplace,
@@ -29,6 +31,7 @@ EXACT = 2e-3  # of epsilon: how far apart the bounds may be, if memory allows
 MOST_CELLS = 1 << 22
 LEAST_DELTA = 1e-10  # below which rounding of float64 is too large a part of delta
 WIDEST = 300.0  # epsilon
+GRID = 0.02  # of epsilon: what coarser orders than those of `audit.renyi` may cost
 _SLACK = 1e-3  # of delta: more than losses beyond the grid come to
 
 Cdf = Callable[[np.ndarray], np.ndarray]  # of the loss where the unit is there, or, for the second of two, where it is not
@@ -39,6 +42,9 @@ def epsilon_bounds(spends: Sequence[Spend], delta: float) -> tuple[float, float]
     spends = [spend for spend in spends if spend.count and not isinstance(spend.mechanism, DeclaredPublic)]
     if not spends:
         return 0.0, 0.0
+    if any(isinstance(spend.mechanism, BestOf) for spend in spends):
+        found = best_of_epsilon(spends, delta)
+        return None if found is None else (found * (1 - 1e-9), found * (1 + GRID))
     count = sum(spend.count for spend in spends)
     reach = compose_epsilon(spends, delta * _SLACK / 10, Accountant.rdp) + 3  # of the grid alone
     if delta < LEAST_DELTA or reach > WIDEST:

@@ -118,11 +118,21 @@ def _protection(document: dict[str, Any]) -> str:
         f"It bounds what these files can tell about any one {unit.value}. Whatever is computed from them, no outcome is more "
         f"than e^ε = {_times(epsilon)} times as likely with that {unit.value} among the private data as without it, nor the "
         "other way round, but for a probability of δ. This holds whatever else somebody knows, now or later.",
+        *([_selection(document["selection"])] if "selection" in document else []),
         in_words(document["risk"], unit),
         *([f"**Caution:** {document['caution']}."] if "caution" in document else []),
         "Every use of the private images, with its noise, is listed in `privacy.json`.",
     ]
     return "\n\n".join(parts)
+
+
+def _selection(told: dict[str, Any]) -> str:
+    scored = "with noise on that number" if told["score_mechanism"] else "which are no private ones"
+    return (
+        f"They are the best of several attempts with {told['number_of_candidates']} settings. How many attempts there were is a "
+        f"secret: the number was drawn at random, {told['expected_runs']:.3g} being its mean, and so was the setting of each. "
+        f"The attempts were compared by one score, {told['score']}, {scored}. ε pays for all of them, and not for this one alone."
+    )
 
 
 def _times(epsilon: float) -> str:
@@ -132,8 +142,9 @@ def _times(epsilon: float) -> str:
 
 def _public(document: dict[str, Any]) -> str:
     lines = [f"- {_line(assumption)}" for assumption in document["public_by_assumption"]]
+    chosen = "So was the choice of the settings" + (", but for the one that is told of above" if "selection" in document else "")
     told = (
-        "These were taken as known to everybody, and are not protected. So was the choice of the settings: where "
+        f"These were taken as known to everybody, and are not protected. {chosen}: where "
         "several settings were tried on the same private images and the best was kept, that has a cost that ε does not show."
     )
     return "\n".join([told, "", *lines])

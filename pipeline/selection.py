@@ -3,8 +3,8 @@
 K comes from a distribution that everybody knows, and is a secret, as is all that the other runs made: Papernot & Steinke (2022),
 `privacy.selection`. A run is one mechanism, its score included; which one is released follows from the scores alone.
 
-    internal/noise.key                 of K, and of which candidate each run takes
-    internal/runs/0, 1, …              the runs, each with a key and a ledger of its own; their samples are under internal/ there
+    internal/noise.key                 of K, of which candidate each run takes, and of the keys of the runs
+    internal/runs/0, 1, …              the runs, each with a ledger of its own; their samples are under internal/ there
     internal/runs/0/internal/score.json
 """
 
@@ -264,10 +264,11 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
         key = folder.noise_key
         session = Session.of_run(dataset, config.privacy, plan.whole, folder, Several(), load, config.seed, key)
         session.ledger.spend(BEST, plan.best)
-        places = _places(plan, folder.making)
+        secret = NoiseSource.for_run(folder.noise_key, None)
+        places = _places(plan, folder.making, secret)
         if not places:
             return None
-        scores = [_scored(selecting, plan, which, place, load) for which, place in places]
+        scores = [_scored(selecting, plan, which, place, secret, load) for which, place in places]
         which, place = places[scores.index(max(scores))]  # the first of equals: runs are alike, so it might be any of them
         _publish(selecting, plan, which, place, max(scores), session, folder)
     document = folder.certificate
@@ -282,21 +283,25 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
     return Result(chosen, folder, fresh)
 
 
-def _places(plan: SelectionPlan, folder: RunDir) -> list[tuple[int, RunDir]]:
+def _places(plan: SelectionPlan, folder: RunDir, secret: NoiseSource) -> list[tuple[int, RunDir]]:
     """Which candidate each of the K runs takes, and where: from the secret key, so that it is the same after a kill."""
-    secret = NoiseSource.for_run(folder.noise_key, None)
     count = plan.best.runs.quantile(float(secret.stream("selection/runs").uniform(1)[0]))
     draws = secret.stream("selection/candidates")
     return [(draws.below(len(plan.configs)), RunDir(folder.internal / "runs" / str(number))) for number in range(count)]
 
 
-def _scored(selecting: Selecting, plan: SelectionPlan, which: int, folder: RunDir, load: Callable[[], SampleSet]) -> float:
+def _scored(
+    selecting: Selecting, plan: SelectionPlan, which: int, folder: RunDir, secret: NoiseSource, load: Callable[[], SampleSet]
+) -> float:
     """One run, or what is missing of it: its score, with noise. Nothing else of it is looked at."""
     kept = folder.internal / "score.json"
     if kept.exists():
         return json.loads(kept.read_text())
     config, own, device = plan.configs[which], plan.runs[which], plan.configs[which].torch_device
     tell(folder, f"a run of {plan.differing[which]}")
+    if not folder.noise_key.exists():
+        folder.internal.mkdir(parents=True, exist_ok=True)
+        secret.part(f"selection/run={folder.path.name}").save(folder.noise_key)
     begin(folder, config, own, config.privacy, load, device, config.public_inputs())
     session = Session.of_run(config.dataset, config.privacy, own, folder, Several(), load, config.seed)
     model = config.model.build(config.dataset, device, config.seed)

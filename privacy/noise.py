@@ -31,16 +31,24 @@ class NoiseSource:
         if noise_seed is not None:
             return cls(hashlib.sha256(f"noise_seed={noise_seed}".encode()).digest())
         if not path.exists():
-            fresh = path.with_suffix(".partial")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.write(descriptor, secrets.token_bytes(32))
-            os.fsync(descriptor)
-            os.close(descriptor)
-            os.replace(fresh, path)
+            cls(secrets.token_bytes(32)).save(path)
         key = path.read_bytes()
         if len(key) != 32:
             raise ValueError(f"{path} holds {len(key)} bytes, not the 32 of a noise key")
         return cls(key)
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all, for its owner's eyes."""
+        fresh = path.with_suffix(".partial")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.write(descriptor, self._key)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        os.replace(fresh, path)
+
+    def part(self, purpose: str) -> NoiseSource:
+        """Another one, with a key that follows from this one and tells nothing of it."""
+        return NoiseSource(self.stream(purpose).bytes(32))
 
     def seed(self, purpose: str) -> int:
         """63 secret bits for a generator of another library, where draws only have to be unpredictable to an observer."""

@@ -24,10 +24,11 @@ from conf.help import run_script
 from data.samples import SampleFileError, read_labels
 from data.shards import sample_files
 from errors import InputError, reject_unless, unusable
+from pipeline.selection import SCORE
 from privacy.accounting import Accountant, compose_epsilon, versions
 from privacy.config import caution
-from privacy.inherited import CERTIFICATE
-from privacy.mechanisms import Spend, Unit
+from privacy.inherited import BASE, CERTIFICATE
+from privacy.mechanisms import BestOf, Spend, Unit
 from privacy.risk import risk
 from privacy.signing import SIGNATURE, fits
 from store.seal import altered
@@ -123,6 +124,7 @@ def check_claims(document: dict[str, Any]) -> Iterator[Finding]:
         unit = Unit(document.get("unit", "image"))  # the only one there was
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta:g}")
+        yield from _selection(document, spends)
         yield from _epsilon(spends, stated, delta, accountant, _tolerance(document))
         if "unit" in document:
             yield from _unit(document, unit, delta)
@@ -142,9 +144,41 @@ def check_claims(document: dict[str, Any]) -> Iterator[Finding]:
 def _spend(values: dict[str, Any]) -> Spend:
     """ValueError for numbers that no mechanism has."""
     spend = Spend.from_dict(values)
-    if not (isinstance(spend.count, int) and spend.count >= 1 and all(0 < x < math.inf for x in vars(spend.mechanism).values())):
+    if isinstance(spend.mechanism, BestOf):  # whose distribution refuses impossible numbers itself
+        numbers: list[float] = []
+        within = [_spend(one) for candidate in values["candidates"] for one in candidate]
+        if not (within and all(spend.mechanism.candidates)):
+            raise ValueError(f"{spend.purpose} has no candidates, or one that spends nothing")
+    else:
+        numbers = list(vars(spend.mechanism).values())
+    if not (isinstance(spend.count, int) and spend.count >= 1 and all(0 < x < math.inf for x in numbers)):
         raise ValueError(f"{spend} is no use of a mechanism")
     return spend
+
+
+def _selection(document: dict[str, Any], spends: list[Spend]) -> Iterator[Finding]:
+    """Of the best of several runs: what the certificate says of the choice is what was spent."""
+    own = [spend for spend in spends if isinstance(spend.mechanism, BestOf) and not spend.purpose.startswith(BASE)]
+    told = document.get("selection")
+    if told is None and not own:
+        return
+    if told is None or [spend.count for spend in own] != [1]:
+        yield Finding(False, "selection: it is told of or paid for, and not both once")
+        return
+    best = own[0].mechanism
+    assert isinstance(best, BestOf)
+    runs, number = best.runs.to_dict(), len(best.candidates)
+    yield Finding(
+        {key: told.get(key) for key in runs} == runs and math.isclose(told["expected_runs"], best.runs.mean, rel_tol=SAME),
+        f"selection: the number of runs is {runs}, {best.runs.mean:.4g} expected",
+    )
+    listed = told["number_of_candidates"] == len(told["candidates"]) == number and told["chosen"] in told["candidates"]
+    yield Finding(listed, f"selection: of {number} candidates, all listed; chosen: {told['chosen']}")
+    scores = [[spend.mechanism.to_dict() for spend in spends if spend.purpose == SCORE] for spends in best.candidates]
+    stated = [] if told["score_mechanism"] is None else [told["score_mechanism"]]
+    on = "public" if told["score_mechanism"] is None else "private"
+    right = all(score == stated for score in scores) and f"on {on} images" in told["score"]
+    yield Finding(right, f"selection: {told['score']}: {told['score_mechanism'] or 'no private image is read'}")
 
 
 def _epsilon(spends: list[Spend], stated: float, delta: float, accountant: Accountant, tolerance: float) -> Iterator[Finding]:
@@ -196,7 +230,8 @@ def _assumed(document: dict[str, Any], signed: bool) -> Iterator[str]:
             "without a signature and the holder's public key."
         )
     yield "The program did what is listed, on the images that are named, and its noise is secret (scripts.audit attacks this)."
-    yield "No setting was chosen by results on the private images, and there is no other release from them."
+    but = "but the one that is listed " if "selection" in document else ""
+    yield f"No choice {but}was made by results on the private images, and there is no other release from them."
     for one in document.get("public_inputs", []):
         yield f"{one['name']} ({one['setting']}) holds nothing of the private images but what is listed."
     yield from (f"Public knowledge: {assumption}" for assumption in document.get("public_by_assumption", []))
