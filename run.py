@@ -62,15 +62,7 @@ def job(cfg: DictConfig) -> None:
     try:
         start(cfg, folder, sweep)
     except (Exception, SystemExit) as error:  # here, before Hydra adds lines of its own
-        line = one_line(error)
-        if line is None and isinstance(error, EvaluationError | SystemExit):
-            line = str(error)
-        if shows_tracebacks() or (sweep and line is None):
-            traceback.print_exc()
-        crash = folder.error if folder.error.exists() and not one_line(error) else None
-        status = 2 if one_line(error) else 1
-        if crash:
-            say(f"what broke, and the command that goes on: {crash}")
+        line, status, crash = explained(error, folder, traceback_too=sweep is not None)
         if sweep:
             sweep.fails(number, list(HydraConfig.get().overrides.task), line or repr(error), status, crash)
             say(line or repr(error))
@@ -83,6 +75,19 @@ def job(cfg: DictConfig) -> None:
         folder.remove_if_empty()
         if sweep:
             sweep.links(number, folder)
+
+
+def explained(error: BaseException, folder: RunDir, traceback_too: bool) -> tuple[str | None, int, Path | None]:
+    """The line for it, if there is one, an exit status, and the file that says what broke, which is told."""
+    line = one_line(error)
+    status, crash = (2, None) if line else (1, folder.error if folder.error.exists() else None)
+    if line is None and isinstance(error, EvaluationError | SystemExit):
+        line = str(error)
+    if shows_tracebacks() or (traceback_too and line is None):
+        traceback.print_exception(error)
+    if crash:
+        say(f"what broke, and the command that goes on: {crash}")
+    return line, status, crash
 
 
 def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
@@ -122,26 +127,33 @@ def gather(cfg: DictConfig, config: Config, folder: RunDir, sweep: Sweep | None)
     Report.store = folder.path.parent
 
 
-def select() -> None:
-    """The best of all candidates: as a run of its own, to which the sweep's folder links."""
+def select() -> int:
+    """The best of all candidates: as a run of its own, to which the sweep's folder links. An exit status."""
     sweep, selecting = Report.sweep, Selecting.of(Report.candidates)
     config = selecting.config
     if config.plan_only:
         print(json.dumps(selection_document(selecting), indent=2))
-        return
+        return 0
     assert sweep is not None
     assert Report.store is not None
     folder = RunDir(Report.store / digest(config))
     sweep.folder.mkdir(parents=True, exist_ok=True)
     try:
         result = run_selection(selecting, folder, goes_on_with("run.py", sys.argv[1:]))
+    except Exception as error:
+        line, status, _ = explained(error, folder, traceback_too=True)
+        say(line or repr(error))
+        return status
     finally:
+        folder.remove_if_empty()
         sweep.links(0, folder)
         sweep.discard()
     if result is None:
-        print(f"{folder.path}: the number of runs came out as 0, so nothing is released; it is part of what the epsilon is for")
-    elif result.fresh:
+        say(f"{folder.path}: the number of runs came out as 0, so nothing is released; ε pays for that, too")
+        return 1
+    if result.fresh:
         print_report(result.config, result.metrics, result.certificate, result.folder)
+    return 0
 
 
 def cli() -> int:
@@ -163,7 +175,7 @@ def cli() -> int:
         sys.argv[1:] = completed(sys.argv[1:])
         main()
         if Report.candidates and not Report.status:
-            select()
+            return select()
     except Exception as error:
         line, sweep = one_line(error) or launch_failure(error), Report.sweep
         if line is None and sweep and sweep.began:  # of a launcher, not of a run

@@ -181,7 +181,7 @@ def test_a_mixture_of_candidates_costs_no_more_than_the_dearest():
     """One candidate says the truth more often: their mixture, drawn anew in each run, is bounded by the larger divergence."""
     runs = TruncatedNegativeBinomial(1, 0.2)
     (p, q), (p_2, q_2) = ((response(eps, 2), response(eps, 0)) for eps in (0.2, 1.2))
-    rdp = np.maximum(*([divergence(a, b, order) for order in ORDERS] for a, b in ((p, q), (p_2, q_2))))
+    rdp = np.max([[divergence(a, b, order) for order in ORDERS] for a, b in ((p, q), (p_2, q_2))], axis=0)
     found = [divergence(law(runs, (p + p_2) / 2), law(runs, (q + q_2) / 2), order) for order in ORDERS]
     assert (np.array(found) <= runs.best(ORDERS, rdp)).all()
 
