@@ -17,7 +17,8 @@ from conf.help import run_script
 from data.samples import SampleSet
 from privacy.accounting import Accountant
 from privacy.ledger import Ledger, certificate
-from privacy.mechanisms import DiscreteGaussian, Gaussian, SampledGaussian, Spend, Unit
+from privacy.mechanisms import BestOf, DiscreteGaussian, Gaussian, SampledGaussian, Spend, Unit
+from privacy.selection import TruncatedNegativeBinomial
 from scripts import verify
 from store.identity import digest
 from store.seal import seal
@@ -30,7 +31,7 @@ DP_SGD = [Spend("dp_sgd", SampledGaussian(1.1, 0.05), 40)]
 SIGMA = "mechanisms.1.noise_multiplier"
 
 
-def make(folder: Path, spends: list[Spend], accountant: Accountant = Accountant.pld, key: str | None = None) -> Path:
+def make(folder: Path, spends: list[Spend], accountant: Accountant = Accountant.pld, key: str | None = None, **more: Any) -> Path:
     """A release of ten images."""
     release = folder / "release"
     release.mkdir()
@@ -39,7 +40,7 @@ def make(folder: Path, spends: list[Spend], accountant: Accountant = Accountant.
     ledger = Ledger(folder / "ledger.jsonl", spends, 1e-5, accountant)
     for spend in spends:
         ledger.spend(spend.purpose, spend.mechanism, spend.count)
-    facts: dict[str, Any] = {"num_samples": 10, "classes": ["a", "b"], "private_images": 500, "public_inputs": []}
+    facts: dict[str, Any] = {"num_samples": 10, "classes": ["a", "b"], "private_images": 500, "public_inputs": [], **more}
     document = certificate(
         ledger, identity="ab12", size=500, unit=Unit.image, noise_seed=None, assumptions=["images: 500"], provenance=facts
     )
@@ -213,6 +214,93 @@ def test_every_change_of_files_is_found(kind, release, capsys):
 @pytest.mark.parametrize("kind", CLAIMS)
 def test_every_change_of_what_is_claimed_is_found(kind, release, capsys):
     rewrite(release, CLAIMS[kind])
+    code, out = status(capsys, release)
+    assert code == 1, out
+    assert failures(out)
+
+
+# The best of several runs
+
+RUNS = TruncatedNegativeBinomial(1, 0.2)
+SCORE = DiscreteGaussian(5.0)
+BEST = Spend("best_of", BestOf(RUNS, tuple((Spend("moments", Gaussian(sigma)), Spend("score", SCORE)) for sigma in (3.0, 4.0))))
+TOLD = {
+    "candidates": [{"method.cells": 1}, {"method.cells": 2}],
+    "number_of_candidates": 2,
+    **RUNS.to_dict(),
+    "expected_runs": RUNS.mean,
+    "score": "accuracy on private images of cnn, trained on the samples",
+    "score_mechanism": SCORE.to_dict(),
+    "chosen": {"method.cells": 2},
+    "score_of_chosen": 0.9,
+}
+CHOICE = "mechanisms.0.candidates"
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory) -> Path:
+    return make(tmp_path_factory.mktemp("selected"), [BEST], Accountant.rdp, selection=TOLD)
+
+
+def both(path: str, value: Any) -> Callable[[dict], Any]:
+    """In what is told of the choice, and in what was paid for it."""
+
+    def change(document: Any) -> None:
+        to(f"mechanisms.0.{path}", value)(document)
+        to(f"selection.{path}", value)(document)
+
+    return change
+
+
+def no_score_at_all(document: Any) -> None:
+    """As if it had been on public images."""
+    for spends in document["mechanisms"][0]["candidates"]:
+        spends.pop()
+    document["selection"] |= {"score_mechanism": None, "score": TOLD["score"].replace("private", "public")}  # type: ignore[attr-defined]
+
+
+SELECTIONS: dict[str, Callable[[dict], Any]] = {
+    "another eta": to("mechanisms.0.eta", 0.0),
+    "another eta that is told": to("selection.eta", 0.0),
+    "another eta in both": both("eta", 0.5),
+    "an eta that is none": both("eta", -1.0),
+    "another gamma": to("mechanisms.0.gamma", 0.3),
+    "another gamma in both": both("gamma", 0.3),
+    "a gamma that is none": both("gamma", 1.0),
+    "another distribution": both("distribution", "poisson"),
+    "fewer runs expected": to("selection.expected_runs", 2.0),
+    "another number": to("selection.number_of_candidates", 1),
+    "a candidate less": lambda document: document["selection"]["candidates"].pop(0),
+    "a candidate that was not paid for": lambda document: document["mechanisms"][0]["candidates"].pop(1),
+    "no candidates": to(CHOICE, []),
+    "a candidate that spends nothing": to(f"{CHOICE}.1", []),
+    "more noise in a candidate": to(f"{CHOICE}.0.0.noise_multiplier", 3.5),
+    "endless noise in a candidate": to(f"{CHOICE}.0.0.noise_multiplier", math.inf),
+    "a dropped score": lambda document: document["mechanisms"][0]["candidates"][0].pop(),
+    "a score that is not told": to("selection.score_mechanism", None),
+    "no score at all": no_score_at_all,
+    "more noise on the score": to("selection.score_mechanism.noise_multiplier", 9.0),
+    "a choice that was no candidate": to("selection.chosen", {"method.cells": 8}),
+    "a choice that is not told": lambda document: document.pop("selection"),
+    "a choice that is not paid for": to("mechanisms", [Spend("moments", Gaussian(3.0)).to_dict()]),
+    "two choices": to("mechanisms.0.count", 2),
+    "a smaller epsilon": lambda document: document.update(epsilon=0.99 * document["epsilon"]),
+    "another accountant": to("accountant", "prv"),
+    "a risk of another accountant": to("risk.accountant", "pld"),
+}
+
+
+def test_a_choice_that_was_paid_for_holds(selected, capsys):
+    code, out = status(capsys, selected)
+    assert (code, failures(out)) == (0, [])
+    assert "of 2 candidates, all listed" in out
+    assert "No choice but the one that is listed" in out
+
+
+@pytest.mark.parametrize("kind", SELECTIONS)
+def test_every_change_of_a_choice_is_found(kind, selected, tmp_path, capsys):
+    release = Path(shutil.copytree(selected, tmp_path / "copy"))
+    rewrite(release, SELECTIONS[kind])
     code, out = status(capsys, release)
     assert code == 1, out
     assert failures(out)
