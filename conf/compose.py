@@ -8,8 +8,10 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from conf.resolvers import register_resolvers
@@ -46,6 +48,17 @@ def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: b
     GlobalHydra.instance().clear()  # of a command that ran in this process
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each run of the sweep that `python run.py -m OVERRIDES` would be, with those of its experiment."""
+    every = _each(overrides)
+    own = compose_config(every[0], with_hydra=True).hydra.sweeper.get("params") or {}
+    return _each([*(f"{key}={value}" for key, value in own.items()), *overrides])
+
+
+def _each(overrides: Sequence[str]) -> list[list[str]]:
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)[0]
 
 
 def completed(overrides: Sequence[str]) -> list[str]:
