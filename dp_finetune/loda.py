@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset
-from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, digests
 from dp_finetune.method import DPDiffusion
 from method import require_public_weights
-from models.features.extractors import weights_digest
 from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
 
@@ -48,5 +47,5 @@ class DPLoDA(DPDiffusion):
     def saver(self, model: PublicModel) -> Callable[[Path], None]:
         if self.adapter is AdapterName.full:
             return super().saver(model)
-        base = {"name": model.weights or model.name, "sha256": weights_digest(model.denoiser.network)}
+        base = {"name": model.weights or model.name, **digests(model.denoiser)}
         return lambda folder: self._adapter.save(model.denoiser, base, folder)
