@@ -25,11 +25,12 @@ class DPLoDA(DPDiffusion):
     )
 
     name: str = "dp_loda"
-    adapter: AdapterName = AdapterName.loda
-    rank: int = 4
+    adapter: AdapterName = AdapterName.loda  # what is trained
+    rank: int = 4  # r: channels of loda and lora
+    # which layers loda and lora stand beside
     layers: list[Layers] = field(default_factory=lambda: [Layers.conv, Layers.attention])
-    pattern: str | None = None
-    up_kernel: UpKernel = UpKernel.one
+    pattern: str | None = None  # a regular expression that their names match
+    up_kernel: UpKernel = UpKernel.one  # of loda's B: 1×1, or as A's
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         require_public_weights(self, model)

@@ -40,6 +40,7 @@ class DPDiffusion(DPSGD):
     told = "A diffusion model was trained on the private images by clipped and noisy steps (DP-SGD), and drew these."
 
     name: str = "dp_diffusion"
+    # intervals of timesteps and their weights, {weight, low, high}; empty: uniform
     timestep_mixture: list[Interval] = field(default_factory=list)
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
     warm_up: WarmUp = field(default_factory=WarmUp)
