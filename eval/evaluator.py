@@ -112,7 +112,7 @@ class Cost:
 class Evaluator:
     """`evaluate` is all that an evaluator must have."""
 
-    enabled: bool = True
+    enabled: bool = True  # whether it runs
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.frechet."""
@@ -151,7 +151,7 @@ def require_embedding(key: str, name: EmbeddingName, dataset: Dataset, model: Mo
 class InEmbedding(Evaluator):
     """Works in the space of an embedding."""
 
-    embedding: EmbeddingName = EmbeddingName.public_features
+    embedding: EmbeddingName = EmbeddingName.public_features  # the space that images are compared in
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         require_embedding(key, self.embedding, dataset, model, spaces)
