@@ -79,7 +79,7 @@ class PrivateSelection:
 
     name: str = "private"
     distribution: HowMany = HowMany.truncated_negative_binomial  # of K, the number of runs; with poisson K may be 0
-    expected_runs: float | None = None  # the mean of K; None: twice the number of candidates
+    expected_runs: float | None = None  # the mean of K; null: twice the number of candidates
     eta: float = 1.0  # of the truncated negative binomial: 0 is logarithmic, 1 geometric; the larger, the less K varies
     score: ScoredOn = ScoredOn.private  # accuracy on these of eval.downstream's classifier, trained on the samples
     score_noise: float = 0.01  # its standard deviation, on an accuracy in 0 … 1
