@@ -56,7 +56,9 @@ def component(group: str, option: str, own_images: Path) -> tuple[Any, Config]:
         "cinic10": [f"dataset.path={own_images}"],
         "callable": ["model.factory=my_module:MyAPI", "model.image_size=8"],
     }
-    config = cast(Config, OmegaConf.to_object(composed(f"{group}={option}", *needed.get(option, []))))
+    config = cast(
+        Config, OmegaConf.to_object(composed(f"{'+' * (group == 'selection')}{group}={option}", *needed.get(option, [])))
+    )
     return getattr(config, group), config
 
 
