@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from disk import write_whole
+from privacy.risk import format_epsilon
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Series, Sheet
-from tracking.results import format_epsilon
 
 Found = Mapping[str, Sequence[Measured]]  # by experiment
 
