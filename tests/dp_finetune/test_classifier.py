@@ -1,142 +1,166 @@
-"""DP-SGD on the private images themselves: spent, certified, resumed, and judged once."""
+"""`method=dp_classifier`: DP-SGD on the private images themselves, a classifier released, certified, and judged once."""
 
 from __future__ import annotations
 
 import json
 import math
-import shlex
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
-import dp_finetune.training
 from data.datasets.digits import Digits
 from data.samples import SampleSet
 from dp_finetune.classifier import Classification, LabelledViews
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from models.classifiers.networks import ClassifierName, Norm
+from models.classifiers.released import WEIGHTS, ReleasedClassifier
 from models.classifiers.training import Recipe
+from pipeline.config import Config
+from pipeline.plan import Plan
+from pipeline.running import Result as Run
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import SampledGaussian, Spend
 from privacy.noise import NoiseSource
-from scripts import dp_classifier
+from scripts import evaluate, export, report, sample, verify
+from scripts.dashboard.folders import Contents, read
 from store.run_dir import RunDir
-from tests.command import bytes_of, output_of
-from tests.rejects import ANY, rejects
+from tests.command import bytes_of, call, output_of, typed
+from tests.rejects import rejects
 
-FAST = ["method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched", "device=cpu"]
-FAST += ["privacy.epsilon=null", "privacy.noise_multiplier=3", "privacy.noise_seed=1"]
+METHOD = ["method=dp_classifier", "method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched"]
+FAST = [*METHOD, "device=cpu", "privacy.epsilon=null", "privacy.noise_multiplier=3"]
 
 
 def train(folder: Path, *overrides: str) -> Path:
-    dp_classifier.main([*FAST, *overrides, f"out={folder}"])
-    return folder
+    result = call(*FAST, *overrides, f"hydra.run.dir={folder}/run")
+    assert result.code == 0, result.err
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    return train(tmp_path_factory.mktemp("dp_classifier") / "run")
+    return train(tmp_path_factory.mktemp("dp_classifier"))
 
 
-def test_the_certificate_is_the_composition_of_the_ledger(trained):
-    document = json.loads((output_of(trained) / "privacy.json").read_text())
+def test_a_release_is_a_classifier_with_its_certificate_and_no_image(trained):
+    release = trained / "release"
+    assert {path.name for path in release.iterdir()} == {"README.md", "privacy.json", "classifier.json", WEIGHTS}
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in release.iterdir())  # whoever it is shared with may read it
+    document = json.loads((release / "privacy.json").read_text())
     spent = [Spend("dp_sgd", SampledGaussian(3.0, 8 / 1437), 3)]
     assert document["epsilon"] == compose_epsilon(spent, document["delta"])
-    assert document["private"] is False  # its noise is known
-    assert RunDir(trained).output == RunDir(trained).withheld
-    assert 0 <= json.loads(RunDir(trained).metrics.read_text())["dp_classifier/accuracy"] <= 1
+    assert (document["private"], document["classifier"], document["public_model"]) == (True, "cnn", None)
+    assert document["public_inputs"] == []
+    assert "num_samples" not in document
 
 
-def test_a_training_that_was_cut_off_goes_on_to_the_same_classifier(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(dp_finetune.training, "CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        original = dp_finetune.training.Trainer.finish_step
-
-        def dies(self, purpose):
-            if purpose.endswith("=3"):
-                raise KeyboardInterrupt
-            original(self, purpose)
-
-        patch.setattr(dp_finetune.training.Trainer, "finish_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run")
-    train(tmp_path / "run")
-    assert bytes_of(output_of(tmp_path / "run")) == bytes_of(output_of(trained))
+def test_its_card_is_one_of_a_model_and_says_nothing_of_images_to_read(trained):
+    card = ModelCard.load(trained / "release" / "README.md")
+    assert card.data.to_dict()["pipeline_tag"] == "image-classification"
+    for told in ("# An image classifier: digits, by dp_classifier", "grey images of 8 × 8 pixels", "all 1437 training images"):
+        assert told in card.text
+    for other in ("samples.npz", "grid.png", "scripts.export"):
+        assert other not in card.text
 
 
-def test_other_test_images_change_the_number_alone(trained, tmp_path, monkeypatch):
+def test_its_accuracy_on_real_test_images_is_that_of_what_is_released(trained):
+    released, test = ReleasedClassifier.load(trained / "release"), Digits(class_counts="uniform").test()  # type: ignore[arg-type]
+    metrics = json.loads(RunDir(trained).metrics.read_text())
+    assert metrics["cnn/accuracy"] == np.mean(released.classify(test.images) == test.labels)
+    assert {"cnn/balanced_accuracy", "cnn/accuracy_seeds", "time/method_seconds"} <= metrics.keys()
+    assert not [name for name in metrics if name.startswith(("frechet/", "wrn40_4/"))]
+    internal = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["internal"] for line in internal if "cnn/accuracy" in line)
+
+
+def test_tools_for_releases_take_it_or_refuse_it_in_one_line(trained, tmp_path, capsys):
+    release = trained / "release"
+    verify.main([f"release={release}"])
+    assert "FAILED" not in capsys.readouterr().out
+    report.main([f"run={trained}", f"out={tmp_path}/report.html"])
+    assert "<img" not in (tmp_path / "report.html").read_text()
+    evaluate.main([f"release={release}", "eval=full", f"out={tmp_path}/judged", "device=cpu"])
+    judged = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    assert judged["cnn/accuracy"] == json.loads(RunDir(trained).metrics.read_text())["cnn/accuracy"]
+    row, _ = read(trained, "run", Contents(private_metrics=True, private_pictures=False))
+    assert (row["status"], row["classifier"], row["picture"]) == ("finished", "cnn", False)
+    with rejects("release", release, "no samples"):
+        export.main([f"release={release}", f"to={tmp_path}/set", "format=imagefolder"])
+    with rejects("model", release):
+        sample.main([f"model={release}", "num_samples=10", f"out={tmp_path}/more"])
+    with rejects("release", release, "other images or classes"):
+        evaluate.main([f"release={release}", "dataset.keep_classes=['3','5']", f"out={tmp_path}/other", "device=cpu"])
+
+
+def test_python_gets_the_classifier_and_no_samples(trained):
+    run = Run(typed(*FAST), RunDir(trained))
+    assert run.classifier.classes == list("0123456789")
+    with rejects("method", "dp_classifier", "no samples"):
+        _ = run.samples
+
+
+def test_other_test_images_change_the_number_alone(tmp_path, monkeypatch):
+    """The noise is known, so that two runs can be compared."""
+    one = train(tmp_path / "one", "privacy.noise_seed=1")
+    assert RunDir(one).output == RunDir(one).withheld
     original = Digits.test
     monkeypatch.setattr(Digits, "test", lambda self: SampleSet(255 - original(self).images, original(self).labels, 10))
-    train(tmp_path / "run")
-    assert bytes_of(output_of(tmp_path / "run")) == bytes_of(output_of(trained))
+    assert bytes_of(output_of(train(tmp_path / "other", "privacy.noise_seed=1"))) == bytes_of(output_of(one))
 
 
-def test_a_plan_opens_no_image(tmp_path, monkeypatch, capsys):
+def test_a_plan_opens_no_image_and_has_the_classifier_s_cost(here, monkeypatch):
     monkeypatch.setattr("data.datasets.digits.handwritten", lambda split: pytest.fail("images were opened"))
-    train(tmp_path / "run", "plan_only=true", "privacy.delta=3.4e-4")
-    document = json.loads(capsys.readouterr().out)
+    result = call(*FAST, "plan_only=true", "privacy.delta=3.4e-4")
+    document = json.loads(result.out)
     assert document["privacy"]["events"][0]["count"] == 3
     assert "with probability 0.49" in document["privacy"]["caution"]
-    assert not (tmp_path / "run").exists()
+    weights = Recipe(classifier=ClassifierName.cnn, norm=Norm.group).network(1, 10).parameters()
+    assert document["model"]["trainable_parameters"] == sum(p.numel() for p in weights)
+    assert document["work"]["flops"] > 0
+    assert document["work"]["peak_memory_gib"] > 0
+    assert list(document["evaluation"]) == ["downstream"]
+    assert document["hints"][0].startswith("method=dp_classifier releases a classifier and no samples, which eval.frechet judges")
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(
     ("override", "key", "value"),
     [
-        ("method.batch_size=5000", "method.batch_size", 5000),
-        ("method.momentum=0.9", "method.momentum", 0.9),
         ("method.num_samples=10", "method.num_samples", 10),
         ("dataset.keep_classes=['3']", "dataset", "digits"),
+        ("eval.downstream.sizes=[5]", "eval.downstream.sizes", [5]),
+        ("eval.downstream.ensemble=5", "eval.downstream.ensemble", 5),
+        ("eval.downstream.choose_from=[0.1,0.03]", "eval.downstream.choose_from", [0.1, 0.03]),
+        ("privacy.selection_epsilon=0.1", "privacy.selection_epsilon", 0.1),
     ],
 )
-def test_what_cannot_run_is_refused(override, key, value, tmp_path):
+def test_what_cannot_run_is_refused(override, key, value):
     with rejects(key, value):
-        train(tmp_path / "run", override)
-    assert not (tmp_path / "run").exists()
+        typed(*FAST, override)
 
 
-def test_one_that_broke_off_between_its_release_and_its_accuracy_goes_on(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(dp_classifier, "accuracy", Mock(side_effect=OSError("disk full")))
-        with pytest.raises(OSError, match="disk full"):
-            train(tmp_path / "run")
-    released = (output_of(tmp_path / "run") / "privacy.json").read_bytes()
-    train(tmp_path / "run")
-    assert (tmp_path / "run" / "internal" / "metrics.json").exists()
-    assert (output_of(tmp_path / "run") / "privacy.json").read_bytes() == released
-
-
-def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(tmp_path, monkeypatch):
-    folder = tmp_path / "a run"
-    with monkeypatch.context() as patch:
-        patch.setattr(dp_classifier, "save_file", Mock(side_effect=ZeroDivisionError("norm")))
-        with pytest.raises(ZeroDivisionError, match="norm"):
-            train(folder)
-    text = (folder / "internal" / "error.txt").read_text()
-    assert "ZeroDivisionError: norm" in text
-    assert "in _release" in text  # where it broke
-    command = shlex.split(next(line for line in text.splitlines() if "python -m scripts.dp_classifier" in line))
-    assert command[:3] == ["python", "-m", "scripts.dp_classifier"]
-    dp_classifier.main(command[3:])
-    assert RunDir(folder).finished
-    assert not (folder / "internal" / "error.txt").exists()
-
-
-def test_a_users_mistake_leaves_no_error_file(trained):
-    with rejects("out", ANY, "finished run"):
-        train(trained)
-    assert not (trained / "internal" / "error.txt").exists()
+def test_no_public_model_is_asked_for():
+    config = typed(*FAST, "model=latent_unet", "model.pretrained=nowhere", "model.features=null")
+    assert config.public_inputs() == []
+    assert config.judging.embeddings() == set()
 
 
 def test_a_published_preset_spends_its_published_budget():
-    settings = dp_classifier._composed(["+dp_classifier=dpd_mnist"])
-    method, privacy = settings.method, settings.privacy
-    rate = method.batch_size / 60_000
-    spent = compose_epsilon([Spend("dp_sgd", SampledGaussian(privacy.noise_multiplier, rate), method.steps)], privacy.delta)
-    assert 9.9 < spent <= 10
+    config: Config = typed("+experiment=dpd/classifier_mnist")
+    assert 9.9 < Plan.of(config).epsilon <= 10
+
+
+def test_a_damaged_classifier_is_refused(trained, tmp_path):
+    for name, content in (("classifier.json", b"{"), (WEIGHTS, b"no weights")):
+        for file in (trained / "release").iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / name).write_bytes(content)
+        with rejects("release", tmp_path, "no classifier"):
+            ReleasedClassifier.load(tmp_path)
 
 
 @pytest.mark.parametrize("classifier", [ClassifierName.cnn, ClassifierName.wrn16_4])
