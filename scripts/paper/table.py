@@ -124,6 +124,7 @@ _ESCAPED = {
     "ε": r"$\varepsilon$",
     "δ": r"$\delta$",
     "σ": r"$\sigma$",
+    "φ": r"$\phi$",
     "∞": r"$\infty$",
 }
 _ESCAPED |= {"–": "--", "√": r"$\surd$", "·": r"$\cdot$", "×": r"$\times$", "|": r"\textbar{}", "±": r"$\pm$"}
