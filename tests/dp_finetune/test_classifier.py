@@ -163,7 +163,7 @@ def test_a_damaged_classifier_is_refused(trained, tmp_path):
             ReleasedClassifier.load(tmp_path)
 
 
-@pytest.mark.parametrize("classifier", [ClassifierName.cnn, ClassifierName.wrn16_4])
+@pytest.mark.parametrize("classifier", [ClassifierName.cnn, ClassifierName.lenet, ClassifierName.resnet9, ClassifierName.wrn16_4])
 def test_both_engines_find_the_gradient_of_each_example(classifier):
     torch.manual_seed(0)
     network: Any = Recipe(classifier=classifier, norm=Norm.group).network(1, 4).double().eval()
