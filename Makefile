@@ -44,8 +44,8 @@ test-quick: setup ## the tests of the parts, without those that start the comman
 test-slow: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
 
-test-browser: setup ## the dashboard in a real browser; needs chromium (Debian: apt-get install chromium)
-	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts/dashboard
+test-browser: setup ## dashboard and report in a real browser; needs chromium (Debian: apt-get install chromium)
+	@REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/scripts
 
 lint: setup      ## ruff, import-linter (which folder may import which) and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache --no-logo && $(BIN)/mypy

@@ -65,8 +65,8 @@ class Method:
     """Settings of a method. `num_samples` is the size of the set that it makes. `spends` and `run` are all that it must have."""
 
     name: str = "???"
-    num_samples: int = 1000
-    conditional: bool = True
+    num_samples: int = 1000  # how many samples are made
+    conditional: bool = True  # keep classes apart; false: samples have no class
 
     needs_noise = True  # whether the privacy budget sets a noise multiplier
     uses_model = True  # whether what is released depends on the public model

@@ -6,7 +6,7 @@ in all of half of them. Both bounds hold with the stated confidence, whatever th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -22,6 +22,8 @@ class Finding:
     guesses: int
     correct: int
     largest: float  # the bound, had every guess been right: what this audit could have found
+    false_positives: float  # of those out, the share that was guessed in
+    true_positives: float  # of those in
 
 
 def one_run(scores: np.ndarray, included: np.ndarray, delta: float, confidence: float) -> Finding:
@@ -36,9 +38,11 @@ def one_run(scores: np.ndarray, included: np.ndarray, delta: float, confidence: 
         half = max(1, int(share * m) // 2)
         correct = int(included[order[:half]].sum() + (~included[order[-half:]]).sum())
         bounds = [one_run_epsilon(m, 2 * half, right, delta, confidence) for right in (correct, 2 * half)]
-        findings.append(Finding(bounds[0], 2 * half, correct, bounds[1]))
+        hits, alarms = int(included[order[:half]].sum()), int((~included[order[:half]]).sum())
+        rates = alarms / max(1, int((~included).sum())), hits / max(1, int(included.sum()))
+        findings.append(Finding(bounds[0], 2 * half, correct, bounds[1], *rates))
     best = max(findings, key=lambda finding: (finding.lower_bound, finding.correct / finding.guesses))
-    return Finding(best.lower_bound, best.guesses, best.correct, max(finding.largest for finding in findings))
+    return replace(best, largest=max(finding.largest for finding in findings))
 
 
 def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, confidence: float) -> float:
@@ -81,7 +85,8 @@ def game(scores_in: np.ndarray, scores_out: np.ndarray, delta: float, confidence
     hit, alarm = int((judged_in >= best).sum()), int((judged_out >= best).sum())
     n_in, n_out = len(judged_in), len(judged_out)
     bound = game_epsilon(hit, n_in, alarm, n_out, delta, confidence)
-    return Finding(float(bound), n_in + n_out, hit + n_out - alarm, float(game_epsilon(n_in, n_in, 0, n_out, delta, confidence)))
+    largest = float(game_epsilon(n_in, n_in, 0, n_out, delta, confidence))
+    return Finding(float(bound), n_in + n_out, hit + n_out - alarm, largest, alarm / n_out, hit / n_in)
 
 
 def game_epsilon(

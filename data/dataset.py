@@ -32,7 +32,7 @@ class Dataset:
     """Settings of a dataset; opening images is what the methods do, nothing here reads a file before they are called."""
 
     name: str = MISSING
-    class_counts: ClassCounts = MISSING
+    class_counts: ClassCounts = MISSING  # how a conditional method learns how many images each class has
     fraction: float = 1.0  # of the training images are the private dataset: always the same ones
     stratified: bool = False  # with `fraction`: classes keep their shares; False: drawn whatever the label
     keep_classes: list[str] | None = None  # a class subset, by name; labels follow this order

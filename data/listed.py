@@ -27,7 +27,7 @@ class Listed(Dataset):
     keep their shares in expectation, `stratified` or not: an exact share would push one image out where another comes in.
     """
 
-    on_bad: OnBad = OnBad.error
+    on_bad: OnBad = OnBad.error  # an image that cannot be read ends the run before anything is spent, or is left out
 
     @property
     def version(self) -> int:

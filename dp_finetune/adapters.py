@@ -112,11 +112,19 @@ class Adapter:
             save_file(_as_diffusers(trainable(model.network)), folder / LORA)
 
 
+def digests(model: Denoiser) -> dict[str, str]:
+    """Of the public networks that adapters are trained on: `sha256` of the U-Net, and of the autoencoder if there is one."""
+    autoencoder = getattr(model, "autoencoder", None)
+    of_latents = {} if autoencoder is None else {"autoencoder_sha256": weights_digest(autoencoder.network)}
+    return {"sha256": weights_digest(model.network), **of_latents}
+
+
 def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.device) -> DiffusionModel:
     """What `save` wrote, on the U-Net in the folder `base(name)`; InputError where that is another one than it was trained on."""
     try:
         stored = json.loads((folder / "adapter.json").read_text())
-        adapter, base_name, expected = _typed(stored["adapter"]), stored["base"]["name"], stored["base"]["sha256"]
+        adapter, base_name = _typed(stored["adapter"]), stored["base"]["name"]
+        expected = {"sha256": stored["base"]["sha256"], **stored["base"]}
         weights = load_file(folder / "adapter.safetensors", device=str(device))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise unusable("model", folder, f"it is no released adapter ({error})") from error
@@ -124,7 +132,8 @@ def load(folder: Path, base: Callable[[str], Path], seed: int, device: torch.dev
     if not has_unet(where):
         raise unusable("base", where, f"it has no unet/ of diffusers; give the folder of the public model {base_name}")
     model = DiffusionModel.load(folder, seed, device, unet_folder=where)
-    if weights_digest(model.network) != expected:
+    found = digests(model)
+    if any(expected.get(part, digest) != digest for part, digest in found.items()):
         raise unusable("base", where, f"it has other weights than {base_name}, which this adapter was trained on")
     adapter.apply(model.network)
     missing = weights.keys() ^ trainable(model.network).keys()

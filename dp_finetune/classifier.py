@@ -85,8 +85,8 @@ class DPClassifier(DPSGD):
     told = "A classifier was trained on the private images themselves by clipped and noisy steps (DP-SGD): it is the release."
 
     name: str = "dp_classifier"
-    num_samples: int = 0
-    classifier: ClassifierName = ClassifierName.wrn16_4
+    num_samples: int = 0  # none are made
+    classifier: ClassifierName = ClassifierName.wrn16_4  # the network that is trained and released
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         """Sizes of classes are of samples: `dataset.class_counts` may be any here, and nothing is spent for it."""

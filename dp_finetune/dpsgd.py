@@ -46,19 +46,19 @@ class OptimizerName(Enum):
 class DPSGD(Method):
     """Batches are Poisson samples: every example with probability q. A step costs one subsampled Gaussian mechanism."""
 
-    steps: int = 100
+    steps: int = 100  # noisy steps
     batch_size: int | None = 256  # expected: q = batch_size / N
     sample_rate: float | None = None  # q itself, with batch_size=null
-    augmult: int = 8
-    augmentations: list[Augmentation] = field(default_factory=list)
-    max_grad_norm: float = 1e-3
-    optimizer: OptimizerName = OptimizerName.adam
-    learning_rate: float = 1e-3
+    augmult: int = 8  # K: views of an example, whose gradients are averaged before clipping
+    augmentations: list[Augmentation] = field(default_factory=list)  # of each view
+    max_grad_norm: float = 1e-3  # C: gradients of an example are clipped to this norm
+    optimizer: OptimizerName = OptimizerName.adam  # takes the noisy gradients
+    learning_rate: float = 1e-3  # of the optimizer
     momentum: float = 0.0  # of sgd
-    weight_decay: float = 0.0
-    ema_decay: float = 0.9999
-    gradient_engine: EngineName = EngineName.auto
-    precision: Precision = Precision.auto
+    weight_decay: float = 0.0  # of the optimizer
+    ema_decay: float = 0.9999  # of the averaged weights that are released; 0: the last ones
+    gradient_engine: EngineName = EngineName.auto  # how an example's gradient is found; auto: the faster one by a short timing
+    precision: Precision = Precision.auto  # of the network's products in training
     memory_gib: float | None = None  # for the activations of one pass: how many views that holds; null: by the device
     max_minutes: float | None = None  # of DP-SGD, after any warm-up: as many steps as a timing says will fit, at least 1
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset
-from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, digests
 from dp_finetune.method import DPDiffusion
 from method import require_public_weights
-from models.features.extractors import weights_digest
 from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
 
@@ -26,11 +25,12 @@ class DPLoDA(DPDiffusion):
     )
 
     name: str = "dp_loda"
-    adapter: AdapterName = AdapterName.loda
-    rank: int = 4
+    adapter: AdapterName = AdapterName.loda  # what is trained
+    rank: int = 4  # r: channels of loda and lora
+    # which layers loda and lora stand beside
     layers: list[Layers] = field(default_factory=lambda: [Layers.conv, Layers.attention])
-    pattern: str | None = None
-    up_kernel: UpKernel = UpKernel.one
+    pattern: str | None = None  # a regular expression that their names match
+    up_kernel: UpKernel = UpKernel.one  # of loda's B: 1×1, or as A's
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         require_public_weights(self, model)
@@ -48,5 +48,5 @@ class DPLoDA(DPDiffusion):
     def saver(self, model: PublicModel) -> Callable[[Path], None]:
         if self.adapter is AdapterName.full:
             return super().saver(model)
-        base = {"name": model.weights or model.name, "sha256": weights_digest(model.denoiser.network)}
+        base = {"name": model.weights or model.name, **digests(model.denoiser)}
         return lambda folder: self._adapter.save(model.denoiser, base, folder)

@@ -13,10 +13,12 @@ from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from dp_finetune.dpsgd import DPSGD
+from dp_finetune.engines import EngineName
 from dp_finetune.objective import Objective, dummy_views
 from errors import require, unusable
 from method import Run, require_matching_labels, require_matching_shape
 from models.api import Denoiser
+from models.diffusion.checkpointing import checkpoint_blocks
 from models.diffusion.timesteps import Interval, check_mixture
 from models.ema import trainable
 from models.public.settings import Model, PublicModel
@@ -38,10 +40,12 @@ class DPDiffusion(DPSGD):
     told = "A diffusion model was trained on the private images by clipped and noisy steps (DP-SGD), and drew these."
 
     name: str = "dp_diffusion"
+    # intervals of timesteps and their weights, {weight, low, high}; empty: uniform
     timestep_mixture: list[Interval] = field(default_factory=list)
     label_dropout: float = 0.0  # share of views that train the null label, for classifier-free guidance
     warm_up: WarmUp = field(default_factory=WarmUp)
     guidance: float | None = None  # weight of classifier-free guidance when sampling; null: the model's
+    gradient_checkpointing: bool = False  # blocks keep their input alone, and are computed again in the backward pass
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
@@ -62,6 +66,8 @@ class DPDiffusion(DPSGD):
         require(not guidance or model.null_label, "method.guidance", guidance, "0 or null, as model.null_label=false")
         self.warm_up.check("method.warm_up", dataset, model, privacy, self.conditional)
         check_mixture("method.timestep_mixture", self.timestep_mixture, model.num_steps)
+        views = self.gradient_engine is EngineName.views or not self.gradient_checkpointing
+        require(views, "method.gradient_checkpointing", True, "false, or true with method.gradient_engine=views")
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
         trained, calls = self.trained_views(dataset) + self.warm_up.trained_images, model.calls(guidance=self.guidance)
@@ -94,7 +100,7 @@ class DPDiffusion(DPSGD):
         denoiser = model.skeleton()
         if denoiser is None:
             raise unusable("model", model.name, "it has no denoiser to train")
-        self.prepare(denoiser.network, seed=0)
+        self._prepare(denoiser.network, seed=0)
         return denoiser
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
@@ -102,7 +108,7 @@ class DPDiffusion(DPSGD):
         denoiser = model.denoiser
         denoiser.classes = self.model_labels(run.dataset).tolist()
         run.save_model = self.saver(model)
-        self.prepare(denoiser.network, run.seed)
+        self._prepare(denoiser.network, run.seed)
         moment = self.warm_up.measure(private, model, run, self.conditional)
         if moment is not None:
             self.warm_up.train(moment, denoiser, run, self.model_labels(run.dataset), self.conditional)
@@ -114,6 +120,11 @@ class DPDiffusion(DPSGD):
         with run.meter.part("sampling"), run.progress("sampling", len(labels)) as advance:
             images = denoiser.random(self.model_labels(run.dataset)[labels], stream=f"{self.name}/samples", advance=advance)
         return SampleSet(images, labels, len(sizes))
+
+    def _prepare(self, unet: Any, seed: int) -> None:
+        self.prepare(unet, seed)
+        if self.gradient_checkpointing:
+            checkpoint_blocks(unet)
 
     def prepare(self, unet: Any, seed: int) -> None:
         """Choose what is trained, or add it: here all there is."""

@@ -33,8 +33,8 @@ class Frechet(InFeatureSpace):
     images of one class (DP-Diffusion, Fig. 11b), where there are two or more of it on both sides.
     """
 
-    floor: bool = True
-    per_class: bool = False
+    floor: bool = True  # the same between two halves of the real images too
+    per_class: bool = False  # to the real images of each class too
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)
@@ -84,9 +84,9 @@ class Kernel(InFeatureSpace):
     """
 
     enabled: bool = False
-    subsets: int = 100
-    subset_size: int = 1000
-    floor: bool = True
+    subsets: int = 100  # whose mean is taken
+    subset_size: int = 1000  # images of each side in a subset
+    floor: bool = True  # the same between two halves of the real images too
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)
@@ -138,7 +138,7 @@ class Manifold(InFeatureSpace):
 
     enabled: bool = False
     k: int = 5  # of Naeem et al.; Kynkäänniemi et al. take 3
-    ceiling: bool = True
+    ceiling: bool = True  # the same of one half of the real images against the other too
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)
@@ -184,7 +184,7 @@ class InceptionScore(InFeatureSpace):
     """
 
     enabled: bool = False
-    splits: int = 10
+    splits: int = 10  # of the samples, whose mean and spread are given
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         allowed = "inception or public_features, which have classes, or a list of both"

@@ -39,7 +39,7 @@ class Downstream(Recipe, Evaluator):
 
     judges_classifiers = True
 
-    seeds: int = 1
+    seeds: int = 1  # classifiers, each with its own start and order, for a spread
     ensemble: int = 1  # above 1: so many classifiers are trained at least, and the mean of their logits is judged too
     sizes: list[int] = field(default_factory=list)  # numbers of samples to train on, besides all of them
     pretrain_steps: int = 0  # on the public images and their classes, before the samples

@@ -119,7 +119,7 @@ class Cost:
 class Evaluator:
     """`evaluate` is all that an evaluator must have."""
 
-    enabled: bool = True
+    enabled: bool = True  # whether it runs
 
     judges_classifiers = False  # whether `evaluate` takes a classifier that was released, and not samples alone
 
@@ -163,7 +163,7 @@ def require_embedding(key: str, name: EmbeddingName, dataset: Dataset, model: Mo
 class InEmbedding(Evaluator):
     """Works in the space of an embedding."""
 
-    embedding: EmbeddingName = EmbeddingName.public_features
+    embedding: EmbeddingName = EmbeddingName.public_features  # the space that images are compared in
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         require_embedding(key, self.embedding, dataset, model, spaces)

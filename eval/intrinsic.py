@@ -32,10 +32,10 @@ class IntrinsicDimension(InEmbedding):
     """For each degree the number of singular values that explain 80 % of the variance among variations of one image."""
 
     enabled: bool = False
-    start: Start = Start.private
+    start: Start = Start.private  # which image is varied
     degrees: list[float] = field(default_factory=list)  # none: six, up to the model's highest
     variations: int | None = None  # null: 1.5 for each dimension of the embedding (the paper's 3,000 for 2,048)
-    explained: float = 0.8
+    explained: float = 0.8  # share of the variance
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)

@@ -35,7 +35,7 @@ class Pictures(InEmbedding):
 
     enabled: bool = False
     rows: int = 20  # samples whose nearest private images are shown, shared among the classes
-    neighbours: int = 5
+    neighbours: int = 5  # nearest private images of a sample
 
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         super().check(key, dataset, model, spaces)

@@ -52,9 +52,9 @@ class Generator(nn.Module):
 class GeneratorTraining:
     """How the generator is built and trained, by Adam, its learning rate falling by a cosine to 0."""
 
-    steps: int = 1000
-    batch_size: int = 100
-    learning_rate: float = 1e-2
+    steps: int = 1000  # of training
+    batch_size: int = 100  # images of a step
+    learning_rate: float = 1e-2  # of Adam
     code_size: int = 10  # numbers that an image is made from
     width: int = 16  # channels of its last layer but one
 

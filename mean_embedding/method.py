@@ -168,7 +168,7 @@ class DPMEPF(MatchesMeanEmbedding):
 
     name: str = "dp_mepf"
     steps: int = 300
-    embedding: EmbeddingName = EmbeddingName.public_features
+    embedding: EmbeddingName = EmbeddingName.public_features  # whose moments are asked for
     square_share: float = 0.5  # s of `mean_embedding.features`: of the budget, of 1/σ², for second moments; 0: first ones alone
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:

@@ -35,6 +35,13 @@ def forward_cost(call: Callable[[], Any]) -> tuple[int, int]:
     return counter.get_total_flops(), alive.peak
 
 
+def alive_bytes(call: Callable[[], Any]) -> int:
+    """Of the tensors that `call` makes, alive at one time, at most; with gradients where they are on."""
+    with _Alive() as alive:
+        call()
+    return alive.peak
+
+
 class _Alive(TorchDispatchMode):
     """Follows what is allocated from where it is made to where it is dropped."""
 

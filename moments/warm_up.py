@@ -32,11 +32,11 @@ from privacy.mechanisms import Spend
 class WarmUp(Moments):
     """`epsilon`: of the moments, at the run's δ, which the rest of the budget is without; null: no warm-up."""
 
-    epsilon: float | None = None
+    epsilon: float | None = None  # of the budget for moments; null: no warm-up
     num_samples: int = 20_000  # drawn from the moments
     steps: int = 600  # of ordinary training on them; 0: none
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    batch_size: int = 128  # samples in a step of that training
+    learning_rate: float = 1e-3  # of that training
     noisy_from: float = 0.3  # timesteps below this share of all see public images of the same classes, or, without any, nothing
     degree: float | None = None  # of VARIATION, which makes PE's first population of samples
 

@@ -54,17 +54,19 @@ class PrivateEvolution(Method):
     told = "A public model made variations of images, and noisy votes of the private ones, round by round, chose which to keep."
 
     name: str = "pe"
-    iterations: int = 5
-    lookahead: int = 4
-    threshold: float = 2.0
-    variation_degrees: list[float] = field(default_factory=list)
+    iterations: int = 5  # rounds of votes
+    lookahead: int = 4  # k: variations of a sample whose mean embedding stands for it when images vote; 0: its own
+    threshold: float = 2.0  # H: is taken off every vote count; what falls below 0 counts as 0
+    variation_degrees: list[float] = field(default_factory=list)  # one for each round
+    # one for each round's variations; empty: the model's
     respacings: list[str] = field(default_factory=list)
     expansions: int = 0  # §4.2: the release is the last population and this many variations of each of its members
-    expansion_degree: float | None = None
-    noise: VoteNoise = VoteNoise.discrete_gaussian
-    embedding: EmbeddingName = EmbeddingName.public_features
+    expansion_degree: float | None = None  # of these variations; null without any
+    noise: VoteNoise = VoteNoise.discrete_gaussian  # of the votes
+    embedding: EmbeddingName = EmbeddingName.public_features  # the space in which images vote
+    # which library finds the sample that an image votes for; both are exact
     neighbours: NeighbourBackend = NeighbourBackend.torch
-    initial_labels: InitialLabels = InitialLabels.random
+    initial_labels: InitialLabels = InitialLabels.random  # which public labels the first population has
     warm_up: WarmUp = field(default_factory=WarmUp)  # the first population is VARIATIONS of samples of moments
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:

@@ -31,9 +31,9 @@ class Config:
     eval: Evaluation = MISSING
     tracker: TrackerConfig = MISSING
     seed: int = 0  # everything but privacy noise
-    device: str = "auto"
+    device: str = "auto"  # auto (a CUDA GPU where there is one), cpu, cuda or cuda:N
     scale: str = "paper"  # how far a paper's experiment is shrunk: +scale=hour, +scale=smoke
-    plan_only: bool = False
+    plan_only: bool = False  # print what it would cost, and open no private image
 
     def __post_init__(self) -> None:
         tell_unit(self.dataset, self.privacy)

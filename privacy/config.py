@@ -19,11 +19,11 @@ LEAST_NOISE = 1e-6
 class Privacy:
     """Exactly one of `epsilon` (a target) and `noise_multiplier` (fixed) is set; the other is computed."""
 
-    epsilon: float | None = None
-    noise_multiplier: float | None = None
+    epsilon: float | None = None  # the target: the release spends at most this
+    noise_multiplier: float | None = None  # fixed noise, relative to the sensitivity
     delta: float | None = None  # None: a tenth of 1 / the number of units, see `delta_for`
     unit: Unit = Unit.image  # what is protected: one image, or all images of one user
-    accountant: Accountant = Accountant.pld
+    accountant: Accountant = Accountant.pld  # composes what was spent: pld is tight; rdp and prv are what papers used
     noise_seed: int | None = None  # None: from the operating system's entropy. A number voids the guarantee.
     class_counts_epsilon: float | None = None  # the share of dataset.class_counts=laplace
     selection_epsilon: float | None = (

@@ -136,6 +136,8 @@ def main(overrides: list[str]) -> None:
         "guesses": finding.guesses,
         "correct": finding.correct,
         "largest_bound_possible": finding.largest,
+        "false_positive_rate": finding.false_positives,
+        "true_positive_rate": finding.true_positives,
         "unit": settings.privacy.unit.value,
         "neighbouring": settings.privacy.unit.neighbouring,
         "accountant": ledger.accountant.value,

@@ -139,14 +139,15 @@ def main(overrides: list[str]) -> None:
 
 
 def _train_autoencoder(latents: Autoencoder, samples: SampleSet, settings: Pretraining, work: Path, device: torch.device) -> None:
-    """Once, by the first process; the others read what it wrote."""
-    if ranks.rank() == 0 and not (work / AUTOENCODER).exists():
+    """Once: all processes then go on from what the first has written."""
+    if not ranks.broadcast((work / AUTOENCODER).exists()):
         with progress("autoencoder", settings.autoencoder_steps) as advance:
             train_autoencoder(
                 latents, samples, settings.autoencoder_steps, settings.recipe.batch_size, settings.seed, advance, device
             )
-        save_part(latents.network, work / "partial" / VAE)
-        os.replace(work / "partial", work / AUTOENCODER)
+        if ranks.rank() == 0:
+            save_part(latents.network, work / "partial" / VAE)
+            os.replace(work / "partial", work / AUTOENCODER)
     ranks.wait()
     trained = load_vae(work / AUTOENCODER)
     latents.network.load_state_dict(trained.state_dict())

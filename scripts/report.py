@@ -3,6 +3,7 @@
     python -m scripts.report run=runs/…                           # into runs/…/report.html
     python -m scripts.report run=runs/… out=report.html           # elsewhere
     python -m scripts.report run=runs/… private_metrics=true      # with numbers measured on real data: into internal/report.html
+    python -m scripts.report run=runs/… private_metrics=true audit=runs/audit/…    # and what scripts.audit found of its method
 
 The page is one file, needs no server and no network, runs no script, and prints well. It says what README.md of the release
 says, and shows the trade-off of an attacker and every use of the private images. It may be shared as the release may, unless
@@ -26,7 +27,7 @@ from omegaconf import MISSING, OmegaConf
 from conf.compose import from_stored
 from conf.help import run_script
 from disk import sha256_of, write_whole
-from errors import reject_unless, require
+from errors import reject_unless, require, unusable
 from pipeline.card import CARD, PICTURE, PROTECTION, title, without_header
 from pipeline.report import beside_references, columns
 from privacy.inherited import CERTIFICATE
@@ -62,6 +63,7 @@ class Reporting:
     run: str = MISSING
     out: str | None = None
     private_metrics: bool = False
+    audit: str | None = None  # a folder of scripts.audit
 
 
 def main(arguments: list[str]) -> None:
@@ -75,6 +77,8 @@ def main(arguments: list[str]) -> None:
     usual = run.internal / "report.html" if settings.private_metrics else run.path / "report.html"
     out = Path(settings.out) if settings.out else usual
     reject_unless(not out.is_dir(), "out", out, "it is a folder; give a file")
+    require(settings.audit is None or settings.private_metrics, "audit", settings.audit, "null without private_metrics=true")
+    audit = None if settings.audit is None else _read_audit(Path(settings.audit), document["method"])
     inside = run.release.resolve() in (out.resolve(), *out.resolve().parents)
     reject_unless(not inside, "out", out, "a release stays as it is certified; give a place outside it")
     wrong = altered(run.release, document) if "files" in document else []
@@ -82,6 +86,7 @@ def main(arguments: list[str]) -> None:
 
     # Run
     measured = _measured(run) if settings.private_metrics else None
+    measured = measured if audit is None or measured is None else measured + _audit(audit)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page(card.read_text(), document, run.release, measured))
 
@@ -157,8 +162,34 @@ def _risk(document: dict[str, Any]) -> str:
     )
 
 
-def _figure(curve: TradeOff) -> str:
-    """The highest rate of true positives at each rate of false ones, beside guessing; both axes from 0 to 100 %."""
+def _read_audit(folder: Path, method: str) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "internal" / "audit.json").read_text())
+        name, _ = found["method"], found["true_positive_rate"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unusable("audit", folder, "it holds no audit, or one from before its rates were kept") from error
+    reject_unless(name == method, "audit", folder, f"it is of method={name}, and the run is of method={method}")
+    return found
+
+
+def _audit(found: dict[str, Any]) -> str:
+    curve = TradeOff.of([Spend.from_dict(spend) for spend in found["mechanisms"]], found["delta"])
+    above = "<strong>more than is claimed: do not share the release</strong>" if found["refuted"] else "no more than is claimed"
+    told = (
+        f"The method was attacked on this program's own code, at ε = {found['claimed_epsilon']:.3g} on "
+        f"{escape(found['dataset'])}: {found['correct']:,} of {found['guesses']:,} guesses were right. That shows an ε of at "
+        f"least {found['lower_bound']:.2g} ({found['confidence']:.0%} confidence): {above}. An attack that fails proves nothing."
+    )
+    return (
+        f"<h3>What an attack found</h3><p>{told}</p>{_figure(curve, (found['false_positive_rate'], found['true_positive_rate']))}"
+    )
+
+
+def _figure(curve: TradeOff, found: tuple[float, float] | None = None) -> str:
+    """The highest rate of true positives at each rate of false ones, beside guessing; both axes from 0 to 100 %.
+
+    `found`: the two rates of an attack that was tried.
+    """
     left, side, top = 46, 260, 8
     rates = np.concatenate([np.geomspace(1e-4, 0.05, 40), np.linspace(0.05, 1, 60)])
 
@@ -171,14 +202,16 @@ def _figure(curve: TradeOff) -> str:
         f'<text x="{left - 6}" y="{top + side * (1 - share) + 4:.0f}" text-anchor="end">{share:.0%}</text>'
         for share in (0, 0.5, 1)
     )
-    told = "The best that an attacker can do (line) beside guessing (dashes)"
+    told = "The best that an attacker can do (line) beside guessing (dashes)" + ("" if found is None else " and the attack (dot)")
     frame = f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="var(--line)"/>'
     chance = f'<polyline points="{at(0, 0)} {at(1, 1)}" fill="none" stroke="var(--muted)" stroke-dasharray="4 4"/>'
     best = f'<polyline points="{line}" fill="none" stroke="var(--link)" stroke-width="2"/>'
     below = f'<text x="{left + side / 2}" y="{top + side + 34}" text-anchor="middle">not in it, but taken for in it</text>'
     beside = f'<text transform="translate(12 {top + side / 2}) rotate(-90)" text-anchor="middle">in it, and found</text>'
     size = f"0 0 {left + side + 20} {top + side + 42}"
-    svg = f'<svg viewBox="{size}" role="img" aria-label="{told}">{frame}{chance}{best}{ticks}{below}{beside}</svg>'
+    x, y = (0.0, 0.0) if found is None else map(float, at(*found).split(","))
+    dot = "" if found is None else f'<circle cx="{x}" cy="{y}" r="4" fill="var(--text)"/>'
+    svg = f'<svg viewBox="{size}" role="img" aria-label="{told}">{frame}{chance}{best}{dot}{ticks}{below}{beside}</svg>'
     return f"<figure>{svg}<figcaption>{told}.</figcaption></figure>\n"
 
 

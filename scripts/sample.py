@@ -3,6 +3,7 @@
     python -m scripts.sample model=runs/…/release/model num_samples=1000000
     python -m scripts.sample model=… num_samples=5000 out=more seed=1 respacing=50 guidance=1.0
     python -m scripts.sample model=… num_samples=5000 base=…      # adapters whose base is not embedded: its folder
+    torchrun --nproc_per_node=8 -m scripts.sample model=… num_samples=1000000   # the same images, shared among processes
 
 Writes shards of `shard` images under `out` (default: `more_samples` beside the model's release), each an npz like the
 release's own; classes take turns, so every shard is balanced. A killed run goes on with the same command.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import MISSING, OmegaConf
 
 from conf.help import run_script
@@ -30,6 +32,7 @@ from models.diffusion.schedules import respaced_timesteps
 from models.embedded import embedded_or
 from pipeline.config import check_device, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput
+from tracking import ranks
 from tracking.progress import progress
 
 DIGESTS = "sha256 of the model"
@@ -51,22 +54,27 @@ class Sampling:
 def main(arguments: list[str]) -> None:
     settings = _settings(arguments)
     certificate = _certificate(settings)
-    model = _model(settings)
+    device = ranks.start(torch_device(settings.device))
+    model = _model(settings, device)
     out = Path(settings.out) if settings.out else Path(settings.model).resolve().parents[1] / "more_samples"
-    _prepare(out, settings, certificate)
+    if ranks.rank() == 0:
+        _prepare(out, settings, certificate)
     classes = np.arange(model.num_labels) if model.classes is None else np.array(model.classes)
 
     with progress("sampling", settings.num_samples) as advance:
         for number, start in enumerate(range(0, settings.num_samples, settings.shard)):
             size = min(settings.shard, settings.num_samples - start)
             path = shard_path(out, number)
-            if _complete(path, size):
+            if ranks.broadcast(_complete(path, size)):
                 advance(size)
                 continue
             labels = np.arange(start, start + size, dtype=np.int64) % len(classes)
             images = model.random(classes[labels], stream=f"sample/{number}", advance=advance)
-            SampleSet(images, labels, len(classes), classes[labels], {"model": "release/model"}).save(path)
-    print(f"{settings.num_samples} images in {out}")
+            if ranks.rank() == 0:
+                SampleSet(images, labels, len(classes), classes[labels], {"model": "release/model"}).save(path)
+    ranks.stop()
+    if ranks.rank() == 0:
+        print(f"{settings.num_samples} images in {out}")
 
 
 def _settings(arguments: list[str]) -> Sampling:
@@ -78,8 +86,7 @@ def _settings(arguments: list[str]) -> Sampling:
     return settings
 
 
-def _model(settings: Sampling) -> DiffusionModel:
-    device = torch_device(settings.device)
+def _model(settings: Sampling, device: torch.device) -> DiffusionModel:
     folder = Path(settings.model)
     if (folder / "adapter.json").exists():
         model = adapters.load(folder, lambda name: embedded_or(settings.base or name), settings.seed, device)

@@ -145,10 +145,10 @@ def without_places(value: Any, key: str = "") -> Any:
 
 @dataclass(kw_only=True)
 class TrackerConfig:
-    name: str = "jsonl"
-    project: str = "dp-image-synthesis"
-    group: str | None = None
-    mode: str = "online"
+    name: str = "jsonl"  # jsonl alone, or wandb beside it
+    project: str = "dp-image-synthesis"  # of W&B
+    group: str | None = None  # of W&B, to compare runs by
+    mode: str = "online"  # of W&B: online or offline
     internal: bool = False  # whether numbers measured on real data go to W&B too
 
     def check(self) -> None:

@@ -28,8 +28,8 @@ class Camelyon17(Listed, WithCounterpart):
     """
 
     name: str = "camelyon17"
-    path: str = "datasets/camelyon17_v1.0"
-    image_size: int = 64
+    path: str = "datasets/camelyon17_v1.0"  # the folder of the official archive
+    image_size: int = 64  # side of an image, in pixels
     saturation: float = 1.0  # of private and test images, to move them away from the public ones; 0 is grey, 1 as they are
 
     @property

@@ -22,9 +22,9 @@ class CelebA(Listed, WithCounterpart):
     """Private: the training partition; test: the test partition. The central 178×178 pixels, resized to `image_size`."""
 
     name: str = "celeba"
-    path: str = "datasets/celeba"
-    image_size: int = 32
-    attribute: str = "Male"
+    path: str = "datasets/celeba"  # the folder of the official files
+    image_size: int = 32  # side of an image, in pixels
+    attribute: str = "Male"  # of the 40, the one that is the label
 
     @property
     def num_train(self) -> int:

@@ -25,7 +25,7 @@ class PublicName(Enum):
 
 @dataclass(kw_only=True)
 class WithCounterpart(Dataset):
-    public_name: PublicName = PublicName.none
+    public_name: PublicName = PublicName.none  # which images are its public counterpart
     public_path: str = "datasets"  # where its official files are
 
     def check(self) -> None:

@@ -30,16 +30,16 @@ class Folder(Listed):
     """Private: the images at `path`. For tests: those at `test_path`, in its own folder for tests, or `test_fraction` of them."""
 
     name: str = "folder"
-    path: str = MISSING
-    test_path: str | None = None
+    path: str = MISSING  # a folder, zip, tar, npz or Parquet file
+    test_path: str | None = None  # test images of your own
     test_fraction: float = 0.2  # without other test images: chosen by the hash of their names; 0: none
     public_path: str | None = None  # public images of the same kind, for pre-training
-    image_size: int = MISSING
+    image_size: int = MISSING  # side of an image, in pixels: what is read is resized to it
     image_channels: int | None = None  # 1 (grey) or 3 (RGB); null: of an npz its own, of DICOM 1, else 3
-    fit: Fit = Fit.crop
+    fit: Fit = Fit.crop  # cut to the central square, or filled up with black
     window: list[float] | None = None  # [low, high] of more than 8 bits: what becomes black and what white
     label_column: str | None = None  # of a table of labels; null: one of the usual names
-    file_column: str | None = None
+    file_column: str | None = None  # of the same table: which image a line is about; null: one of the usual names
     user_column: str | None = None  # of the same table: whose an image is
     user_pattern: str | None = None  # or a regular expression: its first group, or all of it, finds the user in a file's name
 

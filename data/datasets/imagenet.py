@@ -29,8 +29,8 @@ class ImageNet(Dataset):
     """`classes` are WordNet ids, as names repeat (two cranes, two maillots)."""
 
     name: str = "imagenet32"
-    path: str = "datasets/imagenet32"
-    image_size: int = 32
+    path: str = "datasets/imagenet32"  # the folder of the official files
+    image_size: int = 32  # side of an image, in pixels
 
     path_key = "dataset.path"  # or where else `path` is set
 

@@ -108,7 +108,7 @@ class MedMNIST(WithCounterpart):
 
     name: str = "pneumoniamnist"
     path: str = "datasets"  # the npz file, or the folder that it is in
-    image_size: int = 28
+    image_size: int = 28  # side of an image, in pixels
 
     @property
     def num_train(self) -> int:

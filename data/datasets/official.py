@@ -51,8 +51,8 @@ class Official(Dataset):
     """Private: the training split, in its order, without the last `held_out` images; test: the test split."""
 
     path: str = "datasets"  # the folder that torchvision calls root
-    download: bool = False
-    held_out: int = 0
+    download: bool = False  # let torchvision fetch what is missing
+    held_out: int = 0  # training images at the end that are left out, for a choice on other images than the test images
 
     path_key = "dataset.path"  # or where else `path` is set
 

@@ -100,7 +100,7 @@ class Printed(Dataset):
 
     name: str = "printed"
     class_counts: ClassCounts = ClassCounts.uniform
-    image_size: int = 28
+    image_size: int = 28  # side of an image, in pixels
 
     @property
     def num_train(self) -> int:

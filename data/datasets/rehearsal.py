@@ -34,9 +34,9 @@ _CHANGES = {Gap.near: ((0, 8), (0.3, 0.15), (-0.15, 0.15), 0.10), Gap.far: ((-20
 @dataclass(kw_only=True)
 class Rehearsal(Printed):
     name: str = "rehearsal"
-    image_size: int = 8
+    image_size: int = 8  # side of an image, in pixels
     num_images: int = 1437  # that count as private
-    gap: Gap = Gap.near
+    gap: Gap = Gap.near  # how unlike the public digits the private ones are
 
     @property
     def num_train(self) -> int:

@@ -40,22 +40,22 @@ class LearningRateSchedule(Enum):
 class Recipe:
     """A classifier and how it is trained, by SGD."""
 
-    classifier: ClassifierName = ClassifierName.wrn40_4
-    norm: Norm = Norm.batch
+    classifier: ClassifierName = ClassifierName.wrn40_4  # the network
+    norm: Norm = Norm.batch  # of activations
     dropout: float = 0.0  # of wide ResNets
-    steps: int = 200
+    steps: int = 200  # of training
     batch_size: int = 128  # samples; each is `augmult` images
     pass_size: int | None = None  # images that go through the network at once; null: the batch. Batch norm sees one pass
-    learning_rate: float = 0.1
-    schedule: LearningRateSchedule = LearningRateSchedule.one_cycle
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
+    learning_rate: float = 0.1  # the highest
+    schedule: LearningRateSchedule = LearningRateSchedule.one_cycle  # of the learning rate
+    momentum: float = 0.9  # of SGD
+    nesterov: bool = True  # Nesterov's form of momentum
+    weight_decay: float = 5e-4  # of SGD
+    label_smoothing: float = 0.0  # share of a label that goes to all classes
     balance_classes: bool = False  # weigh a sample's loss by N / (K · samples of its class): rare classes count as common ones do
     ema_decay: float = 0.0  # of the weights that are kept; 0 is off
     augmult: int = 1  # copies of each sample in a batch, each augmented on its own
-    augmentations: list[Augmentation] = field(default_factory=lambda: [Augmentation.crop])
+    augmentations: list[Augmentation] = field(default_factory=lambda: [Augmentation.crop])  # of each copy
 
     def check_recipe(self, key: str) -> None:
         """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.downstream."""

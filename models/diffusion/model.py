@@ -20,6 +20,7 @@ from data.images import to_network, to_uint8
 from disk import write_json
 from errors import reason, unusable
 from models.diffusion.autoencoder import Autoencoder
+from models.diffusion.checkpointing import is_checkpointed, training_peak
 from models.diffusion.improved_diffusion import set_heads
 from models.diffusion.patches import from_patches, to_patches
 from models.diffusion.prompted import FILE as PROMPTS
@@ -190,6 +191,8 @@ class DiffusionModel:
         return torch.zeros(rows, *self.shape, device=device), zeros, zeros
 
     def activation_bytes(self) -> int:
+        if is_checkpointed(self.network):
+            return training_peak(self.network, lambda: self.predict_noise(*self.dummy_inputs(1)).sum())
         kept = 0
 
         def count(tensor: torch.Tensor) -> torch.Tensor:

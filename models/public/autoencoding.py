@@ -10,8 +10,9 @@ import torch
 from data.images import to_network
 from data.samples import SampleSet
 from models.diffusion.autoencoder import Autoencoder
-from models.public.pretraining import one_cycle
+from models.public.pretraining import gradient, one_cycle
 from models.seeds import torch_rng
+from tracking import ranks
 from tracking.progress import Advance
 
 KL_WEIGHT = 1e-4  # of a latent, beside the absolute error of a pixel: latents stay near 0, and hardly blur
@@ -22,21 +23,25 @@ def train_autoencoder(
     autoencoder: Autoencoder, samples: SampleSet, steps: int, batch_size: int, seed: int, advance: Advance, device: torch.device
 ) -> None:
     """In place: absolute error plus KL to a standard normal (Kingma & Welling 2014; Rombach et al. 2022, App. G), and a scaling
-    factor of 1 / the latents' standard deviation. Images are padded and shifted as they are for encoding."""
+    factor of 1 / the latents' standard deviation. Images are padded and shifted as they are for encoding. Several processes make
+    the same draws and share each batch."""
     vae: Any = autoencoder.network
     vae.requires_grad_(True).train()
+    weights, mine = list(vae.parameters()), slice(ranks.share(), None, ranks.world())
     rng = torch_rng(seed, "pretrain/autoencoder")
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(weights, lr=2e-3, weight_decay=1e-4)
     schedule = one_cycle(optimizer, 4e-3, steps, 0.1)
     for _ in range(steps):
         rows = torch.randint(len(samples), (batch_size,), generator=rng)
-        x = autoencoder.padded(to_network(samples.images[rows.numpy()], device))
-        posterior = vae.encode(x).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=rng).to(device)
-        out = vae.decode(posterior.mean + posterior.std * noise).sample
-        loss = (out - x).abs().mean() + KL_WEIGHT * posterior.kl().mean() / noise[0].numel()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        noise = torch.randn(batch_size, autoencoder.channels, autoencoder.side, autoencoder.side, generator=rng)[mine].to(device)
+        x = autoencoder.padded(to_network(samples.images[rows[mine].numpy()], device))
+        if len(x):
+            posterior = vae.encode(x).latent_dist
+            out = vae.decode(posterior.mean + posterior.std * noise).sample
+            loss = (out - x).abs().mean() + KL_WEIGHT * posterior.kl().mean() / noise[0].numel()
+            (loss * (len(x) / batch_size)).backward()
+        ranks.sum_over_ranks([gradient(p) for p in weights])
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)

@@ -40,12 +40,12 @@ class CallableModel(Model):
 
     name: str = "callable"
     factory: str = MISSING  # "module:function", importable from the working directory
-    image_size: int = MISSING
-    image_channels: int = 3
+    image_size: int = MISSING  # side of an image, in pixels
+    image_channels: int = 3  # 1 (grey) or 3 (RGB)
     pretrained: str | None = "the API's own"
     request_size: int = 64  # images asked for at once
-    requests_per_minute: float | None = None
-    retries: int = 5
+    requests_per_minute: float | None = None  # at most; null: no limit
+    retries: int = 5  # of a request that fails
     retry_seconds: float = 1.0  # before the first repetition; doubled for every further one
 
     local = False

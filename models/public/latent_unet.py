@@ -27,7 +27,7 @@ class LatentUNet(UNet):
     """`pretrained` holds `vae/` beside `unet/`, as `scripts.pretrain_public` writes both. The autoencoder stays as it is."""
 
     name: str = "latent_unet"
-    latent_channels: int = 4
+    latent_channels: int = 4  # c of a latent
     autoencoder_channels: list[int] = field(default_factory=lambda: [16, 32, 32])  # of each level; every level but one halves
 
     takes_random_weights, latents = False, True

@@ -41,9 +41,9 @@ class SamplerName(Enum):
 class NetworkModel(Model):
     """A `UNet2DModel` by its `architecture()`, its schedule `alpha_bar()` and its weights."""
 
-    respacing: str = "50"
-    guidance: float = 0.0
-    sampler: SamplerName = SamplerName.ddim
+    respacing: str = "50"  # timesteps of sampling, as improved-diffusion writes them: N, or ddimN
+    guidance: float = 0.0  # weight of classifier-free guidance; 0: off
+    sampler: SamplerName = SamplerName.ddim  # how samples are drawn
     precision: Precision = Precision.auto  # when sampling
     compile: bool = False  # sample through torch.compile: worth its minutes for many images on a GPU
     features: str | None = None  # a feature extractor: a name under models/weights, or a folder

@@ -128,7 +128,7 @@ def pretrain(
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 predicted = denoiser.predict_noise(x_t, t[mine].to(device), y)
             (F.mse_loss(predicted, noise[mine].to(device)) * (len(x_t) / len(x))).backward()
-        ranks.sum_over_ranks([_gradient(p) for p in weights])
+        ranks.sum_over_ranks([gradient(p) for p in weights])
         torch.nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
@@ -141,7 +141,8 @@ def pretrain(
     unet.eval()
 
 
-def _gradient(p: nn.Parameter) -> torch.Tensor:
+def gradient(p: nn.Parameter) -> torch.Tensor:
+    """Zeros where no image of this process has given one."""
     if p.grad is None:
         p.grad = torch.zeros_like(p)
     return p.grad

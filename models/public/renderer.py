@@ -34,7 +34,7 @@ class PrintedDigits(Model):
     name: str = "printed_digits"
     pretrained: str | None = "a program"
     labels: int = 10
-    image_size: int = 28
+    image_size: int = 28  # side of an image, in pixels
 
     @property
     def num_steps(self) -> int:

@@ -42,8 +42,8 @@ class StableDiffusion(Model):
     name: str = "stable_diffusion"
     pretrained: str | None = None
     prompts: list[str] = field(default_factory=list)  # label c is the prompt of that number
-    image_size: int = 512
-    steps: int = 50
+    image_size: int = 512  # side of an image, in pixels
+    steps: int = 50  # of sampling
     guidance: float = 7.5  # as diffusers counts it: 1 more than the weight that the other models have
     sampler: SamplerName = SamplerName.ddim  # of a network that is trained; as it is, the folder's scheduler samples
     null_label: bool = True  # the empty prompt

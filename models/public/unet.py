@@ -32,19 +32,19 @@ class NoiseSchedule(Enum):
 class UNet(NetworkModel):
     """`pretrained`: a name under models/weights, a folder with `unet/` as diffusers writes it, or null for random weights."""
 
-    image_size: int = MISSING
-    image_channels: int = MISSING
+    image_size: int = MISSING  # side of an image, in pixels
+    image_channels: int = MISSING  # 1 (grey) or 3 (RGB)
     patch: int = 1  # side of the patches that the U-Net takes for pixels; 1: pixels as they are
     channels: list[int] = MISSING  # of each level
     blocks: int = MISSING  # residual blocks of each level
     attention_levels: list[int] = field(default_factory=list)  # 0 is the full resolution; the middle always attends
-    head_channels: int = 64
-    norm_groups: int = 32
+    head_channels: int = 64  # of an attention head
+    norm_groups: int = 32  # of group norm
     labels: int = MISSING
     new_labels: bool = False  # with pretrained: another set of labels than theirs, whose embedding starts random
     scale_shift: bool = False  # adaptive group norm
-    schedule: NoiseSchedule = NoiseSchedule.linear
-    schedule_steps: int = 1000
+    schedule: NoiseSchedule = NoiseSchedule.linear  # of the noise
+    schedule_steps: int = 1000  # T: timesteps of the schedule
 
     @property
     def num_steps(self) -> int:

@@ -15,12 +15,14 @@ from torch import nn
 from dp_finetune import adapters
 from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel
 from dp_finetune.engines import BatchedEngine, ViewsEngine
+from models.diffusion.autoencoder import Autoencoder
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
-from models.diffusion.stored import on_meta
+from models.diffusion.stored import load_unet, on_meta, save_part
 from models.ema import trainable
 from models.features.extractors import weights_digest
 from tests.dp_finetune.test_engines import AUGMULT, by_engine, relative, some_views
+from tests.models.test_latents import tiny_vae
 from tests.rejects import rejects
 from tests.toy import tiny_unet
 
@@ -204,6 +206,24 @@ def test_an_adapter_on_another_base_is_refused(base, tmp_path):
         adapters.load(tmp_path / "model", lambda name: tmp_path / "other", 0, CPU)
     with rejects("base", tmp_path / "nowhere", "public model base"):
         adapters.load(tmp_path / "model", lambda name: tmp_path / "nowhere", 0, CPU)
+
+
+def test_an_adapter_on_the_latents_of_another_autoencoder_is_refused(tmp_path):
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        vae = Autoencoder(tiny_vae(), 8, 4)
+        vae.network.decoder.conv_in.bias.data.add_(seed)
+        unet = tiny_unet(in_channels=2, out_channels=2, sample_size=4)
+        DiffusionModel(unet, linear_alpha_bar(100), 3, "4", autoencoder=vae).save(tmp_path / str(seed))
+    unet.load_state_dict(load_unet(tmp_path / "1").state_dict())
+    save_part(unet, tmp_path / "2" / "unet")
+    model = DiffusionModel.load(tmp_path / "1", 0, CPU)
+    base = {"name": "1", **adapters.digests(model)}
+    Adapter().apply(model.network)
+    Adapter().save(model, base, tmp_path / "model")
+    adapters.load(tmp_path / "model", lambda name: tmp_path / "1", 0, CPU)
+    with rejects("base", tmp_path / "2", "other weights"):
+        adapters.load(tmp_path / "model", lambda name: tmp_path / "2", 0, CPU)
 
 
 @pytest.mark.parametrize("harm", ["settings", "weights", "torn"])

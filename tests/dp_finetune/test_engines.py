@@ -10,7 +10,9 @@ from torch import nn
 import dp_finetune.per_example as per_example
 from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Views, dummy_views
-from tests.rejects import ANY, rejects
+from models.diffusion.checkpointing import checkpoint_blocks, training_peak
+from tests.command import call
+from tests.rejects import ANY, assert_refused, rejects
 from tests.toy import denoiser, tiny_unet
 
 EXAMPLES, AUGMULT = 4, 3
@@ -208,3 +210,25 @@ def test_a_pass_keeps_few_gradients_apart_on_a_processor(monkeypatch: pytest.Mon
 def test_more_memory_holds_more_views():
     needed = denoiser().activation_bytes()
     assert 1 <= views_that_fit(needed, 0.01) < views_that_fit(needed, 0.1)
+
+
+def test_checkpointing_changes_no_gradient():
+    unet, views = tiny_unet(), some_views(torch.float32)
+    expected = by_engine(ViewsEngine(unet, 2, AUGMULT), views)
+    checkpoint_blocks(unet)
+    assert torch.equal(by_engine(ViewsEngine(unet, 2, AUGMULT), views), expected)
+
+
+def test_checkpointing_needs_less_memory_and_a_plan_says_so():
+    with torch.device("meta"):
+        model = denoiser(tiny_unet(sample_size=32, layers_per_block=3))
+        plain = model.activation_bytes(), training_peak(model.network, lambda: model.predict_noise(*model.dummy_inputs(1)).sum())
+        checkpoint_blocks(model.network)
+        assert model.activation_bytes() < min(plain)
+    assert all(p.grad is None for p in model.network.parameters())
+
+
+def test_checkpointing_is_for_views_alone(here):
+    asked = ["method=dp_diffusion", "method.gradient_checkpointing=true", "method.steps=2", "plan_only=true"]
+    assert_refused(call(*asked), "method.gradient_checkpointing")
+    assert call(*asked, "method.gradient_engine=views").code == 0

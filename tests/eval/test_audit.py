@@ -130,6 +130,18 @@ def test_runs_with_gaussian_scores_are_bounded_by_their_epsilon_with_much_of_it_
     assert np.median(found_bounds) >= found
 
 
+def test_the_rates_are_those_of_the_guesses_that_were_made():
+    included = np.arange(320) < 160
+    scores = np.where(included, 1.0, 0.0)
+    scores[:16], scores[160:164] = -1.0, 2.0  # sixteen that are in look out, and four that are out look in
+    finding = one_run(scores, included, 1e-5, 0.95)
+    half = finding.guesses // 2
+    assert finding.false_positives == 4 / 160
+    assert finding.true_positives == (half - 4) / 160
+    finding = game(np.array([1.0] * 30 + [0.0] * 10), np.array([0.0] * 30 + [1.0] * 10), 0.0, 0.95)
+    assert (finding.false_positives, finding.true_positives) == (0.25, 0.75)
+
+
 def test_runs_that_chose_the_threshold_are_not_judged_by_it():
     inside = np.where(np.arange(200) % 2 == 0, 1.0, 0.0)  # told apart in the first half of the runs alone
     finding = game(inside, np.zeros(200), 0.0, 0.95)

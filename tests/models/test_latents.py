@@ -18,6 +18,7 @@ from models.diffusion.schedules import linear_alpha_bar, respaced_timesteps
 from models.public.autoencoding import train_autoencoder
 from tests.rejects import rejects
 from tests.toy import tiny_unet
+from tracking import ranks
 
 CPU = torch.device("cpu")
 
@@ -100,6 +101,19 @@ def test_training_an_autoencoder_lowers_its_error_and_scales_its_latents():
     assert error() < 0.5 * before
     assert float(autoencoder.encode(images).std()) == pytest.approx(1, rel=0.01)
     assert not any(p.requires_grad for p in autoencoder.network.parameters())
+
+
+def test_processes_that_share_an_autoencoders_batches_add_up_to_its_gradient(monkeypatch):
+    samples, summed = SampleSet(pictures(20), np.zeros(20, np.int64), 1), []
+    monkeypatch.setattr(ranks, "sum_over_ranks", lambda tensors: summed.append([one.clone() for one in tensors]))
+    for share, world in ((0, 1), (0, 2), (1, 2), (7, 8)):  # a batch of 7: the eighth process has no image
+        monkeypatch.setattr(ranks, "share", lambda share=share: share)
+        monkeypatch.setattr(ranks, "world", lambda world=world: world)
+        train_autoencoder(Autoencoder(tiny_vae(), 14, 8), samples, 1, 7, 0, lambda count: None, CPU)
+    whole, first, second, nothing = summed
+    for one, *parts in zip(whole, first, second, strict=True):
+        assert torch.allclose(one, sum(parts), atol=1e-6)
+    assert not any(one.any() for one in nothing)
 
 
 def made_latent_unet(folder: Path) -> list[str]:

@@ -137,6 +137,29 @@ def test_the_figure_is_the_curve_above_chance():
     assert best.split()[-1] == chance.split()[1]
 
 
+AUDIT = {
+    **{"method": "pe", "dataset": "digits", "claimed_epsilon": 3.0, "delta": 1e-5, "lower_bound": 0.9, "refuted": False},
+    **{"guesses": 62, "correct": 52, "confidence": 0.95, "false_positive_rate": 0.1, "true_positive_rate": 0.3},
+    **{"mechanisms": [spend.to_dict() for spend in SPENDS]},
+}
+
+
+def test_an_attack_that_was_tried_is_a_dot_in_its_own_figure(run):
+    Path("audit/internal").mkdir(parents=True)
+    write_json(Path("audit/internal/audit.json"), AUDIT)
+    with rejects("audit", "audit", "private_metrics=true"):
+        made("audit=audit")
+    page = made("private_metrics=true", "audit=audit", out="run/internal/report.html")
+    assert "52 of 62 guesses were right. That shows an ε of at least 0.9" in page.text
+    (dot,) = page.all("circle")
+    assert (float(dot["cx"] or 0), float(dot["cy"] or 0)) == pytest.approx((46 + 26, 8 + 0.7 * 260))
+    for change in ({"method": "dp_merf"}, {"true_positive_rate": None}):
+        kept = {key: value for key, value in {**AUDIT, **change}.items() if value is not None}
+        write_json(Path("audit/internal/audit.json"), kept)
+        with rejects("audit", "audit"):
+            made("private_metrics=true", "audit=audit")
+
+
 def test_a_run_that_spent_nothing_has_no_attacker(here):
     assert call(*PUBLIC_ONLY).code == 0
     page = made()
@@ -150,3 +173,21 @@ def test_what_is_no_released_run_is_refused(lost, here):
         (here / "run" / "release").mkdir(parents=True)
     with rejects("run", "run"):
         made()
+
+
+@pytest.mark.browser
+def test_a_browser_shows_it_without_complaint_and_prints_it(run, opened, tmp_path):
+    Path("audit/internal").mkdir(parents=True)
+    write_json(Path("audit/internal/audit.json"), AUDIT)
+    made("private_metrics=true", "audit=audit", out="run/internal/report.html")
+    page = opened(Path("run/internal/report.html"))
+    assert page.locator("#warning").is_visible()
+    assert page.locator("img").first.evaluate("image => image.naturalWidth") > 0
+    assert page.locator("svg").count() == 2
+    for table in page.locator("table").all():
+        assert table.evaluate("table => table.scrollWidth <= document.documentElement.clientWidth")
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page/") + printed.count(b"/Type /Page ") <= 6
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= 360")

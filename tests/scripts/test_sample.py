@@ -13,7 +13,7 @@ from data.samples import SampleSet
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
-from tests.command import ROOT
+from tests.command import ROOT, in_processes
 from tests.rejects import ANY, assert_line, rejects
 from tests.toy import tiny_unet
 
@@ -64,6 +64,17 @@ def test_a_killed_run_goes_on_and_a_larger_one_extends_it(released, tmp_path):
     sample.main([f"model={released}", "num_samples=25", "shard=10", f"out={tmp_path}/parts"])
     assert (tmp_path / "parts" / "samples_00001.npz").stat().st_mtime_ns != kept  # held 5 of its 10
     for one, two in zip(shards(tmp_path / "parts"), shards(tmp_path / "whole"), strict=True):
+        assert np.array_equal(one.images, two.images)
+
+
+def test_two_processes_make_the_same_images_and_go_on_where_one_was_killed(released, tmp_path):
+    command = [f"model={released}", "num_samples=70", "shard=66"]
+    sample.main([*command, f"out={tmp_path}/one"])
+    sample.main([f"model={released}", "num_samples=66", "shard=66", f"out={tmp_path}/two"])
+    done = in_processes(2, "-m", "scripts.sample", *command, f"out={tmp_path}/two")
+    assert done.code == 0, done.err
+    assert done.out.count("70 images in") == 1
+    for one, two in zip(shards(tmp_path / "one"), shards(tmp_path / "two"), strict=True):
         assert np.array_equal(one.images, two.images)
 
 
