@@ -1,4 +1,4 @@
-"""What every method offers: a plan that opens no private image, and a run that turns private images into samples."""
+"""What every method offers: a plan that opens no private image, and a run that makes of private images what is released."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
 from errors import reject_unless, require
+from models.classifiers.networks import ClassifierName
+from models.classifiers.released import ReleasedClassifier
 from models.features.spaces import EmbeddingName
 from models.public.settings import Model, PublicModel
 from privacy.config import Privacy
@@ -22,6 +25,8 @@ from privacy.noise import NoiseSource
 from tracking.meter import Meter
 from tracking.progress import Advance, progress
 from tracking.tracker import Tracker
+
+Made = SampleSet | ReleasedClassifier  # what a release holds
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Run:
     tracker: Tracker
     checkpoints: Path
     figures: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     save_model: Callable[[Path], None] | None = None  # set by a method that releases a model beside its samples
     meter: Meter = field(init=False)
 
@@ -65,7 +71,12 @@ class Method:
     needs_noise = True  # whether the privacy budget sets a noise multiplier
     uses_model = True  # whether what is released depends on the public model
     protects_users = False  # whether it bounds what all images of a user change together (`SampleSet.users`), and not each image
-    told = ""  # how it makes images, in a sentence of a release's README.md
+    told = ""  # how it makes what is released, in a sentence of the README.md there
+
+    @property
+    def released_classifier(self) -> ClassifierName | None:
+        """Of a method that releases a classifier and no samples, which one; everything else follows from this."""
+        return None
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         """Raise InputError for settings that cannot run."""
@@ -104,7 +115,7 @@ class Method:
         return {"steps": None, "network_calls": None}
 
     def released(self, dataset: Dataset) -> int:
-        """How many samples the release holds."""
+        """How many samples the release holds; of a classifier none."""
         return self.num_samples
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
@@ -117,10 +128,10 @@ class Method:
         return {"trainable_parameters": 0, "backward_flops": 0}
 
     def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
-        """What public numbers alone say of how good the samples will be, in sentences for a plan and for the start of a run."""
+        """What public numbers alone say of how good the release will be, in sentences for a plan and for the start of a run."""
         return []
 
-    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> Made:
         raise NotImplementedError
 
     def embeddings(self) -> set[EmbeddingName]:

@@ -17,9 +17,10 @@ from rich.table import Table
 
 from disk import write_json
 from pipeline.selection import Candidate
+from privacy.risk import format_epsilon
 from store.identity import flat
 from store.sweep import Sweep
-from tracking.results import accuracy, distance, format_epsilon
+from tracking.results import accuracy, distance
 
 
 def running_sweep() -> Sweep | None:

@@ -45,7 +45,7 @@ Main keys (every group's keys: --cfg job):
   method.num_samples                            size of the synthetic set (pe: of the population)
   method.iterations, method.variation_degrees   pe: rounds, and the degree of variation of each (1: nearly the same image)
   method.lookahead, method.threshold            pe: k and H
-  method.steps, method.batch_size, method.augmult, method.learning_rate    dp_diffusion, dp_loda: K = augmult views an image
+  method.steps, method.batch_size, method.augmult, method.learning_rate    of DP-SGD (dp_diffusion, …): K = augmult views an image
   method.warm_up.epsilon                        ε of class moments first; the digits have one, and tuned=none turns it off
   method.adapter, method.rank, method.guidance  dp_loda: loda, lora, attention, norm_bias, full; r; classifier-free guidance
   dataset.path, dataset.fraction                folder: your images; a fixed part of the private images

@@ -18,6 +18,7 @@ from data.datasets.imagenet import ImageNet
 from data.datasets.medmnist import MedMNIST
 from data.datasets.published import Published
 from data.datasets.rehearsal import Rehearsal
+from dp_finetune.classifier import DPClassifier
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
 from errors import unusable
@@ -56,6 +57,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,
         "dp_loda": DPLoDA,
+        "dp_classifier": DPClassifier,
         "public_only": PublicOnly,
         "real_data": RealData,
     },

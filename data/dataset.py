@@ -46,6 +46,10 @@ class Dataset:
         """N: of units, private images or users."""
         return self.num_private_images if self.unit is Unit.image else self.num_users
 
+    def counted(self, classes: int) -> str:
+        """`1,437 images in 10 classes`"""
+        return f"{self.num_private:,} {self.unit.plural} in {classes} class{'es' * (classes > 1)}"
+
     @property
     def num_private_images(self) -> int:
         return max(1, round(self.fraction * self.num_train))

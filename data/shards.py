@@ -123,6 +123,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def open_release(release: Path, dataset: Dataset) -> SampleSet:
     """A release/ folder, an npz, or a folder of shards, in the shape of `dataset`; InputError where it does not fit."""
+    reject_unless(not release.is_dir() or bool(sample_files(release)), "release", release, "it holds no samples")
     try:
         if is_sharded(release):
             samples: SampleSet = Shards.open(release, dataset.shape)

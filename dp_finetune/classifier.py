@@ -1,4 +1,4 @@
-"""A classifier trained by DP-SGD on the private images themselves: what tables call DP-SGD, beside classifiers of samples.
+"""`method=dp_classifier`: a classifier trained by DP-SGD on the private images themselves, what tables call DP-SGD.
 
 De et al. (2022), as Ghalebikesabi et al. (2023), Table 5, use it: groups instead of batches are normalised, and the gradients
 of an example's K augmented copies are averaged before clipping.
@@ -23,7 +23,9 @@ from dp_finetune.objective import view_seed
 from errors import require
 from method import Run
 from models.classifiers.networks import Classifier, ClassifierName, Norm
+from models.classifiers.released import ReleasedClassifier
 from models.classifiers.training import Recipe
+from models.public.settings import Model, PublicModel
 from models.seeds import derive
 from privacy.config import Privacy
 from privacy.noise import NoiseSource
@@ -76,33 +78,48 @@ class Classification:
 
 @dataclass(kw_only=True)
 class DPClassifier(DPSGD):
-    """Makes no samples: what it trains is the release."""
+    """Makes no samples: what it trains is the release. It needs no public model, and no public images."""
 
+    uses_model = False
     protects_users = True
+    told = "A classifier was trained on the private images themselves by clipped and noisy steps (DP-SGD): it is the release."
 
     name: str = "dp_classifier"
-    num_samples: int = 0
-    classifier: ClassifierName = ClassifierName.wrn16_4
+    num_samples: int = 0  # none are made
+    classifier: ClassifierName = ClassifierName.wrn16_4  # the network that is trained and released
 
-    def check_classifier(self, dataset: Dataset, privacy: Privacy) -> None:
-        """Raise InputError for settings that cannot run."""
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        """Sizes of classes are of samples: `dataset.class_counts` may be any here, and nothing is spent for it."""
         self.check_training(dataset)
         require(self.num_samples == 0, "method.num_samples", self.num_samples, f"0, as method={self.name} makes none")
+        require(self.conditional, "method.conditional", self.conditional, f"true, as method={self.name} learns classes")
         require(len(dataset.classes) > 1, "dataset", dataset.name, "one with at least 2 classes")
+
+    @property
+    def released_classifier(self) -> ClassifierName:
+        return self.classifier
 
     @property
     def recipe(self) -> Recipe:
         return Recipe(classifier=self.classifier, norm=Norm.group, batch_size=2)
 
-    def bytes_per_view(self, dataset: Dataset) -> int:
-        return self.recipe.step_cost(dataset.shape, len(dataset.classes))[1]
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        """The public model is not called; the classifier is trained."""
+        return {"steps": self.steps, "network_calls": 0, "backward_calls": self.trained_views(dataset)}
 
-    def train(self, private: PrivateDataset, run: Run, device: torch.device) -> Classifier:
-        """A classifier under the run's budget, its weights averaged."""
-        shape, classes = run.dataset.shape, len(run.dataset.classes)
+    def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
+        flops = self.recipe.step_cost(dataset.shape, len(dataset.classes))[0] / self.recipe.batch_size
+        return {"trainable_parameters": sum(p.numel() for p in self._on_meta(dataset).parameters()), "backward_flops": int(flops)}
+
+    def memory(self, dataset: Dataset, model: Model) -> int | None:
+        return self.training_memory(self._on_meta(dataset), self._bytes_per_view(dataset), dataset)
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> ReleasedClassifier:
+        """Trained under the run's budget, its weights averaged."""
+        shape, classes, device = run.dataset.shape, run.dataset.classes, run.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(run.seed, "dp_classifier/initial weights"))
-            network = self.recipe.network(shape[2], classes).to(device)
+            network = self.recipe.network(shape[2], len(classes)).to(device)
 
         def some_views(examples: int) -> LabelledViews:
             rows = examples * self.augmult
@@ -110,5 +127,14 @@ class DPClassifier(DPSGD):
             return LabelledViews(x, torch.zeros(rows, dtype=torch.int64, device=device), examples)
 
         objective = Classification(self.augmult, self.augmentations, run.noise, device)
-        self.fit_network(network, objective, some_views, self.bytes_per_view(run.dataset), private, run, np.arange(classes))
-        return network.eval()
+        numbers = np.arange(len(classes))
+        self.fit_network(network, objective, some_views, self._bytes_per_view(run.dataset), private, run, numbers)
+        return ReleasedClassifier(network.eval(), self.classifier, self.recipe.norm, shape, classes)
+
+    def _bytes_per_view(self, dataset: Dataset) -> int:
+        return self.recipe.step_cost(dataset.shape, len(dataset.classes))[1]
+
+    def _on_meta(self, dataset: Dataset) -> Classifier:
+        """As shapes without weights."""
+        with torch.device("meta"):
+            return self.recipe.network(dataset.shape[2], len(dataset.classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from data.dataset import Dataset
 from errors import require
@@ -38,6 +39,13 @@ class Evaluation:
     def evaluators(self) -> dict[str, Evaluator]:
         every = {name.name: getattr(self, name.name) for name in fields(self)}
         return {name: part for name, part in every.items() if isinstance(part, Evaluator) and part.enabled}
+
+    def of_classifiers(self) -> Evaluation:
+        """Of a release that is a classifier: without the evaluators that judge samples."""
+        off: dict[str, Any] = {
+            name: replace(part, enabled=False) for name, part in self.evaluators.items() if not part.judges_classifiers
+        }
+        return replace(self, **off)
 
     def embeddings(self) -> set[EmbeddingName]:
         return {name for evaluator in self.evaluators.values() for name in evaluator.embeddings()}

@@ -1,4 +1,7 @@
-"""Downstream utility: train classifiers on the samples, test them on real images, once, at the end."""
+"""Downstream utility: train classifiers on the samples, test them on real images, once, at the end.
+
+A classifier that was released is tested likewise; nothing is trained then.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from errors import require
 from eval.evaluator import Cost, EvaluationContext, Evaluator
 from eval.membership import auc
 from models.classifiers.networks import Classifier
+from models.classifiers.released import ReleasedClassifier
 from models.classifiers.training import Recipe, accuracy, balanced, logits, right, train
 from models.features.spaces import Spaces
 from models.passes import embed_in_passes
@@ -32,6 +36,8 @@ PASS_ROWS = 512
 @dataclass(kw_only=True)
 class Downstream(Recipe, Evaluator):
     """Classifiers trained on the samples, tested on the real test split; mean and spread over `seeds` trainings."""
+
+    judges_classifiers = True
 
     seeds: int = 1  # classifiers, each with its own start and order, for a spread
     ensemble: int = 1  # above 1: so many classifiers are trained at least, and the mean of their logits is judged too
@@ -78,16 +84,30 @@ class Downstream(Recipe, Evaluator):
             f"at most the {num_samples} samples that there are",
         )
 
+    def check_classifier(self, key: str) -> None:
+        allowed = "{}, as a classifier is released and tested, and none is trained on samples"
+        require(not self.sizes, f"{key}.sizes", self.sizes, allowed.format("empty"))
+        require(self.ensemble == 1, f"{key}.ensemble", self.ensemble, allowed.format("1"))
+        for name in ("choose_from", "choose_steps"):
+            require(not getattr(self, name), f"{key}.{name}", getattr(self, name), allowed.format("empty"))
+
     def prepare(self, dataset: Dataset) -> None:
         if self.pretrain_steps:
             dataset.some_public()
 
     def cost(self, dataset: Dataset, model: Model, spaces: Spaces, num_samples: int) -> Cost:
+        if not num_samples:  # nothing to train on: a classifier is tested
+            return Cost(0.0, dataset.num_test * math.prod(dataset.shape))
         flops, kept = self.step_cost(dataset.shape, max(2, len(dataset.classes)))
         public = 2 * dataset.num_public * math.prod(dataset.shape) if self.pretrain_steps else 0
         return Cost(flops * self._steps(longest=True), kept + public)
 
     def evaluate(self, context: EvaluationContext) -> Iterator[tuple[str, float]]:
+        if isinstance(context.judged, ReleasedClassifier):
+            test = context.test
+            score = logits(context.judged.network, test, context.device)
+            yield from self._tested(context.judged.name.value, "", [score], test)
+            return
         samples, name = context.samples, self.classifier.value
         if samples.num_classes < 2:
             return  # samples without classes train no classifier
@@ -97,22 +117,25 @@ class Downstream(Recipe, Evaluator):
         test = context.test  # nothing is trained or chosen from here on
         for size, networks in trained.items():
             scores = [logits(network, test, context.device) for network in networks]
-            mean, spread = mean_and_spread([right(score, test) for score in scores])
-            at = "" if size is None else f"_at={size}"
-            yield f"{name}/accuracy{at}", mean
-            yield f"{name}/accuracy_spread{at}", spread
-            if size is None:
-                yield f"{name}/accuracy_seeds", float(len(networks))
-            if self.ensemble > 1:
-                yield f"{name}/ensemble_accuracy{at}", right(np.mean(scores[: self.ensemble], axis=0), test)
-            for kind, values in beside_accuracy(scores, test).items():
-                mean, spread = mean_and_spread(values)
-                yield f"{name}/{kind}{at}", mean
-                yield f"{name}/{kind}_spread{at}", spread
+            yield from self._tested(name, "" if size is None else f"_at={size}", scores, test)
         if on_holdout is not None:
             yield f"{name}/holdout_accuracy", on_holdout
             yield f"{name}/chosen_learning_rate", chosen.learning_rate
             yield f"{name}/chosen_steps", float(chosen.steps)
+
+    def _tested(self, name: str, at: str, scores: list[np.ndarray], test: SampleSet) -> Iterator[tuple[str, float]]:
+        """Of the logits of each classifier; `at`: the end of the numbers' names."""
+        mean, spread = mean_and_spread([right(score, test) for score in scores])
+        yield f"{name}/accuracy{at}", mean
+        yield f"{name}/accuracy_spread{at}", spread
+        if not at:
+            yield f"{name}/accuracy_seeds", float(len(scores))
+        if self.ensemble > 1:
+            yield f"{name}/ensemble_accuracy{at}", right(np.mean(scores[: self.ensemble], axis=0), test)
+        for kind, values in beside_accuracy(scores, test).items():
+            mean, spread = mean_and_spread(values)
+            yield f"{name}/{kind}{at}", mean
+            yield f"{name}/{kind}_spread{at}", spread
 
     def _train(
         self, context: EvaluationContext, advance: Advance

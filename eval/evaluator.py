@@ -18,6 +18,7 @@ from errors import reject_unless, require
 from eval.cache import content_key, kept_gaussian
 from eval.frechet import Gaussian, fit_gaussian
 from models.api import Embedding
+from models.classifiers.released import ReleasedClassifier
 from models.features.spaces import EmbeddingName, Spaces
 from models.public.settings import Model
 from models.seeds import numpy_rng
@@ -37,7 +38,7 @@ class Reference(Enum):
 class EvaluationContext:
     """What is judged, and what it is judged against. Real images and features are opened where they are first asked for."""
 
-    samples: SampleSet
+    judged: SampleSet | ReleasedClassifier
     dataset: Dataset
     embeddings: Mapping[EmbeddingName, Embedding]
     device: torch.device
@@ -49,6 +50,12 @@ class EvaluationContext:
     spaces: Spaces | None = None  # what `embeddings` are
     cache: Path | None = None  # under internal/: where statistics of real images are kept between runs
     _features: dict[tuple[EmbeddingName, Reference | None], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> SampleSet:
+        """Of an evaluator that does not judge classifiers."""
+        assert isinstance(self.judged, SampleSet)
+        return self.judged
 
     @cached_property
     def train(self) -> SampleSet:
@@ -114,6 +121,8 @@ class Evaluator:
 
     enabled: bool = True  # whether it runs
 
+    judges_classifiers = False  # whether `evaluate` takes a classifier that was released, and not samples alone
+
     def check(self, key: str, dataset: Dataset, model: Model, spaces: Spaces) -> None:
         """Raise InputError for settings that cannot be used; `key` is where they are, such as eval.frechet."""
 
@@ -124,6 +133,9 @@ class Evaluator:
 
     def check_sizes(self, key: str, dataset: Dataset, num_samples: int) -> None:
         """Raise InputError where there will be too few samples or real images."""
+
+    def check_classifier(self, key: str) -> None:
+        """Raise InputError for settings that ask of a released classifier what samples alone can give."""
 
     def prepare(self, dataset: Dataset) -> None:
         """Before a run opens private images: raise InputError where public ones that `evaluate` asks for cannot be opened."""

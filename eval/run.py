@@ -27,7 +27,7 @@ def run_evaluators(
     numbers: dict[str, float] = {}
     errors: dict[str, Exception] = {}
     kept.mkdir(parents=True, exist_ok=True)
-    digest = context.samples.digest()
+    digest = context.judged.digest()
     for name, evaluator in evaluators.items():
         settings: Any = OmegaConf.to_container(OmegaConf.structured(evaluator), enum_to_str=True)
         around = {

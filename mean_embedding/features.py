@@ -66,8 +66,8 @@ class FeatureMap(ABC):
         batch = np.zeros((PASS_ROWS, *self.shape), np.uint8)  # always as many rows: rounding depends on it
         batch[: len(images)] = images
         with torch.no_grad():
-            v = self.embedding.perceive(to_network(batch, self.embedding.device)).double().cpu()
-            phi = self.of_vectors(v)[: len(images)].numpy()
+            v = self.embedding.perceive(to_network(batch, self.embedding.device)).double()
+            phi = self.of_vectors(v)[: len(images)].cpu().numpy()
         phi[~np.isfinite(phi).all(1)] = 0.0  # no noise hides what is not a number
         return phi / np.maximum(1.0, np.linalg.norm(phi, axis=1, keepdims=True))
 

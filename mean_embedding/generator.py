@@ -6,16 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from data.images import to_uint8
-from disk import whole_file
 from errors import require
 from mean_embedding.features import FeatureMap
+from models.checkpoints import load_training, save_training
 from models.passes import in_passes
 from models.seeds import derive, sample_noise, torch_rng
 from tracking import ranks
@@ -94,7 +93,8 @@ def train(
     one; yields the number of steps so far."""
     device, rng = features.embedding.device, torch_rng(seed, "mean_embedding/codes")
     optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate)
-    done = _load(checkpoint, generator, optimizer, rng, device)
+    parts = {"generator": generator, "optimizer": optimizer}
+    done = load_training(checkpoint, rng, device, **parts)
     weights, wanted = (torch.from_numpy(values).float().to(device) for values in (shares, target))
     labels = torch.arange(settings.batch_size, device=device) % len(shares)
     generator.train()
@@ -107,22 +107,10 @@ def train(
         optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 + math.cos(math.pi * (step - 1) / settings.steps)) / 2
         optimizer.step()
         if step % CHECKPOINT_STEPS == 0 or step == settings.steps:
-            state = {"generator": generator.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.get_state()}
-            with whole_file(checkpoint) as file:
-                torch.save({"step": step, **state}, file)
+            save_training(checkpoint, step, rng, **parts)
         yield step
     generator.load_state_dict(ranks.broadcast(generator.state_dict()))  # processes may round differently
     generator.eval()
-
-
-def _load(checkpoint: Path, generator: Generator, optimizer: Any, rng: torch.Generator, device: torch.device) -> int:
-    if not checkpoint.exists():
-        return 0
-    state = torch.load(checkpoint, map_location=device, weights_only=True)
-    generator.load_state_dict(state["generator"])
-    optimizer.load_state_dict(state["optimizer"])
-    rng.set_state(state["rng"].cpu())
-    return state["step"]
 
 
 def fresh(settings: GeneratorTraining, shape: tuple[int, int, int], classes: int, seed: int, device: torch.device) -> Generator:

@@ -28,7 +28,6 @@ from mean_embedding.features import (
 from mean_embedding.generator import LARGEST_SIDE, GeneratorTraining, fresh, generate, train
 from method import Method, Run
 from models.api import Perceives
-from models.features.extractors import Pixels
 from models.features.spaces import EmbeddingName
 from models.flops import forward_cost
 from models.public.settings import Model, PublicModel
@@ -147,9 +146,14 @@ class DPMERF(MatchesMeanEmbedding):
         scale = self.length_scale
         require(scale is None or 1e-3 <= scale <= 1e3, "method.length_scale", scale, "from 0.001 to 1000, or null")
 
+    def embeddings(self) -> set[EmbeddingName]:
+        return {EmbeddingName.pixels}
+
     def features(self, dataset: Dataset, model: PublicModel, seed: int) -> FeatureMap:
+        pixels = model.embeddings[EmbeddingName.pixels]  # where the run computes
+        assert isinstance(pixels, Perceives)
         scale = self.length_scale or OF_DISTANCE * usual_distance(dataset, seed)
-        return fourier_features(Pixels(), dataset.shape, self.num_features, scale, seed)
+        return fourier_features(pixels, dataset.shape, self.num_features, scale, seed)
 
     def feature_cost(self, dataset: Dataset, model: Model) -> tuple[float, int, int | None]:
         weights = self.num_features // 2 * math.prod(dataset.shape)

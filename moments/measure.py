@@ -111,8 +111,8 @@ class Moments:
         ratio = dataset.num_private / (classes * self.sigmas(sigma, nothing_public)[1])
         if not nothing_public or ratio >= VISIBLE:
             return []
-        few = f"{dataset.num_private:,} {dataset.unit.plural} in {classes} class{'es' * (classes > 1)}"
         better = "a larger epsilon, fewer classes, or public images of the same kind (dataset.public_path) make it better"
+        few = dataset.counted(classes)
         return [f"Moments of {few} are mostly noise at this budget, and so will be what is drawn from them: {better}."]
 
     def sigmas(self, sigma: float, nothing_public: bool) -> tuple[float | None, float]:

@@ -1,6 +1,6 @@
-"""What a release says of itself: README.md, a dataset card in Hugging Face's form.
+"""What a release says of itself: README.md, a card in Hugging Face's form, of a dataset or of a classifier.
 
-It is made of the certificate, of public settings and of the released samples alone, so nothing in it is private.
+It is made of the certificate, of public settings and of what is released alone, so nothing in it is private.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from data.samples import SampleSet
+from method import Made
+from models.classifiers.released import ReleasedClassifier
 from privacy.mechanisms import Unit
-from privacy.risk import in_words
+from privacy.risk import format_epsilon, in_words, rounded_up
 
 CARD = "README.md"
 LICENCE = "license: other  # for the holder of the private data to choose, and to name here\n"
@@ -49,6 +51,12 @@ def header(name: str, classes: list[str], size: int, pattern: str | None = None,
     return f"---\n{LICENCE}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
 
 
+def classifier_header(name: str) -> str:
+    """The YAML at the top of a classifier's card."""
+    values = {"model_name": name, "pipeline_tag": "image-classification", "tags": ["differential-privacy"]}
+    return f"---\n{LICENCE}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
+
+
 def without_header(card: str) -> str:
     """A card without the YAML at its top, if it has one."""
     return card[card.index("\n---\n", 3) + 5 :] if card.startswith("---\n") else card
@@ -66,32 +74,39 @@ def size_category(size: int) -> str:
 
 
 def title(document: dict[str, Any]) -> str:
-    return _line(f"Synthetic images: {document['dataset']}, by {document['method']}")
+    what = "An image classifier" if "classifier" in document else "Synthetic images"
+    return _line(f"{what}: {document['dataset']}, by {document['method']}")
 
 
-def description(document: dict[str, Any], samples: SampleSet) -> str:
+def description(document: dict[str, Any], made: Made) -> str:
     """A paragraph, for README.md and croissant.json."""
-    height, width, channels = samples.images.shape[1:]
+    whose = f"with differential privacy from private images: {document['guarantee_is_about']}"
+    if isinstance(made, ReleasedClassifier):
+        of = f"for {_images(*made.shape)}; its {len(made.classes)} classes are {', '.join(made.classes)}"
+        return _line(f"A {made.name.title} {of}. It was trained {whose}. There are no synthetic images here.")
     classes = f" in {len(document['classes'])} classes" if len(document["classes"]) > 1 else ""
-    made = f"made with differential privacy from private images: {document['guarantee_is_about']}"
-    if not document["mechanisms"]:
-        made = "made without any private image"
-    colours = "colour" if channels == 3 else "grey"
-    return _line(f"{len(samples):,} synthetic {colours} images of {height} × {width} pixels{classes}, {made}.")
+    how = f"made {whose}" if document["mechanisms"] else "made without any private image"
+    return _line(f"{len(made):,} synthetic {_images(*made.images.shape[1:])}{classes}, {how}.")
 
 
-def card(document: dict[str, Any], samples: SampleSet, told: str) -> str:
-    """`document`: the certificate; `told`: how the method makes images (`Method.told`)."""
+def _images(height: int, width: int, channels: int) -> str:
+    return f"{'colour' if channels == 3 else 'grey'} images of {height} × {width} pixels"
+
+
+def card(document: dict[str, Any], made: Made, told: str) -> str:
+    """`document`: the certificate; `told`: how the method makes what is released (`Method.told`)."""
+    one, name = isinstance(made, ReleasedClassifier), title(document)
     sections = {
-        "What they were made from": _origin(document, told),
+        "What it was made from" if one else "What they were made from": _origin(document, told),
         PROTECTION: _protection(document),
         "What was taken as public": _public(document),
-        "What they are not good for": _limits(),
-        "How to read and check them": _use(),
+        "What it is not good for" if one else "What they are not good for": _limits_of_classifier() if one else _limits(),
+        "How to use and check it" if one else "How to read and check them": _use_of_classifier() if one else _use(),
     }
     text = "\n".join(f"## {heading}\n\n{body}\n" for heading, body in sections.items())
-    start = header(title(document), document["classes"], len(samples))
-    return f"{start}\n# {title(document)}\n\n{description(document, samples)}\n\n{PICTURE}\n\n{text}"
+    start = classifier_header(name) if isinstance(made, ReleasedClassifier) else header(name, document["classes"], len(made))
+    picture = "" if one else f"{PICTURE}\n\n"
+    return f"{start}\n# {name}\n\n{description(document, made)}\n\n{picture}{text}"
 
 
 def _line(text: str) -> str:
@@ -114,7 +129,7 @@ def _protection(document: dict[str, Any]) -> str:
         return "Nothing was read of the private images, so these tell nothing about them (ε = 0)."
     epsilon, delta = document["epsilon"], document["delta"]
     parts = [
-        f"Differential privacy with ε = {epsilon:.4g} and δ = {delta:g}. What is protected is {_UNITS[unit]}.",
+        f"Differential privacy with ε = {format_epsilon(epsilon)} and δ = {delta:g}. What is protected is {_UNITS[unit]}.",
         f"It bounds what these files can tell about any one {unit.value}. Whatever is computed from them, no outcome is more "
         f"than e^ε = {_times(epsilon)} times as likely with that {unit.value} among the private data as without it, nor the "
         "other way round, but for a probability of δ. This holds whatever else somebody knows, now or later.",
@@ -136,8 +151,9 @@ def _selection(told: dict[str, Any]) -> str:
 
 
 def _times(epsilon: float) -> str:
+    """Rounded up."""
     factor = math.exp(min(epsilon, 700))
-    return f"{factor:.3g}" if factor < 100 else f"{factor:,.0f}" if factor < 1e9 else f"{factor:.2g}"
+    return f"{math.ceil(factor):,}" if 100 <= factor < 1e9 else f"{rounded_up(factor, 3 if factor < 100 else 2):g}"
 
 
 def _public(document: dict[str, Any]) -> str:
@@ -157,6 +173,29 @@ def _limits() -> str:
         "- Counting. How many images a class has here, and how often two things go together, may differ from the private data.\n"
         "- The last test. What was trained on these images has to be tested on real ones before anybody relies on it; for "
         "decisions about people, as in medicine, that is not optional."
+    )
+
+
+def _limits_of_classifier() -> str:
+    return (
+        "- Other images than those it was trained on. Of other devices, places or people, it may be wrong more often, and "
+        "does not say so.\n"
+        "- Rare things. What only few private images have is lost in the noise, and whoever is rare among them is more often "
+        "classified wrongly.\n"
+        "- Probabilities. Its outputs order the classes; how sure it is was not checked.\n"
+        "- The last test. It has to be tested on real images before anybody relies on it; for decisions about people, as in "
+        "medicine, that is not optional."
+    )
+
+
+def _use_of_classifier() -> str:
+    return (
+        "    from models.classifiers.released import ReleasedClassifier\n"
+        '    classifier = ReleasedClassifier.load("FOLDER")      # with the program that made this release\n'
+        "    numbers = classifier.classify(images)               # uint8 [N, H, W, C] to int64 [N], of classifier.classes\n\n"
+        "`classifier.safetensors` has the weights of the network that `classifier.json` describes. `privacy.json` is the "
+        "certificate, with the sha256 of every other file: `python -m scripts.verify release=FOLDER` compares them and computes "
+        "ε again."
     )
 
 

@@ -11,6 +11,7 @@ from data.dataset import Dataset
 from errors import reject_unless, require, unusable
 from eval.config import Evaluation
 from method import Method
+from models.classifiers.networks import ClassifierName
 from models.features.spaces import Spaces
 from models.public.settings import Model
 from privacy.config import Privacy, PrivateSelection
@@ -48,12 +49,15 @@ class Config:
         self.dataset.check()
         self.model.check(self.dataset)
         self.method.check(self.dataset, self.model, self.privacy)
-        self.eval.check(self.dataset, self.model)
-        for name, evaluator in self.eval.evaluators.items():
-            evaluator.check_sizes(f"eval.{name}", self.dataset, self.method.released(self.dataset))
+        self.judging.check(self.dataset, self.model)
+        for name, evaluator in self.judging.evaluators.items():
+            if self.method.released_classifier:
+                evaluator.check_classifier(f"eval.{name}")
+            else:
+                evaluator.check_sizes(f"eval.{name}", self.dataset, self.method.released(self.dataset))
         self.tracker.check()
         share, downstream = self.privacy.selection_epsilon, self.eval.downstream
-        classes = self.method.conditional and len(self.dataset.classes) > 1
+        classes = self.method.conditional and len(self.dataset.classes) > 1 and not self.method.released_classifier
         choosing = downstream.enabled and len(downstream.candidates) > 1 and classes
         allowed = "null, as eval.downstream has nothing to choose from (see eval.downstream.choose_from)"
         require(share is None or choosing, "privacy.selection_epsilon", share, allowed)
@@ -62,6 +66,24 @@ class Config:
         """What the release depends on and is taken as public: weights, features, images that the user brings."""
         model = self.model.public_inputs(self.method.embeddings()) if self.method.uses_model else []
         return [*model, *self.dataset.public_inputs()]
+
+    @property
+    def judging(self) -> Evaluation:
+        """`eval`, but for evaluators that judge samples where the method releases a classifier."""
+        return self.eval.of_classifiers() if self.method.released_classifier else self.eval
+
+    @property
+    def tested_classifier(self) -> ClassifierName:
+        """Whose accuracy on real test images a run tells: of what is released, or else of what is trained on it."""
+        return self.method.released_classifier or self.eval.downstream.classifier
+
+    def notes(self) -> list[str]:
+        """What the start of a run tells of settings that do nothing in it."""
+        idle = [f"eval.{name}" for name in self.eval.evaluators if name not in self.judging.evaluators]
+        if not idle:
+            return []
+        verb = "judges" if len(idle) == 1 else "judge"
+        return [f"method={self.method.name} releases a classifier and no samples, which {', '.join(idle)} {verb}: left out."]
 
     @property
     def spaces(self) -> Spaces:

@@ -13,6 +13,7 @@ from data.samples import SampleSet
 from data.shards import sample_files
 from disk import sha256_of
 from pipeline.card import description
+from privacy.risk import format_epsilon
 
 CROISSANT = "croissant.json"
 _TERMS = (
@@ -37,7 +38,7 @@ _CONTEXT = {
 def croissant(document: dict[str, Any], samples: SampleSet, folder: Path) -> dict[str, Any]:
     """Of the files of samples in `folder`; `document`: the certificate."""
     files = sample_files(folder)
-    spent = f"epsilon={document['epsilon']:.6g}, delta={document['delta']:g}, unit: one {document['unit']}"
+    spent = f"epsilon={format_epsilon(document['epsilon'])}, delta={document['delta']:g}, unit: one {document['unit']}"
     made = f"Made from private images with differential privacy: {spent}. See privacy.json."
     return {
         "@context": _CONTEXT,

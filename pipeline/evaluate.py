@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from data.samples import SampleSet
-from data.shards import open_release
 from disk import write_json
 from eval.evaluator import EvaluationContext
 from eval.run import failure, run_evaluators
+from method import Made
 from models.public.settings import PublicModel
 from pipeline.config import Config
+from pipeline.contents import GRID, open_contents
 from store.run_dir import RunDir
 from tracking.environment import environment
 from tracking.memory import peak_gib
@@ -29,13 +29,11 @@ class EvaluationError(RuntimeError):
     """Evaluators failed; the release stands, and the same command evaluates again."""
 
 
-def evaluation_context(
-    config: Config, samples: SampleSet, model: PublicModel, device: torch.device, folder: RunDir
-) -> EvaluationContext:
+def evaluation_context(config: Config, made: Made, model: PublicModel, device: torch.device, folder: RunDir) -> EvaluationContext:
     """What evaluators are given."""
     same = config.spaces == config.model.spaces  # then the model's own, which the method may have in memory
     return EvaluationContext(
-        samples,
+        made,
         config.dataset,
         model.embeddings if same else config.spaces.on(device),
         device,
@@ -54,7 +52,7 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     output, document = folder.output, folder.certificate
     assert output is not None
     assert document is not None
-    evaluation = config.eval
+    evaluation = config.judging
     if selected := document.get("selected"):
         chosen = replace(evaluation.downstream, **selected, choose_from=[], choose_steps=[])
         evaluation = replace(evaluation, downstream=chosen)
@@ -62,13 +60,13 @@ def evaluate(config: Config, model: PublicModel, device: torch.device, folder: R
     tracker.summary({**budget, "method": config.method.name, "dataset": config.dataset.name})
     metrics: dict[str, Any] = {**budget, **json.loads(folder.cost.read_text())}
     started = time.time()
-    context = evaluation_context(config, open_release(output, config.dataset), model, device, folder)
+    context = evaluation_context(config, open_contents(output, config.dataset), model, device, folder)
     log = functools.partial(tracker.log, internal=True)
     numbers, errors = run_evaluators(evaluation.evaluators, context, folder.internal / "evaluation", log)
     metrics |= {**numbers, "time/evaluation_seconds": round(time.time() - started, 1)}
     metrics[MEMORY] = max(metrics.get(MEMORY, 0), round(peak_gib(), 2))
-    if output == folder.release:
-        tracker.image("grid", output / "grid.png")
+    if output == folder.release and (picture := output / GRID).exists():
+        tracker.image("grid", picture)
     if errors:
         failed = EvaluationError(
             f"{len(errors)} evaluator(s) failed; the release stands, run again to evaluate: {failure(errors)}"

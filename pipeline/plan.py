@@ -17,7 +17,7 @@ from privacy.config import Privacy, caution
 from privacy.gaussian import gaussian_noise_multiplier
 from privacy.inherited import Inherited
 from privacy.mechanisms import Selection, Spend, Unit
-from privacy.risk import risk
+from privacy.risk import format_epsilon, risk
 
 LEAST = 1e-3  # of the target epsilon: what must be left for a method's own noise, which less would make too large to look for
 FEW = (
@@ -75,7 +75,7 @@ class Plan:
         spent = compose_epsilon(fixed, delta, privacy.accountant)
         if privacy.epsilon is not None and math.isfinite(spent):
             enough = spent <= privacy.epsilon * (1 - LEAST if method.needs_noise else 1)
-            allowed = f"above the {spent:.4g} that {', '.join(spend.purpose for spend in fixed)} cost already"
+            allowed = f"above the {format_epsilon(spent)} that {', '.join(spend.purpose for spend in fixed)} cost already"
             if inherited.told:
                 other = "model.base_is_other_data=true, if those images were other people's"
                 allowed = f"{allowed} ({inherited.told}; or {other})"
@@ -123,15 +123,18 @@ class Plan:
         }
 
     def hints(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> list[str]:
-        """What public numbers alone say of how good samples will be: of any method on so few units, and of this method."""
+        """What public numbers alone say of how good the release will be: of any method on so few units, and of this method."""
         found = method.hints(dataset, model, privacy, self.noise_multiplier)
         if not 0 < self.epsilon < math.inf:
             return found
         classes = len(dataset.classes) if method.conditional else 1
         enough = dataset.num_private / (classes * gaussian_noise_multiplier(self.epsilon, self.delta)) >= FEW
+        useless = "samples that are of no use, unless the public model makes nearly such images already"
+        if method.released_classifier:
+            useless = "a classifier that is of no use"
         few = (
-            f"{dataset.num_private:,} {dataset.unit.plural} in {classes} class{'es' * (classes > 1)} are too few for "
-            f"epsilon={self.epsilon:.3g} to leave much of them: expect samples that are of no use, unless the public model makes "
-            "nearly such images already (docs/moments.md has what was measured)."
+            f"{dataset.counted(classes)} are too few for "
+            f"epsilon={format_epsilon(self.epsilon)} to leave much of them: expect {useless} "
+            "(docs/moments.md has what was measured)."
         )
         return found if enough else [few, *found]

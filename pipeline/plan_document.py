@@ -18,7 +18,9 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
     """Seconds are right to a factor of about two, on this machine."""
     document = plan.describe(config.method, config.dataset, config.model, config.privacy)
     samples = config.method.released(config.dataset)
-    costs = {name: one.cost(config.dataset, config.model, config.spaces, samples) for name, one in config.eval.evaluators.items()}
+    costs = {
+        name: one.cost(config.dataset, config.model, config.spaces, samples) for name, one in config.judging.evaluators.items()
+    }
     rate = flops_per_second(config.torch_device)
     document["evaluation"] = {
         name: {
@@ -27,6 +29,7 @@ def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
         }
         for name, cost in costs.items()
     }
+    document["hints"] = [*config.notes(), *document["hints"]]
     document["work"] |= {
         "seconds": _seconds(document["work"]["flops"], rate),
         "peak_memory_gib": _peak_memory(config, costs, document["model"]["parameters"] or 0),
@@ -46,7 +49,7 @@ def _peak_memory(config: Config, costs: dict[str, Cost | None], parameters: int)
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
     judged = 4 * parameters + sum(cost.bytes for cost in known)
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
-    judged += sum(config.spaces.memory(name, config.dataset.shape) for name in config.eval.embeddings())
+    judged += sum(config.spaces.memory(name, config.dataset.shape) for name in config.judging.embeddings())
     working = max(method, judged)
     largest = max(1.1 * working, config.dataset.decoding_bytes)
     return round((program + 2 * config.dataset.bytes + largest) / 2**30, 2)

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.grid import save_grid
 from data.images import conform
 from data.overlap import PUBLIC_DIGESTS, digests_beside
 from data.samples import SampleSet
-from data.shards import save_release
 from disk import write_json, write_whole
 from eval.evaluator import EvaluationContext
 from eval.watermark import save_private
-from pipeline.card import CARD, card, class_names
+from method import Made
+from pipeline.card import CARD, card
 from pipeline.config import Config
+from pipeline.contents import GRID, contents, write_contents
 from pipeline.croissant import CROISSANT, croissant
 from pipeline.plan import SELECTION, Plan
 from pipeline.resume import described
@@ -34,7 +34,7 @@ from tracking.environment import environment
 
 
 def select(
-    samples: SampleSet,
+    made: Made,
     session: Session,
     config: Config,
     folder: RunDir,
@@ -44,34 +44,36 @@ def select(
     share, kept = config.privacy.selection_epsilon, folder.checkpoints / "selected.json"
     if share is None:
         return None
+    assert isinstance(made, SampleSet)  # `Config.check` has seen to that
     images, run = session.private.spend(SELECTION, Selection(share)), session.run
     if not kept.exists():
-        fitting = replace(samples, images=conform(samples.images, config.dataset.shape))
+        fitting = replace(made, images=conform(made.images, config.dataset.shape))
         with run.meter.part("selection"):
             write_json(kept, config.eval.downstream.select(context(fitting), images, run.noise.stream(SELECTION), share))
     return json.loads(kept.read_text())
 
 
 def publish(
-    samples: SampleSet,
+    made: Made,
     selected: dict[str, Any] | None,
     config: Config,
     plan: Plan,
     inputs: Sequence[PublicInput],
     session: Session,
     folder: RunDir,
-    made: RunDir | None = None,
+    of: RunDir | None = None,
     beside: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what may be shared under release/. A run that is not private has no release/.
 
-    `made`: the run that made the samples, if it is another one; `beside`: more for the certificate.
+    `of`: the run that made it, if it is another one; `beside`: more for the certificate.
     """
     ledger, run = session.ledger, session.run
     model = config.model if config.method.uses_model else None
     assumptions = [*config.dataset.assumptions(), *(model.assumptions() if model else []), *plan.inherited.assumptions]
     origin = {"method": config.method.name, "dataset": config.dataset.name, "public_model": model.name if model else None}
-    samples.provenance = origin
+    if isinstance(made, SampleSet):
+        made.provenance = origin
     trained = config.method.training_facts(config.dataset, config.model)
     document = certificate(
         ledger,
@@ -84,10 +86,9 @@ def publish(
             "epsilon_target": config.privacy.epsilon,
             **origin,
             **config.dataset.guarantee(),
-            "public_inputs": described(made or folder, inputs),
+            "public_inputs": described(of or folder, inputs),
             **plan.inherited.origins(),
-            "num_samples": len(samples),
-            "classes": class_names(samples, config.dataset.classes),
+            **contents(made, config.dataset.classes),
             **({"selected": selected} if selected else {}),
             "trainable_parameters": trained["trainable_parameters"],
             **(beside or {}),
@@ -95,18 +96,18 @@ def publish(
     )
 
     def write(target: Path) -> None:
-        save_release(samples, target)
-        save_grid(samples, target / "grid.png", classes=config.dataset.classes)
+        write_contents(made, target, config.dataset.classes)
         if ledger.holds_private_data:
-            save_private(Image.open(target / "grid.png"), target / "grid.png")
+            save_private(Image.open(target / GRID), target / GRID)
         if run.save_model:
             run.save_model(target / "model")
             carry_certificate(document, target / "model")
             if (seen := digests_beside([one.path for one in inputs])) is not None:
                 np.save(target / "model" / PUBLIC_DIGESTS, seen)
         if document["private"]:
-            write_whole(target / CARD, card(document, samples, config.method.told))
-            write_json(target / CROISSANT, croissant(document, samples, target))
+            write_whole(target / CARD, card(document, made, config.method.told))
+            if isinstance(made, SampleSet):
+                write_json(target / CROISSANT, croissant(document, made, target))
         seal(target, document, config.privacy.signing_key)
 
     write_json(folder.making.made_with, {"release": environment(config.torch_device)})

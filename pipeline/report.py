@@ -12,9 +12,10 @@ from rich.table import Table
 from errors import format_value
 from eval.downstream import Downstream
 from pipeline.config import Config
-from privacy.risk import percent
+from pipeline.contents import to_look_at
+from privacy.risk import format_epsilon, percent
 from store.run_dir import RunDir
-from tracking.results import distance, format_epsilon
+from tracking.results import distance
 
 REFERENCES = Path(__file__).parents[1] / "eval" / "references"
 
@@ -25,7 +26,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         table.add_column(column, justify="left" if not column else "right")
     for label, *cells in beside_references(config, metrics):
         table.add_row(label, *cells, style="bold" if label.endswith(config.method.name) else None)
-    stored, classifier = load_references(config), config.eval.downstream.classifier
+    stored, classifier = load_references(config), config.tested_classifier
     console = Console()
     console.print(table)
     if stored:
@@ -45,7 +46,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print(_risk(certificate["risk"], certificate["unit"]), soft_wrap=True, highlight=False)
     output = folder.output
     assert output is not None
-    console.print(f"grid picture   {output / 'grid.png'}", soft_wrap=True, highlight=False)
+    shown, place = to_look_at(output)
+    console.print(f"{shown:<14} {place}", soft_wrap=True, highlight=False)
     console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
     shared = "release/ may be shared" if output == folder.release else "nothing of this run may be shared"
     console.print(f"               {shared}; all else, metrics.jsonl too, must not be")
@@ -53,7 +55,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
 
 def columns(config: Config) -> list[str]:
     """Of the table."""
-    return ["", "ε spent", "Fréchet distance ↓", f"{config.eval.downstream.classifier.title} accuracy ↑"]
+    return ["", "ε spent", "Fréchet distance ↓", f"{config.tested_classifier.title} accuracy ↑"]
 
 
 def beside_references(config: Config, metrics: dict[str, Any]) -> list[list[str]]:
@@ -67,7 +69,7 @@ def beside_references(config: Config, metrics: dict[str, Any]) -> list[list[str]
         label = {"public_only": "floor: public_only", "real_data": "ceiling: real_data"}.get(name, name)
         if name == "public_only" and float(row["privacy/epsilon"]) > 0:  # its model has spent, so it is no floor
             label = name
-        classifier = config.eval.downstream.classifier.value
+        classifier = config.tested_classifier.value
         found.append([label, format_epsilon(row["privacy/epsilon"]), _distance(row), _accuracy(row, classifier)])
     return found
 
@@ -78,9 +80,10 @@ def _has_floor(stored: dict[str, Any], config: Config) -> bool:
 
 
 def load_references(config: Config) -> dict[str, Any] | None:
-    """Stored floor and ceiling of this dataset, if they were measured with the evaluator settings of this run."""
+    """Stored floor and ceiling of this dataset, if they were measured with the evaluator settings of this run: by a classifier
+    that is trained on what is released, so that none stands beside one that was released itself."""
     path = REFERENCES / f"{config.dataset.name}.json"
-    if not path.exists():
+    if not path.exists() or config.method.released_classifier:
         return None
     stored = json.loads(path.read_text())
     return stored if stored["evaluators"] == evaluator_settings(config) else None

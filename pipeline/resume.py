@@ -22,6 +22,7 @@ from data.overlap import (
 )
 from data.samples import SampleSet
 from errors import unusable
+from pipeline.contents import holds_contents
 from pipeline.plan import Plan
 from privacy.config import Privacy
 from privacy.inherited import PublicInput
@@ -49,8 +50,8 @@ def require_own_folder(folder: RunDir, config: Any) -> None:
     if folder.in_store and folder.path.name != digest(config):
         problem = f"it is named for other settings than these, whose name is {digest(config)}"
         raise unusable(folder.key, folder.path, problem)
-    if folder.in_store and (output := folder.output) and not any(output.glob("samples*")):
-        problem = f"it has no samples in {output}, only the record of a run that made some"
+    if folder.in_store and (output := folder.output) and not holds_contents(output):
+        problem = f"{output} has neither samples nor a classifier, only the record of a run that made them"
         raise unusable(folder.key, folder.path, problem)
     for place in {folder.path: folder, folder.making.path: folder.making}.values():
         place.require_usable(functools.partial(difference, config=config))

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from data.samples import SampleSet
-from data.shards import open_release
+from errors import reject_unless
+from method import Made
 from models.api import KeepsState
+from models.classifiers.released import ReleasedClassifier
 from models.public.settings import PublicModel
 from pipeline.config import Config
+from pipeline.contents import open_contents
 from pipeline.evaluate import evaluate, evaluation_context
 from pipeline.failure import noting_failure
 from pipeline.plan import Plan
@@ -44,10 +47,26 @@ class Result:
         return self.folder.path
 
     @functools.cached_property
-    def samples(self) -> SampleSet:
+    def made(self) -> Made:
         """What was released, or, of a run that is not private, what is not for release."""
         assert self.folder.output is not None
-        return open_release(self.folder.output, self.config.dataset)
+        return open_contents(self.folder.output, self.config.dataset)
+
+    @property
+    def samples(self) -> SampleSet:
+        """InputError where a classifier was released."""
+        made, method = self.made, self.config.method.name
+        reject_unless(isinstance(made, SampleSet), "method", method, "it releases a classifier and no samples")
+        assert isinstance(made, SampleSet)
+        return made
+
+    @property
+    def classifier(self) -> ReleasedClassifier:
+        """InputError where samples were released."""
+        made, method = self.made, self.config.method.name
+        reject_unless(isinstance(made, ReleasedClassifier), "method", method, "it releases samples and no classifier")
+        assert isinstance(made, ReleasedClassifier)
+        return made
 
     @functools.cached_property
     def certificate(self) -> dict[str, Any]:
@@ -86,11 +105,11 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     plan, load, first = Plan.of(config), functools.cache(config.dataset.private), ranks.rank() == 0
     config.dataset.prepare()
     config.model.prepare(config.method.embeddings())
-    config.spaces.prepare(config.eval.embeddings())
+    config.spaces.prepare(config.judging.embeddings())
     inputs = config.public_inputs() if first else []
     finished = False  # meanwhile, by another process
     if first:
-        config.eval.prepare(config.dataset)
+        config.judging.prepare(config.dataset)
         keep_apart(config.dataset, inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
         finished = not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished)
     device = ranks.start(config.torch_device)
@@ -130,13 +149,13 @@ def _make(
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
     hints = plan.hints(config.method, config.dataset, config.model, config.privacy)
-    for note in [*config.dataset.notes(), *hints] if own is folder else []:
+    for note in [*config.dataset.notes(), *config.notes(), *hints] if own is folder else []:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, key=folder.noise_key)
+    session = Session.of_run(config.dataset, config.privacy, plan, own, tracker, load, config.seed, device, key=folder.noise_key)
     if isinstance(model.api, KeepsState):
         model.api.kept = own.checkpoints
-    samples = config.method.run(session.private, model, session.run)
+    made = config.method.run(session.private, model, session.run)
     if own is folder:
         judged = functools.partial(evaluation_context, config, model=model, device=device, folder=folder)
-        selected = select(samples, session, config, folder, lambda made: judged(samples=made))
-        publish(samples, selected, config, plan, inputs, session, folder)
+        selected = select(made, session, config, folder, lambda samples: judged(made=samples))
+        publish(made, selected, config, plan, inputs, session, folder)

@@ -115,6 +115,8 @@ def _check(config: Config) -> None:
     require(share is None, "privacy.selection_epsilon", share, allowed)
     problem = "it adds no noise, and only private runs are candidates of selection=private"
     reject_unless(config.method.needs_noise, "method", config.method.name, problem)
+    problem = "it releases a classifier, and selection=private scores samples"
+    reject_unless(config.method.released_classifier is None, "method", config.method.name, problem)
     require(downstream.enabled, "eval.downstream.enabled", downstream.enabled, "true with selection=private, whose score it is")
     classes = config.method.conditional and len(dataset.classes) > 1
     reject_unless(classes, "selection", "private", "samples of one class train no classifier to score them by")
@@ -251,10 +253,10 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
     forget_peak()
     plan, load = SelectionPlan.of(selecting), functools.cache(dataset.private)
     dataset.prepare()
-    config.eval.prepare(dataset)
+    config.judging.prepare(dataset)
     for one in plan.configs:
         one.model.prepare(one.method.embeddings())
-        one.spaces.prepare(one.eval.embeddings())
+        one.spaces.prepare(one.judging.embeddings())
         keep_apart(dataset, one.public_inputs(), load, opens=True)
     if not begin(folder, config, plan.whole, config.privacy, load, config.torch_device, keep_finished=True):
         return Result(config, folder, fresh=False)
@@ -262,7 +264,9 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
         for note in dataset.notes():
             console.print(note, highlight=False, markup=False, soft_wrap=True)
         key = folder.noise_key
-        session = Session.of_run(dataset, config.privacy, plan.whole, folder, Several(), load, config.seed, key)
+        session = Session.of_run(
+            dataset, config.privacy, plan.whole, folder, Several(), load, config.seed, config.torch_device, key
+        )
         session.ledger.spend(BEST, plan.best)
         secret = NoiseSource.for_run(folder.noise_key, None)
         places = _places(plan, folder.making, secret)
@@ -303,12 +307,13 @@ def _scored(
         folder.internal.mkdir(parents=True, exist_ok=True)
         secret.part(f"selection/run={folder.path.name}").save(folder.noise_key)
     begin(folder, config, own, config.privacy, load, device, config.public_inputs())
-    session = Session.of_run(config.dataset, config.privacy, own, folder, Several(), load, config.seed)
+    session = Session.of_run(config.dataset, config.privacy, own, folder, Several(), load, config.seed, device)
     model = config.model.build(config.dataset, device, config.seed)
     if folder.output is None:
         if isinstance(model.api, KeepsState):
             model.api.kept = folder.checkpoints
         samples = config.method.run(session.private, model, session.run)
+        assert isinstance(samples, SampleSet)
         folder.publish(functools.partial(_keep, samples, session), private=False)
         write_json(folder.cost, session.run.meter.taken())
     assert folder.output is not None

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from data.dataset import Dataset
 from data.private import PrivateDataset
 from data.samples import SampleSet
@@ -20,7 +22,7 @@ from tracking.tracker import Several, Tracker
 
 @dataclass
 class Session:
-    """Opened once for every caller: a run, a classifier, an audit, a benchmark."""
+    """Opened once for every caller: a run, an audit, a benchmark."""
 
     private: PrivateDataset
     run: Run
@@ -42,6 +44,7 @@ class Session:
         num_classes: int | None = None,
         fewer: bool | None = None,
         seed: int = 0,
+        device: torch.device | None = None,
     ) -> Session:
         """`folder` takes checkpoints, and the ledger and figures that are given no place. `load`, `num_classes` and `fewer` (than
         the public number of images there may be) are the dataset's where they are not given.
@@ -63,6 +66,7 @@ class Session:
             tracker=tracker or Several(),
             checkpoints=folder,
             figures=figures or folder,
+            device=device or torch.device("cpu"),
         )
         return cls(private, run, book)
 
@@ -76,6 +80,7 @@ class Session:
         tracker: Tracker,
         load: Callable[[], SampleSet],
         seed: int,
+        device: torch.device,
         key: Path | None = None,
     ) -> Session:
         """In a run directory, with its noise; `key`: where that is kept, if not there."""
@@ -90,4 +95,5 @@ class Session:
             tracker=tracker,
             load=load,
             seed=seed,
+            device=device,
         )

@@ -19,6 +19,7 @@ from disk import sha256_of, write_json
 from errors import reject_unless, unusable
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Spend, Unit
+from privacy.risk import format_epsilon
 
 CERTIFICATE = "privacy.json"
 BASE = "base:"
@@ -130,7 +131,7 @@ class Inherited:
                 found.datasets |= datasets
                 found.delta = max(found.delta, document["delta"])
                 of = ", ".join(dict.fromkeys(datasets.values()))
-                spent = f"spent epsilon={document['epsilon']:.4g} at delta={document['delta']:g} on {of}"
+                spent = f"spent epsilon={format_epsilon(document['epsilon'])} at delta={document['delta']:g} on {of}"
                 if flagged:
                     assumption = f"{one.key} ({one.path.name}, {spent}) was made from images of other people than these"
                     if document.get("dataset") == dataset:

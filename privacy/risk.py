@@ -85,6 +85,27 @@ def in_words(found: dict[str, Any], unit: Unit) -> str:
     )
 
 
+def format_epsilon(value: Any) -> str:
+    """Rounded up to four digits, as it is a bound; infinity is "inf" in files.
+
+    >>> format_epsilon(10.0), format_epsilon(0.56132), format_epsilon("inf")
+    ('10', '0.5614', '∞')
+    """
+    return "∞" if float(value) == math.inf else f"{rounded_up(float(value), 4):g}"
+
+
+def rounded_up(value: float, digits: int) -> float:
+    """To so many significant digits, but for what float64 itself rounds.
+
+    >>> rounded_up(2.0001, 3), rounded_up(0.1 + 0.2, 3), rounded_up(99.99, 3), rounded_up(123456.0, 3), rounded_up(0.0, 3)
+    (2.01, 0.3, 100.0, 124000.0, 0.0)
+    """
+    if value <= 0:
+        return value
+    exponent = math.floor(math.log10(value)) - digits + 1
+    return float(f"{math.ceil(value / 10.0**exponent * (1 - 1e-12))}e{exponent}")
+
+
 def percent(share: float) -> str:
     """Rounded up to a tenth of a percent: these are bounds. "100 %" is said of nothing less."""
     tenths = math.ceil(share * 1000 - 1e-9)

@@ -5,6 +5,8 @@
     python -m scripts.evaluate release=… eval.frechet.reference=test out=judged
     python -m scripts.evaluate release=runs/…/more_samples eval.frechet.enabled=false    # what scripts.sample wrote
 
+Of a release that is a classifier (method=dp_classifier) only its accuracy is measured.
+
 Numbers are measured on real data: they must not be shared as the release may. They are written to `out`/metrics.json, by default
 `internal/judged/` of its run (`internal/NAME_judged/` for a folder NAME of shards). Classifiers read shards one by one, so
 that there may be more than memory holds; distances read all of them. A killed evaluation goes on with the same command.
@@ -21,14 +23,16 @@ from omegaconf import MISSING, OmegaConf
 from conf.compose import compose_script
 from conf.help import run_script
 from data.dataset import Dataset
-from data.shards import is_sharded, open_release
+from data.shards import is_sharded
 from disk import write_json
 from errors import require
 from eval.config import Evaluation
 from eval.evaluator import EvaluationContext
 from eval.run import failure, run_evaluators
+from models.classifiers.released import ReleasedClassifier
 from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
+from pipeline.contents import open_contents
 from store.run_dir import run_of
 
 
@@ -47,11 +51,14 @@ def main(overrides: list[str]) -> None:
     # Setup
     settings = _settings(overrides)
     release = Path(settings.release)
-    samples = open_release(release, settings.dataset)
+    made = open_contents(release, settings.dataset)
+    evaluation = settings.eval.of_classifiers() if isinstance(made, ReleasedClassifier) else settings.eval
     settings.dataset.prepare()
-    settings.eval.prepare(settings.dataset)
-    spaces = settings.eval.spaces(settings.dataset, settings.model)
-    spaces.prepare(settings.eval.embeddings())
+    for name, evaluator in evaluation.evaluators.items() if isinstance(made, ReleasedClassifier) else ():
+        evaluator.check_classifier(f"eval.{name}")
+    evaluation.prepare(settings.dataset)
+    spaces = evaluation.spaces(settings.dataset, settings.model)
+    spaces.prepare(evaluation.embeddings())
     settings.model.prepare()
     device = torch_device(settings.device)
     beside = f"{release.name}_judged" if is_sharded(release) else "judged"
@@ -60,7 +67,7 @@ def main(overrides: list[str]) -> None:
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     context = EvaluationContext(
-        samples,
+        made,
         settings.dataset,
         spaces.on(device),
         device,
@@ -74,7 +81,7 @@ def main(overrides: list[str]) -> None:
     )
 
     # Run
-    numbers, errors = run_evaluators(settings.eval.evaluators, context, out / "evaluators", log=lambda numbers: None)
+    numbers, errors = run_evaluators(evaluation.evaluators, context, out / "evaluators", log=lambda numbers: None)
 
     # Report
     for name, value in numbers.items():

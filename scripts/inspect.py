@@ -29,7 +29,7 @@ from pipeline.plan import Plan
 from pipeline.plan_document import plan_document
 from privacy.mechanisms import Unit
 
-METHODS = ("dp_moments", "pe", "dp_diffusion", "dp_loda")
+METHODS = ("dp_moments", "pe", "dp_diffusion", "dp_loda", "dp_classifier")
 BUDGETS = (1.0, 10.0)
 console = Console()
 MOST = 4  # kinds that are named before the others are counted together

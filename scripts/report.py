@@ -98,8 +98,10 @@ def main(arguments: list[str]) -> None:
 
 def page(card: str, document: dict[str, Any], release: Path, measured: str | None) -> str:
     """`card`: README.md of the release; `measured`: HTML of what was measured on real data, where it may be in."""
-    picture = base64.b64encode((release / "grid.png").read_bytes()).decode()
-    words = without_header(card).replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
+    words = without_header(card)
+    if PICTURE in words:  # a classifier has none
+        picture = base64.b64encode((release / "grid.png").read_bytes()).decode()
+        words = words.replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
     start, *sections = words.split("\n## ")
     parts = [_html(start)]
     for section in sections:
@@ -108,7 +110,7 @@ def page(card: str, document: dict[str, Any], release: Path, measured: str | Non
             parts += [_risk(document), _ledger(document["mechanisms"])]
     warning = '<p class="danger">This page holds numbers measured on real data. It must not be shared as the release may.</p>'
     parts.insert(0, "" if measured is None else f'<div id="warning" role="note">{warning}</div>')
-    parts.append(f"<h2>How good they are</h2>{measured or _UNMEASURED}")
+    parts.append(f"<h2>How good {'it is' if 'classifier' in document else 'they are'}</h2>{measured or _UNMEASURED}")
     about = f"This page is about the certificate with sha256 <code>{sha256_of(release / CERTIFICATE)}</code>"
     name = escape(title(document))
     return (

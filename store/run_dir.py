@@ -1,6 +1,6 @@
 """The layout of a run directory: what may be shared, what must not, and when a run is finished.
 
-    release/     may be shared          samples.npz, privacy.json, grid.png, model/
+    release/     may be shared          samples.npz, privacy.json, grid.png, model/; or classifier.safetensors
     internal/    must not be shared     metrics.json, figures/, checkpoints/, ledger.jsonl, noise.key, error.txt
     config.yaml  resolved               metrics.jsonl  the curves
 
@@ -170,7 +170,7 @@ class RunDir:
 
     @property
     def output(self) -> Path | None:
-        """Where the samples are, once they are there."""
+        """Where the samples or the classifier are, once they are there."""
         return next((folder for folder in (self.release, self.withheld) if folder.exists()), None)
 
     @property

@@ -23,8 +23,3 @@ def distance_name(metrics: dict[str, Any]) -> str | None:
 def distance(metrics: dict[str, Any]) -> float | None:
     name = distance_name(metrics)
     return None if name is None else metrics[name]
-
-
-def format_epsilon(value: Any) -> str:
-    """`10`, `0.561`, `∞` (which files write "inf")."""
-    return "∞" if float(value) == float("inf") else f"{float(value):.3g}"

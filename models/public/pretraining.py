@@ -15,9 +15,9 @@ from torch import nn
 
 from data.images import to_network
 from data.samples import SampleSet
-from disk import whole_file
 from errors import require
 from models.api import Denoiser
+from models.checkpoints import load_training, save_training
 from models.diffusion.timesteps import Interval, check_mixture, draw_timesteps
 from models.ema import EMA, trainable
 from models.features.extractors import PublicFeatures
@@ -98,7 +98,8 @@ def pretrain(
     weights = list(trainable(unet).values())
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = _schedule(optimizer, recipe)
-    done = _load(checkpoint, unet, ema, optimizer, schedule, rng, device)
+    parts = {"unet": unet, "ema": ema, "optimizer": optimizer, "schedule": schedule}
+    done = load_training(checkpoint, rng, device, **parts)
     labels_of = torch.from_numpy(samples.labels)
     mixture = recipe.timestep_mixture
     unet.train()
@@ -134,7 +135,7 @@ def pretrain(
         optimizer.zero_grad(set_to_none=True)
         ema.update(unet)
         if (step % recipe.checkpoint_steps == 0 or step == recipe.steps) and ranks.share() == 0:
-            _save(checkpoint, step, unet, ema, optimizer, schedule, rng)
+            save_training(checkpoint, step, rng, **parts)
         yield step
     ema.copy_to(unet)
     unet.eval()
@@ -158,22 +159,6 @@ def one_cycle(optimizer: torch.optim.Optimizer, highest: float, steps: int, shar
     """Up to `highest` in this share of the steps, and down by a cosine."""
     share *= 1 + 1e-6 * (share * steps == 1)  # torch divides by the steps to rise in, less 1
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps, pct_start=share)
-
-
-def _save(path: Path, step: int, unet: nn.Module, ema: EMA, optimizer: Any, schedule: Any, rng: torch.Generator) -> None:
-    parts = {"unet": unet, "ema": ema, "optimizer": optimizer, "schedule": schedule}
-    with whole_file(path) as file:
-        torch.save({"step": step, "rng": rng.get_state(), **{name: part.state_dict() for name, part in parts.items()}}, file)
-
-
-def _load(path: Path, unet: nn.Module, ema: EMA, optimizer: Any, schedule: Any, rng: torch.Generator, device: Any) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    for name, part in {"unet": unet, "ema": ema, "optimizer": optimizer, "schedule": schedule}.items():
-        part.load_state_dict(state[name])
-    rng.set_state(state["rng"].cpu())
-    return state["step"]
 
 
 def train_features(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from disk import write_whole
+from privacy.risk import format_epsilon
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Series, Sheet
-from tracking.results import format_epsilon
 
 Found = Mapping[str, Sequence[Measured]]  # by experiment
 
@@ -124,6 +124,7 @@ _ESCAPED = {
     "ε": r"$\varepsilon$",
     "δ": r"$\delta$",
     "σ": r"$\sigma$",
+    "φ": r"$\phi$",
     "∞": r"$\infty$",
 }
 _ESCAPED |= {"–": "--", "√": r"$\surd$", "·": r"$\cdot$", "×": r"$\times$", "|": r"\textbar{}", "±": r"$\pm$"}

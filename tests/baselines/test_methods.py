@@ -12,6 +12,7 @@ import pytest
 
 from baselines.methods import PublicOnly, RealData
 from data.dataset import ClassCounts
+from data.samples import SampleSet
 from method import Method
 from pe.evolution import PrivateEvolution
 from pipeline.plan import Plan
@@ -42,6 +43,7 @@ def run(method: Method, dataset: Toy, folder: Path, privacy: Privacy) -> tuple[l
     """Sizes of the classes in the release, and the ledger on disk."""
     one = start(method, dataset, folder, 2.0, privacy)
     samples = method.run(one.private, one.model, one.run)
+    assert isinstance(samples, SampleSet)
     ledger = folder / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
     assert one.ledger.spends == method.spends(2.0, dataset, privacy)  # exactly what the plan said

@@ -23,7 +23,7 @@ from tests.sheets import SHEETS
 
 CONF = Path(CONFIG_DIR)
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
-OWN = ("pretraining/", "grid/", "auditing/", "dp_classifier/", "table/", "figure/")  # of scripts, not of run.py
+OWN = ("pretraining/", "grid/", "auditing/", "table/", "figure/")  # of scripts, not of run.py
 OPTIONS = [file for file in FILES if not file.startswith(OWN)]
 EXPERIMENTS = [option.removeprefix("experiment/") for option in OPTIONS if option.startswith("experiment/")]
 CHOICES = [tuple(option.split("/", 1)) for option in OPTIONS if option.split("/")[0] in COMPONENTS]

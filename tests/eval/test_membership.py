@@ -41,7 +41,7 @@ def test_members_are_what_the_method_was_given_and_not_all_of_the_training_split
     judged = context(tmp_path, noise(3, 1), noise(1, 400), noise(2, 150), fraction=0.25)
     given = judged.real(Reference.private)
     assert len(given) == 100
-    judged.samples = given
+    judged.judged = given
     assert dict(Membership(embedding=PIXELS).evaluate(judged))["membership/auc"] == 1
     rest = np.array([not (image == given.images).all((1, 2, 3)).any() for image in judged.train.images])
     judged = context(tmp_path, judged.train[rest], noise(1, 400), noise(2, 150), fraction=0.25)

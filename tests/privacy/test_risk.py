@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from privacy import risk as module
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.mechanisms import (
     DeclaredPublic,
@@ -22,7 +24,7 @@ from privacy.mechanisms import (
     Spend,
     Unit,
 )
-from privacy.risk import TradeOff, in_words, percent, risk
+from privacy.risk import TradeOff, format_epsilon, in_words, percent, risk, rounded_up
 
 DELTA = 1e-5
 RATES = [0.001, 0.01, 0.1, 0.5]
@@ -130,6 +132,18 @@ def test_nothing_spent_tells_nothing_and_the_data_tell_all():
 )
 def test_a_bound_is_rounded_up_and_a_certainty_is_no_bound(share, text):
     assert percent(share) == text
+
+
+@given(st.floats(1e-9, 1e9), st.integers(1, 6))
+def test_what_is_rounded_up_is_never_less_and_has_its_digits(value, digits):
+    shown = rounded_up(value, digits)
+    assert value * (1 - 2e-12) <= shown <= value * (1 + 10.0 ** (1 - digits) + 1e-12)
+    assert shown == float(f"{shown:.{digits - 1}e}")
+
+
+def test_an_epsilon_is_rounded_up_but_a_target_that_was_met_is_that_target():
+    assert [format_epsilon(value) for value in (2.99999999947, 3, 0.56132, 9.92345, "inf")] == ["3", "3", "0.5614", "9.924", "∞"]
+    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(("unit", "whose"), [(Unit.image, "one image"), (Unit.user, "one person")])

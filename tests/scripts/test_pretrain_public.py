@@ -66,16 +66,16 @@ def test_features_and_half_precision_are_written_where_asked_for(tmp_path):
 def test_a_killed_training_goes_on_and_other_settings_are_refused(tmp_path, monkeypatch):
     whole = tmp_path / "whole"
     pretrain_public.main(["+pretraining=digits_step1", *FAST, f"out={whole}"])
-    save = pretraining._save
+    save = pretraining.save_training
 
-    def save_and_die(path: Path, step: int, *rest: Any) -> None:
-        save(path, step, *rest)
+    def save_and_die(path: Path, step: int, *rest: Any, **parts: Any) -> None:
+        save(path, step, *rest, **parts)
         if step == 2:
             raise KeyboardInterrupt
 
     parts = ["+pretraining=digits_step1", *FAST, f"out={tmp_path}/parts"]
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "_save", save_and_die)
+        patch.setattr(pretraining, "save_training", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             pretrain_public.main(parts)
     assert not (tmp_path / "parts" / "unet").exists()

@@ -21,12 +21,12 @@ from pipeline import resume, running
 from privacy.accounting import compose_epsilon
 from privacy.ledger import aggregate, read_entries
 from privacy.mechanisms import DiscreteGaussian, SampledGaussian, Spend
+from privacy.risk import format_epsilon
 from store.identity import digest
 from store.run_dir import RunDir
 from store.sweep import Sweep, distinct_spends
 from tests.command import STRONG_NOISE, Result, call, composed, python_run, typed
 from tests.rejects import assert_refused
-from tracking.results import format_epsilon
 from tracking.tracker import TrackerConfig
 
 TINY = ["+experiment=smoke", "eval=none", "device=cpu", *STRONG_NOISE, "method.num_samples=20", "method.iterations=1"]

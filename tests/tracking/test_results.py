@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracking.results import accuracy, distance, distance_name, format_epsilon
+from tracking.results import accuracy, distance, distance_name
 
 METRICS = {
     "discriminator/accuracy": 0.98,
@@ -43,7 +43,3 @@ def test_what_stands_beside_a_distance_is_not_it_in_whatever_order_they_are():
     beside = {"frechet/pixels_test_n": 60.0, "frechet/pixels_test_floor": 2.0, "frechet/pixels_test/class=cat": 5.0}
     assert distance_name({**beside, "fid/train": 9.0, "frechet/pixels_test": 4.0}) == "fid/train"
     assert distance_name(beside) is None
-
-
-def test_epsilon_is_shown_in_three_digits():
-    assert [format_epsilon(value) for value in (10.0, 0.5613, "inf", float("inf"))] == ["10", "0.561", "∞", "∞"]

@@ -55,7 +55,7 @@ def test_a_run_at_hour_scale_takes_about_an_hour_and_the_budget_of_its_row(exper
         plan = Plan.make(config.method, config.dataset, config.privacy)
         flops = plan.describe(config.method, config.dataset, config.model, config.privacy)["work"]["flops"]
         released = config.method.released(config.dataset)
-        judges = config.eval.evaluators.values()
+        judges = config.judging.evaluators.values()
         costs = [judge.cost(config.dataset, config.model, config.spaces, released) for judge in judges]
         flops += sum(cost.flops for cost in costs if cost is not None)
         assert flops <= HOUR
