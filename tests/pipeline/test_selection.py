@@ -26,8 +26,8 @@ from tests.command import bytes_of, call, composed, fork, fork_run
 from tests.rejects import ANY, assert_refused, rejects
 
 JUDGED = ["+selection=private", "tuned=none", "eval.frechet.enabled=false", "selection.expected_runs=3", "device=cpu"]
-JUDGED += ["eval.downstream.classifier=cnn", "eval.downstream.steps=2", "eval.downstream.batch_size=8", "method.num_samples=20"]
-MERF = ["method=dp_merf", "method.num_features=10", "method.length_scale=1", "method.batch_size=20"]
+JUDGED += ["eval.downstream.classifier=cnn", "eval.downstream.steps=2", "eval.downstream.batch_size=8"]
+MERF = ["method=dp_merf", "method.num_samples=20", "method.num_features=10", "method.length_scale=1", "method.batch_size=20"]
 PRIVATE = [*JUDGED, *MERF]
 SWEEP = ["hydra.mode=MULTIRUN", *PRIVATE, "method.steps=1,2"]
 
@@ -273,6 +273,7 @@ def test_the_order_of_candidates_is_no_part_of_a_selection():
         ([[], []], "selection", "2 different settings"),
         ([[]], "selection", "2 different settings"),
         ([["method=public_only"], []], "method", "no noise"),
+        ([["method=dp_classifier"]], "method", "releases a classifier"),
         ([["privacy.accountant=pld"]], "privacy.accountant", "rdp"),
         ([["privacy.noise_seed=1"]], "privacy.noise_seed", "null"),
         ([["eval.downstream.enabled=false"]], "eval.downstream.enabled", "true"),
