@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.dataset import ClassCounts
 from data.datasets.digits import Digits
 from data.samples import SampleSet
 from scripts import strip
@@ -25,7 +26,7 @@ def test_each_row_has_the_first_images_of_every_class(release):
     picture = np.asarray(Image.open("strip.png"))
     enlarged = picture[-(8 * 4 + 4) : -4, -20 * 9 * 4 :][2::36, 2::36]  # of the last row, one pixel of each image
     assert enlarged.ravel().tolist() == [value for label in range(10) for value in (label, label + 10)]
-    real = Digits(class_counts="uniform").test()
+    real = Digits(class_counts=ClassCounts.uniform).test()
     first = real.images[np.flatnonzero(real.labels == 0)[0], ..., 0]
     assert np.array_equal(picture[4 : 4 + 32 : 4, -20 * 9 * 4 : -20 * 9 * 4 + 32 : 4], first)
 
