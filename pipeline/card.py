@@ -130,9 +130,10 @@ def _protection(document: dict[str, Any]) -> str:
     epsilon, delta = document["epsilon"], document["delta"]
     parts = [
         f"Differential privacy with ε = {format_epsilon(epsilon)} and δ = {delta:g}. What is protected is {_UNITS[unit]}.",
-        f"It bounds what these files can tell about any one {unit.value}. Whatever is computed from them, no outcome is more "
-        f"than e^ε = {_times(epsilon)} times as likely with that {unit.value} among the private data as without it, nor the "
-        "other way round, but for a probability of δ. This holds whatever else somebody knows, now or later.",
+        f"It bounds what these files can tell about any one {unit.value}. Whatever is computed from them, a result that has "
+        f"probability p without that {unit.value} among the private data has at most e^ε · p + δ with it, and the other way "
+        f"round; e^ε is {_times(epsilon)}. This holds whatever else somebody knows, now or later, as long as the noise stays "
+        f"secret. Other releases of the same private data add to what is known.",
         *([_selection(document["selection"])] if "selection" in document else []),
         in_words(document["risk"], unit),
         *([f"**Caution:** {document['caution']}."] if "caution" in document else []),

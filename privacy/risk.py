@@ -81,7 +81,8 @@ def in_words(found: dict[str, Any], unit: Unit) -> str:
         f"{many}, finds up to {percent(rates['0.01'])} of those that were (at 10 %: {percent(rates['0.1'])}; "
         f"at 0.1 %: {percent(rates['0.001'])}). "
         f"Where they thought it as likely as not before, they are up to {percent(beliefs['0.5'])} sure afterwards (from 10 %: "
-        f"{percent(beliefs['0.1'])}), but for a probability of {found['posterior_but_for']:g}."
+        f"{percent(beliefs['0.1'])}), but for a probability of {found['posterior_but_for']:g}, for which a belief may be more "
+        "than e^ε alone would make of it."
     )
 
 

@@ -33,6 +33,7 @@ from pipeline.report import beside_references, columns
 from privacy.inherited import CERTIFICATE
 from privacy.mechanisms import Spend
 from privacy.risk import TradeOff, percent
+from privacy.signing import SIGNATURE
 from scripts.verify import read_certificate
 from store.run_dir import RunDir
 from store.seal import altered
@@ -111,6 +112,7 @@ def page(card: str, document: dict[str, Any], release: Path, measured: str | Non
     warning = '<p class="danger">This page holds numbers measured on real data. It must not be shared as the release may.</p>'
     parts.insert(0, "" if measured is None else f'<div id="warning" role="note">{warning}</div>')
     parts.append(f"<h2>How good {'it is' if 'classifier' in document else 'they are'}</h2>{measured or _UNMEASURED}")
+    signed = "It is signed" if (release / SIGNATURE).exists() else "It is not signed"
     about = f"This page is about the certificate with sha256 <code>{sha256_of(release / CERTIFICATE)}</code>"
     name = escape(title(document))
     return (
@@ -118,7 +120,7 @@ def page(card: str, document: dict[str, Any], release: Path, measured: str | Non
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
         f"<style>{STYLE.read_text()}{OWN_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(parts)}</main>\n"
-        f'<footer class="muted">{about} (id {escape(str(document["id"]))}).</footer>\n</body>\n</html>\n'
+        f'<footer class="muted">{about} (id {escape(str(document["id"]))}). {signed}.</footer>\n</body>\n</html>\n'
     )
 
 

@@ -68,7 +68,7 @@ def test_the_words_hold_unit_budget_risk_and_assumptions():
     for told in (
         "ε = 2.3 and δ = 1e-05",
         "one person with all their images",
-        "e^ε = 9.98 times",
+        "e^ε is 9.98",
         "Means with noise.",
         "grid.png",
     ):
