@@ -5,7 +5,7 @@ SCALE ?= smoke
 PAPER ?= pe
 N ?= 1
 
-.PHONY: help setup demo table figure all-tables dashboard test test-quick test-slow test-browser lint reference pretrain bench studies lock clean
+.PHONY: help setup demo table figure all-tables dashboard test test-quick test-slow test-browser lint reference pretrain bench studies docs docs-check lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,12 @@ bench: setup     ## what DP gradients cost beside ordinary training (about 5 min
 
 studies: setup   ## the sweeps behind docs/digits.md: views, adapters, shrinking private data (about two hours)
 	@for study in views adapters fractions; do $(BIN)/python -m scripts.paper figure digits $$study scale=paper $(ARGS) || exit 1; done
+
+docs: setup      ## the pages of docs/ as a site, into site/; broken links are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo site/index.html
+
+docs-check: setup ## the worked example of docs/own-images.md, every command as it is written
+	@$(BIN)/python -m pytest -q -m slow tests/docs
 
 lock: setup      ## write the installed versions to constraints.txt
 	@{ echo "# Versions that were tested together; made by 'make lock'."; $(BIN)/python -m pip freeze --exclude dp-image-synthesis; } > constraints.txt

@@ -204,7 +204,9 @@ def require_matching_labels(method: Method, dataset: Dataset, model: Model) -> N
 def require_matching_shape(method: Method, dataset: Dataset, model: Model) -> None:
     """For methods that train the model on private images. Others take a model of any size."""
     makes, wanted = ("×".join(str(side) for side in shape) for shape in (model.image_shape, dataset.shape))
-    problem = f"it makes {makes}, dataset={dataset.name} has {wanted}, and method={method.name} needs the same; {_ONE_MAKES}"
+    sized = getattr(model, "image_size", None) in (None, dataset.shape[0])
+    or_else = _ONE_MAKES if sized else f"model.image_size={dataset.shape[0]}, or another model: {_ONE_MAKES}"
+    problem = f"it makes {makes}, dataset={dataset.name} has {wanted}, and method={method.name} needs the same; {or_else}"
     reject_unless(model.image_shape == dataset.shape, "model", model.name, problem)
 
 

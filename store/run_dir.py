@@ -155,6 +155,12 @@ class RunDir:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         write(partial)
+        usual = (
+            partial.stat().st_mode & 0o666
+        )  # safetensors keeps its files to their owner, and a release is to be read by others
+        for path in partial.rglob("*"):
+            if path.is_file():
+                path.chmod(usual)
         sync_tree(partial)
         os.replace(partial, target)
         sync_folder(target.parent)

@@ -14,6 +14,8 @@ from errors import reason
 from models.flops import forward_cost
 
 INDEX = "model_index.json"
+KINDS = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
 
 @dataclass
@@ -21,6 +23,19 @@ class Latent:
     """What is wrong with the folder is a ValueError, where it is first read."""
 
     folder: Path
+
+    def check(self) -> None:
+        """Of another kind, with a second text encoder for one, or without a part of it."""
+        try:
+            index = json.loads((self.folder / INDEX).read_bytes())
+            kind, second = index["_class_name"], index.get("text_encoder_2")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{INDEX} is not readable ({reason(error)})") from error
+        if kind not in KINDS or second:
+            told = f"it is a {kind}" + (" with a second text encoder" if second else "")
+            raise ValueError(f"{told}; pipelines of Stable Diffusion 1 and 2 can be used ({', '.join(KINDS)})")
+        if missing := [part for part in PARTS if not (self.folder / part).is_dir()]:
+            raise ValueError(f"it has no {'/, '.join(missing)}/")
 
     @cached_property
     def scheduler(self) -> Any:

@@ -67,6 +67,7 @@ class StableDiffusion(Model):
         require(0 <= self.guidance <= 100, "model.guidance", self.guidance, "from 0 to 100, where up to 1 is off")
         if self._there:
             with naming("model.pretrained", self.pretrained):
+                self._folder.check()
                 _ = self._folder.scheduler
             with naming("model.steps", self.steps):
                 self._folder.calls(self.steps)

@@ -170,7 +170,7 @@ BAD = [
     bad("eval-seeds", "eval.downstream.seeds=0", "eval.downstream.seeds=0"),
     bad("eval-steps", "eval.downstream.steps=0", "eval.downstream.steps=0"),
     bad("tracker-mode", "tracker.mode=foo", "tracker.mode=foo", "online, offline, disabled"),
-    bad("tracker-name", "method=public_only eval=none tracker.name=wandbb", "tracker.name=wandbb", "wandb"),
+    bad("tracker-name", "method=public_only eval=none tracker.name=wandbb", "tracker.name", "wandb"),
     # the composition
     bad("unknown-dataset", "dataset=mnits", "dataset/mnits", "digits"),
     bad("unknown-method", "method=foo", "method/foo", "pe", "public_only", "real_data"),

@@ -72,6 +72,7 @@ def test_lora_of_stable_diffusion_is_released_as_diffusers_loads_it_and_is_sampl
     assert result.code == 0, result.err
     folder = output_of(Path("run")) / "model"
     pipe: Any = StableDiffusionPipeline.from_pretrained(pipeline, safety_checker=None)
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.rglob("*") if path.is_file())  # others may read it
     pipe.load_lora_weights(folder)
     loaded = {name.replace(".default_0", ""): p for name, p in pipe.unet.named_parameters() if "lora_" in name}
     stored = load_file(folder / "pytorch_lora_weights.safetensors")
@@ -124,12 +125,18 @@ def test_a_plan_of_training_stable_diffusion_needs_no_weights(pipeline, tmp_path
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "predicts noise"),
         ("text_encoder/config.json", {"hidden_size": 8}, "reads text of 16 numbers"),
         ("unet/config.json", {"_class_name": "UNet2DModel", "in_channels": "x"}, "unet/"),
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "it is a StableDiffusionXLPipeline"),
+        ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModel"]}, "second text encoder"),
+        ("model_index.json", {"vae": None}, "it has no tokenizer/, vae/"),
     ],
 )
 def test_a_pipeline_that_cannot_be_trained_is_refused_in_one_line(file, change, words, pipeline, tmp_path, here):
     folder = shutil.copytree(pipeline, tmp_path / "copy")
     config = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**config, **change}))
+    if "vae" in change:
+        for part in ("vae", "tokenizer"):
+            shutil.rmtree(folder / part)
     run = [*own(tmp_path, 16), *settings(folder), "method=dp_loda", *TRAINING]
     assert_refused(call(*run), f"model.pretrained={folder}", words)
 

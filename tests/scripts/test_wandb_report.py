@@ -14,7 +14,7 @@ from PIL import Image
 from conf.help import run_script
 from scripts.wandb_report import METHODS, main
 from tests.rejects import assert_line
-from tracking.tracker import TrackerConfig
+from tracking.tracker import TrackerConfig, TrackerName
 
 pytest.importorskip("wandb_workspaces", reason="needs pip install wandb-workspaces")
 
@@ -57,7 +57,7 @@ def test_everything_that_the_report_names_is_recorded_by_a_run(tmp_path, capsys,
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("WANDB_DISABLE_GIT", "true")
     (tmp_path / "internal").mkdir()
-    tracker = TrackerConfig(name="wandb", mode="offline", internal=True).build(tmp_path, {"seed": 0})
+    tracker = TrackerConfig(name=TrackerName.wandb, mode="offline", internal=True).build(tmp_path, {"seed": 0})
     tracker.summary({"privacy/epsilon": 10.0, "privacy/delta": 1e-5, "method": "pe", "dataset": "digits"})  # as run.py does
     tracker.log({"wrn40_4/accuracy": 0.9, "frechet/public_features_train": 20.0}, internal=True)
     Image.new("L", (4, 4)).save(tmp_path / "grid.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ import wandb
 from PIL import Image
 
 from tests.rejects import rejects
-from tracking.tracker import JsonLines, Several, TrackerConfig, without_places
+from tracking import services
+from tracking.services import without_places
+from tracking.tracker import JsonLines, Several, TrackerConfig, TrackerName
 
 
 def lines(folder) -> list[dict]:
@@ -63,7 +66,7 @@ def test_several_trackers_hear_the_same(folder):
 
 def offline_run(folder, config=None, **settings) -> bytes:
     """What W&B would upload of a run with one number of each kind."""
-    tracker = TrackerConfig(name="wandb", mode="offline", **settings).build(folder, {"seed": 31337, **(config or {})})
+    tracker = TrackerConfig(name=TrackerName.wandb, mode="offline", **settings).build(folder, {"seed": 31337, **(config or {})})
     tracker.log({"shareable_number": 0.25}, step=1)
     tracker.log({"internal_number": 0.75}, internal=True)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "grid.png")
@@ -131,12 +134,57 @@ def test_of_a_path_its_last_name_is_left_and_all_else_as_it_was(settings, left, 
     assert without_places(settings) == (settings if left is None else left)
 
 
-def test_a_resumed_run_is_the_same_wandb_run(folder, monkeypatch):
-    ids: list[str] = []
-    monkeypatch.setattr("tracking.tracker.WandB", lambda settings, config, folder, resume_id: ids.append(resume_id))
-    for _ in range(2):
-        TrackerConfig(name="wandb", mode="offline").build(folder, {})
+def test_a_resumed_run_is_the_same_run_elsewhere(folder):
+    ids = [services._kept(folder / "wandb_id", lambda: secrets.token_hex(8)) for _ in range(2)]
     assert ids[0] == ids[1] != ""
+
+
+def numbers_of(tracker) -> None:
+    tracker.log({"shareable": 0.25}, step=3)
+    tracker.log({"accuracy/class=a,b": 0.75}, internal=True)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save("grid.png")
+    tracker.image("grid", Path("grid.png"))
+    tracker.summary({"method": "pe"})
+    tracker.finish()
+
+
+def test_tensorboard_gets_every_number_under_internal_and_marks_those_of_real_data(folder, here):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    numbers_of(TrackerConfig(name=TrackerName.tensorboard).build(folder, {"seed": 3}))
+    found = EventAccumulator(str(folder / "internal" / "tensorboard")).Reload()
+    assert set(found.Tags()["scalars"]) == {"shareable", "internal/accuracy/class=a,b"}
+    (event,) = found.Scalars("shareable")
+    assert (event.step, event.value) == (3, 0.25)
+    assert found.Tags()["images"] == ["grid"]
+    assert len(lines(folder)) == 2
+
+
+@pytest.mark.parametrize("internal", [False, True])
+def test_mlflow_gets_internal_numbers_only_where_asked_and_a_resumed_run_goes_on(folder, here, monkeypatch, internal):
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = TrackerConfig(name=TrackerName.mlflow, internal=internal, group="mine")
+    config = {"dataset": {"path": "/somewhere/secret/images"}, "seed": 3}
+    numbers_of(settings.build(folder, config))
+    settings.build(folder, config).log({"shareable": 0.5}, step=4)
+    client = MlflowClient(tracking_uri=(here / "runs" / "mlflow").as_uri())
+    experiment = client.get_experiment_by_name("dp-image-synthesis")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params == {"dataset.path": "images", "seed": "3"}
+    assert ("internal/accuracy/class_a_b" in run.data.metrics) is internal
+    assert [one.value for one in client.get_metric_history(run.info.run_id, "shareable")] == [0.25, 0.5]
+    assert (run.data.tags["group"], run.data.tags["method"]) == ("mine", "pe")
+    assert client.list_artifacts(run.info.run_id, "grid")[0].path == "grid/grid.png"
+
+
+def test_a_tracker_whose_package_is_missing_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with rejects("tracker.name", "mlflow", "mlflow-skinny"):
+        TrackerConfig(name=TrackerName.mlflow).check()
+    TrackerConfig().check()
 
 
 def test_an_unknown_mode_is_refused_by_key():
