@@ -166,7 +166,7 @@ def cli() -> int:
             return 2
         print_help(CONFIG_DIR)
         return 0
-    Report.status, Report.sweep = 0, None
+    Report.status, Report.sweep, Report.candidates, Report.store = 0, None, [], None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and become one line
     places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))  # for processes of a launcher

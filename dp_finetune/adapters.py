@@ -85,7 +85,9 @@ class Adapter:
             torch.manual_seed(derive(seed, "adapter/initial weights"))
             _APPLY[self.kind](unet, self)
         if not trainable(unet):
-            raise unusable("method.pattern", self.pattern, "it matches no layer of this U-Net")
+            if self.kind in (AdapterName.loda, AdapterName.lora):
+                raise unusable("method.pattern", self.pattern, "it matches no layer of this U-Net")
+            raise unusable("method.adapter", self.kind, "this U-Net has no such layer")
 
     def layer_names(self, unet: nn.Module) -> list[str]:
         """The convolutions and linear layers that loda and lora are put beside."""

@@ -28,7 +28,7 @@ from privacy.mechanisms import Spend
 
 FROM_NOTHING = (
     "The network starts from random weights, and the budget has to teach it everything. Weights that have seen public images of "
-    "the same kind need less of it: python -m scripts.pretrain_public makes them, see README.md, Your own images."
+    "the same kind need less of it: python -m scripts.pretrain_public makes them, see docs/public-models.md."
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from store.run_dir import RunDir
 from tracking import ranks
 from tracking.memory import forget_peak
 from tracking.progress import console
-from tracking.tracker import Several, Tracker
+from tracking.tracker import Several, Tracker, finishing
 
 
 @dataclass
@@ -121,18 +122,17 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     build = functools.partial(config.tracker.build, folder.path, plain(config), folder.making.path)
     tracker: Tracker | None = None  # until it is needed and the lock is held: a W&B run has one process
     model = config.model.build(config.dataset, device, config.seed)
-    if folder.output is None:
-        tracker = build() if first else Several()
-        _make(config, plan, inputs, folder, tracker, load, model, device)
-    ranks.stop()
-    if not first:
-        return None
-    fresh = begin_evaluation(folder, config)
-    if fresh:
-        tracker = tracker or build()
-        evaluate(config, model, device, folder, tracker)
-    if tracker:
-        tracker.finish()
+    with ExitStack() as ends:
+        if folder.output is None:
+            tracker = ends.enter_context(finishing(build() if first else Several()))
+            _make(config, plan, inputs, folder, tracker, load, model, device)
+        ranks.stop()
+        if not first:
+            return None
+        fresh = begin_evaluation(folder, config)
+        if fresh:
+            tracker = tracker or ends.enter_context(finishing(build()))
+            evaluate(config, model, device, folder, tracker)
     return Result(config, folder, fresh)
 
 

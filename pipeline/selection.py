@@ -43,7 +43,7 @@ from store.identity import flat, plain
 from store.run_dir import RunDir
 from tracking.memory import forget_peak
 from tracking.progress import console
-from tracking.tracker import Several
+from tracking.tracker import Several, finishing
 
 BEST, SCORE = "best_of", "score"  # purposes
 NEAR = 1e-3  # of the target epsilon: how much of it may be left
@@ -280,10 +280,9 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
     chosen = replace(plan.configs[plan.differing.index(document["selection"]["chosen"])], privacy=config.privacy)
     fresh = begin_evaluation(folder, config)
     if fresh:
-        tracker = chosen.tracker.build(folder.path, plain(chosen), folder.making.path)
         model = chosen.model.build(dataset, chosen.torch_device, chosen.seed)
-        evaluate(chosen, model, chosen.torch_device, folder, tracker)
-        tracker.finish()
+        with finishing(chosen.tracker.build(folder.path, plain(chosen), folder.making.path)) as tracker:
+            evaluate(chosen, model, chosen.torch_device, folder, tracker)
     return Result(chosen, folder, fresh)
 
 

@@ -98,7 +98,7 @@ def _compare(overrides: list[str]) -> None:
         _tell(f"{', '.join(where)}: {hint}")
     without = [name for name, problem in refused.items() if problem.key in ("model", "model.pretrained")]
     if without:
-        _tell(f"{', '.join(without)}: a public model is needed; README.md, Your own images, says how to get one")
+        _tell(f"{', '.join(without)}: a public model is needed; docs/public-models.md says how to get one")
     for name, problem in refused.items():
         if name not in without:
             _tell(f"{name}: {problem}")

@@ -100,7 +100,8 @@ def main(overrides: list[str]) -> None:
     if first and settings.features_steps and not (work / "features.safetensors").exists():
         with progress("feature extractor", settings.features_steps) as advance:
             network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance, device)
-        save_file(network.state_dict(), work / "features.safetensors")
+        save_file(network.state_dict(), work / "features.partial")
+        os.replace(work / "features.partial", work / "features.safetensors")
     latents = getattr(generator, "autoencoder", None)
     if latents is not None and settings.autoencoder_steps:
         _train_autoencoder(latents, features_on, settings, work, device)

@@ -61,6 +61,9 @@ def main(arguments: list[str]) -> None:
         _prepare(out, settings, certificate)
     classes = np.arange(model.num_labels) if model.classes is None else np.array(model.classes)
 
+    last = (settings.num_samples - 1) // settings.shard
+    more = [path for path in out.glob("samples_*.npz") if path > shard_path(out, last)]
+    reject_unless(not more, "num_samples", settings.num_samples, f"{out} holds more samples already; give another folder as out")
     with progress("sampling", settings.num_samples) as advance:
         for number, start in enumerate(range(0, settings.num_samples, settings.shard)):
             size = min(settings.shard, settings.num_samples - start)

@@ -1,10 +1,10 @@
 """A strip of pictures: one row for the real test images and one for each release, to compare at a glance.
 
     python -m scripts.strip releases=[runs/floor/release,runs/pe/release] names=[floor,pe] out=strip.png
-    python -m scripts.strip releases=[…] names=[…] dataset=mnist dataset.path=FOLDER each=2 out=strip.png
+    python -m scripts.strip releases=[…] names=[…] dataset=mnist dataset.path=FOLDER real=true out=strip.png
 
-Each row has the first `each` images of every class, nothing picked. Real images are the test images of `dataset`, which must be
-public for the strip to be shared.
+Each row has the first `each` images of every class, nothing picked. `real=true` puts test images of `dataset` above them, which
+no ε protects: the strip may be shared only where these are public, and says so.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Stripping:
     releases: list[str] = field(default_factory=list)  # their folders
     names: list[str] = field(default_factory=list)  # of the releases, to the left of their rows
     each: int = 2  # images of a class
+    real: bool = False  # whether real test images are the first row
     out: str = MISSING
 
 
@@ -42,10 +43,14 @@ def main(overrides: list[str]) -> None:
     require(len(settings.names) == count, "names", settings.names, f"one for each of {count} releases")
     settings.dataset.check()
     settings.dataset.prepare()
-    rows = [_first(settings.dataset.test(), settings.each, "dataset", settings.dataset.name)]
+    dataset, caption = settings.dataset, ""
+    rows = [_first(dataset.test(), settings.each, "dataset", dataset.name)] if settings.real else []
     for folder in settings.releases:
-        rows.append(_first(open_release(Path(folder), settings.dataset), settings.each, "releases", folder))
-    tiled([Block(rows)], ["real", *settings.names]).save(settings.out)
+        rows.append(_first(open_release(Path(folder), dataset), settings.each, "releases", folder))
+    if settings.real:
+        caption = f"The first row: real test images of {dataset.name}, which no ε protects."
+        print("it holds real images, and may be shared only where these are public")
+    tiled([Block(rows)], [*["real"] * settings.real, *settings.names], caption).save(settings.out)
     print(settings.out)
 
 

@@ -15,7 +15,7 @@ from data.samples import SampleSet
 from disk import write_json
 from eval.distances import Frechet
 from eval.watermark import RED
-from pipeline import release
+from pipeline import contents, release
 from pipeline.plan import Plan
 from privacy.accounting import compose_epsilon
 from privacy.mechanisms import Mechanism, Spend, Unit
@@ -305,19 +305,19 @@ def test_a_run_killed_in_its_evaluation_keeps_its_release_and_finishes(seeded, t
 @pytest.mark.parametrize("lost", ["grid.png", "cost.json"])
 def test_a_run_that_breaks_around_its_release_can_be_finished(here, monkeypatch, lost):
     """`release/` appears whole or not at all, and what follows it can be made again."""
-    originals = {name: getattr(release, name) for name in ("save_grid", "write_json")}
+    writers = {(module, name): getattr(module, name) for module, name in ((contents, "save_grid"), (release, "write_json"))}
 
-    def breaks(name: str):
+    def breaks(original: Any) -> Any:
         def write(*args, **settings):
             if any(isinstance(arg, Path) and arg.name == lost for arg in args):
                 raise OSError("disk full")
-            return originals[name](*args, **settings)
+            return original(*args, **settings)
 
         return write
 
     with monkeypatch.context() as patch:
-        for name in originals:
-            patch.setattr(release, name, breaks(name))
+        for (module, name), original in writers.items():
+            patch.setattr(module, name, breaks(original))
         with pytest.raises(OSError, match="disk full"):
             call(*PUBLIC_ONLY)
     assert not (here / "run" / "internal" / "metrics.json").exists()

@@ -136,7 +136,7 @@ class Recorder:
     def summary(self, facts: dict[str, Any]) -> None:
         pass
 
-    def finish(self) -> None:
+    def finish(self, failed: bool = False) -> None:
         pass
 
 

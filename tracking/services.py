@@ -30,16 +30,18 @@ QUIET: dict[str, Any] = {
     "x_disable_meta": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
+    "x_disable_stats": True,
 }
 
 # Settings that name files or folders.
-PLACES = ("path", "cache", "pretrained", "features", "inception", "clip", "out", "base", "signing_key")
+PLACES = ("path", "cache", "pretrained", "features", "inception", "clip", "signing_key")
 
 
 class WandB:
     """A Weights & Biases run; `mode=offline` needs no account."""
 
     def __init__(self, settings: TrackerConfig, config: dict[str, Any], folder: Path):
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to its makers
         import wandb
 
         self._internal = settings.internal
@@ -51,6 +53,7 @@ class WandB:
             dir=folder,
             id=_kept(folder / "wandb_id", lambda: secrets.token_hex(8)),
             resume="allow",
+            reinit="finish_previous",
             config=without_places(config),
             settings=wandb.Settings(**QUIET),
         )
@@ -65,8 +68,8 @@ class WandB:
     def summary(self, facts: dict[str, Any]) -> None:
         self._run.summary.update(facts)
 
-    def finish(self) -> None:
-        self._run.finish()
+    def finish(self, failed: bool = False) -> None:
+        self._run.finish(exit_code=int(failed))
 
 
 class TensorBoard:
@@ -92,14 +95,15 @@ class TensorBoard:
         for name, value in facts.items():
             self._writer.add_text(name, str(value))
 
-    def finish(self) -> None:
+    def finish(self, failed: bool = False) -> None:
         self._writer.close()
 
 
 class MLflow:
-    """A run of MLflow; without a server its files are in `runs/mlflow`: `mlflow ui --backend-store-uri runs/mlflow`."""
+    """A run of MLflow; without a server its files are in `runs/mlflow`."""
 
     def __init__(self, settings: TrackerConfig, config: dict[str, Any], folder: Path):
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # to its makers
         if settings.uri is None and "MLFLOW_TRACKING_URI" not in os.environ:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow asks for a database, and reads files all the same
             uri: str | None = Path(LOCAL).absolute().as_uri()
@@ -114,7 +118,8 @@ class MLflow:
         found = self._client.get_experiment_by_name(settings.project)
         experiment = self._client.create_experiment(settings.project) if found is None else found.experiment_id
         run = self._client.create_run(experiment, tags={} if settings.group is None else {"group": settings.group})
-        for name, value in _flat(without_places(config)):
+        shared = {key: value for key, value in config.items() if key != "tracker"}
+        for name, value in _flat(without_places(shared)):
             self._client.log_param(run.info.run_id, name, str(value)[:500])
         return run.info.run_id
 
@@ -130,8 +135,8 @@ class MLflow:
         for name, value in facts.items():
             self._client.set_tag(self._run, _allowed(name), str(value))
 
-    def finish(self) -> None:
-        self._client.set_terminated(self._run)
+    def finish(self, failed: bool = False) -> None:
+        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
 
 def _allowed(name: str) -> str:

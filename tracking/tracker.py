@@ -10,6 +10,8 @@ import importlib.util
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,7 +28,7 @@ class Tracker(Protocol):
     def summary(self, facts: dict[str, Any]) -> None:
         """What runs are compared by, beside their numbers; it may leave this machine."""
 
-    def finish(self) -> None: ...
+    def finish(self, failed: bool = False) -> None: ...
 
 
 class JsonLines:
@@ -50,7 +52,7 @@ class JsonLines:
     def summary(self, facts: dict[str, Any]) -> None:
         pass  # in config.yaml and the certificate
 
-    def finish(self) -> None:
+    def finish(self, failed: bool = False) -> None:
         pass
 
 
@@ -70,9 +72,20 @@ class Several:
         for tracker in self._trackers:
             tracker.summary(facts)
 
-    def finish(self) -> None:
+    def finish(self, failed: bool = False) -> None:
         for tracker in self._trackers:
-            tracker.finish()
+            tracker.finish(failed)
+
+
+@contextmanager
+def finishing(tracker: Tracker) -> Iterator[Tracker]:
+    """It ends with what it follows, however that ends: the next run of a sweep, in the same process, has its own."""
+    try:
+        yield tracker
+    except BaseException:
+        tracker.finish(failed=True)
+        raise
+    tracker.finish()
 
 
 class TrackerName(Enum):
@@ -94,6 +107,9 @@ class TrackerConfig:
     def check(self) -> None:
         modes = ("online", "offline", "disabled")
         require(self.mode in modes, "tracker.mode", self.mode, f"one of {', '.join(modes)}")
+        secret = self.uri is not None and "@" in self.uri
+        problem = "it holds a name or a password, for which MLflow has MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        reject_unless(not secret, "tracker.uri", "…", problem)
         there = self.name is TrackerName.jsonl or importlib.util.find_spec(self.name.value) is not None
         package = "mlflow-skinny or mlflow" if self.name is TrackerName.mlflow else self.name.value
         reject_unless(there, "tracker.name", self.name, f"it needs the package {package}, which is not installed")

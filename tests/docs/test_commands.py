@@ -39,8 +39,10 @@ SCRIPTS = [(page, command) for page, command in EVERY if " -m scripts." in comma
 TARGETS = [(page, command) for page, command in EVERY if command.startswith("make ")]
 
 
-def test_the_pages_hold_commands():
+def test_the_pages_hold_commands_in_indented_blocks_alone():
     assert min(map(len, (RUNS, SCRIPTS, TARGETS))) >= 10
+    for page in PAGES:
+        assert [line for line in page.read_text().splitlines() if PYTHON.match(line)] == []
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_a_script_is_there_and_knows_its_keys(page, command):
     }
     given = words[words.index(name) + 1 :]
     if not known:  # those of a run
-        known = {field.name for field in dataclasses.fields(Config)}
+        known = {"tuned", *(field.name for field in dataclasses.fields(Config))}
     for word in given:
         key = word.split("=")[0]
         group, option = key.lstrip("+"), word.partition("=")[2]

@@ -281,7 +281,7 @@ def test_a_release_of_which_only_the_record_is_here_is_refused(here):
     (RunDir(links()["0"]).release / "samples.npz").unlink()
     refused = sweep("seed=0", "eval.frechet.enabled=true", folder="other")
     assert refused.code == 2
-    assert "no samples" in refused.err
+    assert "neither samples nor a classifier" in refused.err
 
 
 def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(here, monkeypatch):
