@@ -61,12 +61,11 @@ def publish(
     inputs: Sequence[PublicInput],
     session: Session,
     folder: RunDir,
-    of: RunDir | None = None,
     beside: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what may be shared under release/. A run that is not private has no release/.
 
-    `of`: the run that made it, if it is another one; `beside`: more for the certificate.
+    `beside`: more for the certificate.
     """
     ledger, run = session.ledger, session.run
     model = config.model if config.method.uses_model else None
@@ -86,7 +85,7 @@ def publish(
             "epsilon_target": config.privacy.epsilon,
             **origin,
             **config.dataset.guarantee(),
-            "public_inputs": described(of or folder, inputs),
+            "public_inputs": described(folder, inputs),
             **plan.inherited.origins(),
             **contents(made, config.dataset.classes),
             **({"selected": selected} if selected else {}),

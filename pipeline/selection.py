@@ -35,7 +35,7 @@ from pipeline.running import Result
 from pipeline.session import Session
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.config import PrivateSelection, ScoredOn
-from privacy.inherited import Inherited
+from privacy.inherited import Inherited, PublicInput
 from privacy.mechanisms import BestOf, DiscreteGaussian, Spend
 from privacy.noise import NoiseSource
 from privacy.risk import risk
@@ -97,6 +97,25 @@ class Selecting:
         if self.settings.score is ScoredOn.public:
             return []
         return [Spend(SCORE, DiscreteGaussian(self.settings.score_noise * self.config.dataset.num_private))]
+
+    @property
+    def public_inputs(self) -> list[PublicInput]:
+        """Of all candidates, as all of them decide what is released; each is named once, by its setting or by a number more."""
+        found: dict[PublicInput, str] = {}
+        for candidate in self.candidates:
+            for one in candidate.config.public_inputs():
+                one = replace(one, files=tuple(one.files))
+                if one not in found:
+                    before = sum(other.key == one.key for other in found)
+                    found[one] = f"{one.key} ({before + 1})" if before else one.key
+        return [replace(one, key=key) for one, key in found.items()]
+
+    @property
+    def inherited(self) -> Inherited:
+        """What the public inputs of all candidates have spent."""
+        config, flags = self.config, {one.config.model.base_is_other_data for one in self.candidates}
+        require(len(flags) == 1, "model.base_is_other_data", True, "the same for all candidates of selection=private")
+        return Inherited.of(self.public_inputs, flags.pop(), config.dataset.name, config.privacy.unit)
 
     def at(self, epsilon: float | None) -> list[Config]:
         """The candidates as runs of their own, with this budget each; None: with the noise that is fixed."""
@@ -163,16 +182,18 @@ class SelectionPlan:
     def of(cls, selecting: Selecting) -> SelectionPlan:
         """A run's own epsilon is the same for all candidates, and such that everything together comes to privacy.epsilon."""
         config, target = selecting.config, selecting.config.privacy.epsilon
-        inherited = [_inherited(candidate.config) for candidate in selecting.candidates]
-        same = all(one.spends == inherited[0].spends for one in inherited)
-        reject_unless(same, "model.pretrained", config.model.pretrained, "what the candidates start from has not spent the same")
+        inherited, alone = selecting.inherited, 0.0
+        if target is not None and inherited.spends:
+            alone = compose_epsilon(inherited.spends, config.delta, Accountant.rdp)
+            allowed = f"above the {alone:.4g} that public inputs have spent already ({inherited.told})"
+            require(alone < (1 - NEAR) * target, "privacy.epsilon", target, allowed)
         own = target
         while True:
-            found = cls._at(selecting, inherited[0], own)
+            found = cls._at(selecting, inherited, own)
             total = found.whole.epsilon
             if target is None or own is None or total <= target:
                 return found
-            own *= (1 - NEAR / 2) * target / total
+            own *= (1 - NEAR / 2) * (target - alone) / (total - alone)
             if own < NEAR * target:
                 mean = found.best.runs.mean
                 problem = f"the best of {mean:.3g} expected runs costs {total:.3g}, were their noise ever so large"
@@ -197,10 +218,6 @@ def _after(inherited: Inherited, plan: Plan) -> Plan:
     spends = [*inherited.spends, *plan.spends]
     epsilon = compose_epsilon(spends, plan.delta, Accountant.rdp)
     return replace(plan, spends=spends, epsilon=epsilon, inherited=inherited)
-
-
-def _inherited(config: Config) -> Inherited:
-    return Inherited.of(config.public_inputs(), config.model.base_is_other_data, config.dataset.name, config.privacy.unit)
 
 
 def selection_document(selecting: Selecting) -> dict[str, Any]:
@@ -258,15 +275,14 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
         one.model.prepare(one.method.embeddings())
         one.spaces.prepare(one.judging.embeddings())
         keep_apart(dataset, one.public_inputs(), load, opens=True)
-    if not begin(folder, config, plan.whole, config.privacy, load, config.torch_device, keep_finished=True):
+    inputs, device = selecting.public_inputs, config.torch_device
+    if not begin(folder, config, plan.whole, config.privacy, load, device, inputs, keep_finished=True):
         return Result(config, folder, fresh=False)
     if folder.output is None:
         for note in dataset.notes():
             console.print(note, highlight=False, markup=False, soft_wrap=True)
         key = folder.noise_key
-        session = Session.of_run(
-            dataset, config.privacy, plan.whole, folder, Several(), load, config.seed, config.torch_device, key
-        )
+        session = Session.of_run(dataset, config.privacy, plan.whole, folder, Several(), load, config.seed, device, key)
         session.ledger.spend(BEST, plan.best)
         secret = NoiseSource.for_run(folder.noise_key, None)
         places = _places(plan, folder.making, secret)
@@ -352,4 +368,4 @@ def _publish(
         session.run.save_model = functools.partial(shutil.copytree, model)
     told = {**plan.facts(selecting), "chosen": plan.differing[which], "score_of_chosen": score}
     samples = read_samples(best.output)
-    publish(samples, None, config, plan.whole, config.public_inputs(), session, folder, best, {"selection": told})
+    publish(samples, None, config, plan.whole, selecting.public_inputs, session, folder, {"selection": told})

@@ -13,6 +13,8 @@ from privacy.mechanisms import Unit
 from privacy.selection import Poisson, Runs, TruncatedNegativeBinomial
 from privacy.signing import private_key
 
+MOST_POISSON = 700  # expected runs: float64 has no probability of 0 runs for more
+
 # Of a noise multiplier. Float64 has the exact curve of Gaussians up to sqrt(rounds) / noise multiplier = 1e8: beyond that epsilon
 # comes out below the truth, and from 1e-100 on it is an error.
 LEAST_NOISE = 1e-6
@@ -90,13 +92,19 @@ class PrivateSelection:
         mean, allowed = self.expected_runs, "finite and 1 or more, or null" if poisson else "finite and above 1, or null"
         enough = mean is None or (1 <= mean < 1e6 if poisson else 1 < mean < 1e6)
         require(enough, "selection.expected_runs", mean, allowed)
-        require(-1 < self.eta <= 100, "selection.eta", self.eta, "above -1 and at most 100")
+        require(-0.9 <= self.eta <= 10, "selection.eta", self.eta, "from -0.9 to 10")
         require(1e-6 <= self.score_noise < 1, "selection.score_noise", self.score_noise, "1e-6 or more and below 1")
 
     @property
     def runs(self) -> Runs:
         mean = 2.0 * len(self.candidates) if self.expected_runs is None else self.expected_runs
         if self.distribution is HowMany.poisson:
+            require(
+                mean <= MOST_POISSON,
+                "selection.expected_runs",
+                mean,
+                f"at most {MOST_POISSON} with selection.distribution=poisson",
+            )
             return Poisson(mean)
         return TruncatedNegativeBinomial.of_mean(mean, self.eta)
 

@@ -76,6 +76,7 @@ def _rehearsed(overrides: list[str]) -> Config:
     config = compose(overrides)
     config.dataset.check()
     require(config.selection is None, "selection", "private", "left out, as a rehearsal costs nothing")
+    require(not config.plan_only, "plan_only", True, "left out, as a rehearsal costs nothing")
     judged = config.method.released_classifier is not None or (config.eval.downstream.enabled and config.method.conditional)
     reject_unless(judged, "eval.downstream.enabled", config.eval.downstream.enabled, "a rehearsal is judged by it, on classes")
     return replace(config, dataset=rehearsal_of(config.dataset))

@@ -24,11 +24,12 @@ from conf.help import run_script
 from data.samples import SampleFileError, read_labels
 from data.shards import sample_files
 from errors import InputError, reject_unless, unusable
+from models.classifiers.released import ReleasedClassifier
 from pipeline.selection import SCORE
 from privacy.accounting import Accountant, compose_epsilon, versions
 from privacy.config import caution
 from privacy.inherited import BASE, CERTIFICATE
-from privacy.mechanisms import BestOf, Spend, Unit
+from privacy.mechanisms import BestOf, DeclaredPublic, Spend, Unit
 from privacy.risk import risk
 from privacy.signing import SIGNATURE, fits
 from store.seal import altered
@@ -94,6 +95,8 @@ def check_files(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(False, f"files: {change}")
     if not wrong:
         yield Finding(True, f"files: the {len(document['files'])} that the certificate names, byte for byte, and no others")
+    if "classifier" in document:
+        yield _classifier(folder, document)
     if files := sample_files(folder):
         try:
             rows = sum(len(read_labels(file)) for file in files)
@@ -101,6 +104,15 @@ def check_files(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(False, f"files: the samples cannot be read ({error})")
             return
         yield Finding(rows == document.get("num_samples"), f"samples: {rows:,}; certified: {document.get('num_samples')}")
+
+
+def _classifier(folder: Path, document: dict[str, Any]) -> Finding:
+    try:
+        found = ReleasedClassifier.load(folder)
+    except InputError as error:
+        return Finding(False, f"files: {error}")
+    same = (found.name.value, found.classes) == (document["classifier"], document["classes"])
+    return Finding(same, f"classifier: {found.name.value} of {', '.join(found.classes)}")
 
 
 def _signature(folder: Path, public_key: str | None) -> Iterator[Finding]:
@@ -147,7 +159,8 @@ def _spend(values: dict[str, Any]) -> Spend:
     if isinstance(spend.mechanism, BestOf):  # whose distribution refuses impossible numbers itself
         numbers: list[float] = []
         within = [_spend(one) for candidate in values["candidates"] for one in candidate]
-        if not (within and all(spend.mechanism.candidates)):
+        spending = [any(not isinstance(one.mechanism, DeclaredPublic) for one in of) for of in spend.mechanism.candidates]
+        if not (within and all(spending)):
             raise ValueError(f"{spend.purpose} has no candidates, or one that spends nothing")
     else:
         numbers = list(vars(spend.mechanism).values())
@@ -159,7 +172,11 @@ def _spend(values: dict[str, Any]) -> Spend:
 def _selection(document: dict[str, Any], spends: list[Spend]) -> Iterator[Finding]:
     """Of the best of several runs: what the certificate says of the choice is what was spent."""
     own = [spend for spend in spends if isinstance(spend.mechanism, BestOf) and not spend.purpose.startswith(BASE)]
-    told = document.get("selection")
+    told, known = document.get("selection"), document.get("datasets", {})
+    for spend in spends:
+        if isinstance(spend.mechanism, BestOf) and spend not in own:
+            source = spend.purpose.removeprefix(BASE).split(".")[0]
+            yield Finding(source in known, f"selection: of {spend.purpose}, an input that the certificate lists under datasets")
     if told is None and not own:
         return
     if told is None or [spend.count for spend in own] != [1]:
@@ -172,7 +189,9 @@ def _selection(document: dict[str, Any], spends: list[Spend]) -> Iterator[Findin
         {key: told.get(key) for key in runs} == runs and math.isclose(told["expected_runs"], best.runs.mean, rel_tol=SAME),
         f"selection: the number of runs is {runs}, {best.runs.mean:.4g} expected",
     )
-    listed = told["number_of_candidates"] == len(told["candidates"]) == number and told["chosen"] in told["candidates"]
+    distinct = len({json.dumps(one, sort_keys=True) for one in told["candidates"]})
+    counts = {told["number_of_candidates"], len(told["candidates"]), distinct, number}
+    listed = len(counts) == 1 and told["chosen"] in told["candidates"]
     yield Finding(listed, f"selection: of {number} candidates, all listed; chosen: {told['chosen']}")
     scores = [[spend.mechanism.to_dict() for spend in spends if spend.purpose == SCORE] for spends in best.candidates]
     stated = [] if told["score_mechanism"] is None else [told["score_mechanism"]]
@@ -229,8 +248,12 @@ def _assumed(document: dict[str, Any], signed: bool) -> Iterator[str]:
             "This certificate is as the holder wrote it. Whoever changes it, and the files so that they fit it, is not found "
             "without a signature and the holder's public key."
         )
-    yield "The program did what is listed, on the images that are named, and its noise is secret (scripts.audit attacks this)."
-    but = "but the one that is listed " if "selection" in document else ""
+    yield (
+        "The program did what is listed, on the images that are named, and its noise is secret (scripts.audit attacks most "
+        "methods)."
+    )
+    listed = '"best_of"' in json.dumps(document.get("mechanisms"))  # which may be anything
+    but = "but those that are listed " if listed else ""
     yield f"No choice {but}was made by results on the private images, and there is no other release from them."
     for one in document.get("public_inputs", []):
         yield f"{one['name']} ({one['setting']}) holds nothing of the private images but what is listed."

@@ -12,6 +12,7 @@ from data.dataset import Dataset
 from data.datasets.rehearsal import Rehearsal
 from data.samples import SampleSet
 from errors import reject_unless, require
+from privacy.inherited import PublicInput
 from privacy.mechanisms import Unit
 
 _SEED = 20_261_130  # fixed: the parts are part of the definition
@@ -74,6 +75,9 @@ class Rehearsed(Dataset):
 
     def prepare(self) -> None:
         self.of.prepare()
+
+    def public_inputs(self) -> list[PublicInput]:
+        return self.of.public_inputs()  # whatever has been spent on the images stays spent
 
     def train(self) -> SampleSet:
         return self._parts[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from conf.compose import to_typed
 from data.samples import SampleSet
+from models.embedded import embedded_or
 from pipeline.config import Config
 from pipeline.selection import Candidate, Selecting, SelectionPlan
 from privacy.accounting import Accountant, compose_epsilon
@@ -143,7 +145,7 @@ def test_it_verifies(selected, capsys):
     out = capsys.readouterr().out
     assert "FAILED" not in out
     assert "selection: of 2 candidates" in out
-    assert "No choice but the one that is listed" in out
+    assert "No choice but those that are listed" in out
 
 
 def test_a_sweep_counts_it_as_one_release(selected):
@@ -281,7 +283,8 @@ def test_the_order_of_candidates_is_no_part_of_a_selection():
         ([["dataset.keep_classes=['3','5']", "selection.score=public"]], "selection.score", "private"),
         ([["selection.expected_runs=1"]], "selection.expected_runs", "above 1"),
         ([["selection.expected_runs=0.5", "selection.distribution=poisson"]], "selection.expected_runs", "1 or more"),
-        ([["selection.eta=-1"]], "selection.eta", "above -1"),
+        ([["selection.eta=-0.95"]], "selection.eta", "from -0.9"),
+        ([["selection.eta=11"]], "selection.eta", "to 10"),
         ([["selection.score_noise=0"]], "selection.score_noise", "1e-6"),
         ([["selection.candidates=[1]"]], "selection.candidates", "empty"),
     ],
@@ -293,6 +296,31 @@ def test_what_are_no_candidates_of_one_selection_is_refused(overrides, key, word
         Selecting.of(found)
     with pytest.raises(ValueError, match=word):
         Selecting.of(found)
+
+
+def test_more_poisson_runs_than_can_be_drawn_are_refused():
+    with rejects("selection.expected_runs", 701.0, "poisson"):
+        SelectionPlan.of(selecting("selection.expected_runs=701", "selection.distribution=poisson"))
+
+
+def test_what_any_candidate_starts_from_is_named_and_paid_for(tmp_path):
+    spent = [{"purpose": "dp_sgd", "count": 1, "mechanism": "gaussian", "noise_multiplier": 20.0}]
+    certificate = {"id": "ab12", "private": True, "epsilon": 0.3, "delta": 1e-5, "mechanisms": spent, "dataset": "digits"}
+    for name in ("one", "two"):
+        shutil.copytree(embedded_or("digits"), tmp_path / name)
+    (tmp_path / "two" / "privacy.json").write_text(json.dumps(certificate))
+    voted = ["method=pe", "tuned=none"]
+    found = Selecting.of([candidate(*voted, f"model.pretrained={tmp_path / name}") for name in ("one", "two")])
+    assert [(one.key, one.path.name) for one in found.public_inputs if "pretrained" in one.key] == [
+        ("model.pretrained", "one"),
+        ("model.pretrained (2)", "two"),
+    ]
+    plan = SelectionPlan.of(found)
+    assert [spend.purpose for spend in plan.whole.spends] == ["base:ab12.dp_sgd", "best_of"]
+    assert plan.whole.epsilon <= found.config.privacy.epsilon  # type: ignore[operator]
+    other = candidate(*voted, f"model.pretrained={tmp_path / 'two'}", "model.base_is_other_data=true")
+    with rejects("model.base_is_other_data"):
+        SelectionPlan.of(Selecting.of([candidate(*voted, f"model.pretrained={tmp_path / 'one'}"), other]))
 
 
 def test_a_budget_that_no_noise_meets_is_refused():

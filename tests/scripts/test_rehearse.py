@@ -16,8 +16,9 @@ from data.datasets import digits
 from data.datasets.rehearsal import Rehearsal
 from data.datasets.rehearsed import Rehearsed, rehearsal_of
 from data.samples import SampleSet
+from privacy.inherited import PublicInput
 from scripts import rehearse
-from tests.command import typed
+from tests.command import ROOT, typed
 from tests.rejects import rejects
 
 TINY = ["method=dp_merf", "method.num_samples=20", "method.num_features=10", "method.length_scale=1", "method.batch_size=20"]
@@ -96,6 +97,12 @@ def test_public_images_are_parted_into_private_public_and_test(private, stand_in
     assert found.public_inputs() == [] == list(found.own_public_parts())
 
 
+def test_what_public_images_have_spent_already_is_spent_in_a_rehearsal_too(monkeypatch):
+    spent = [PublicInput("dataset.public_path", ROOT)]
+    monkeypatch.setattr(Twenty, "public_inputs", lambda self: spent)
+    assert rehearsal_of(Twenty()).public_inputs() == spent
+
+
 def test_an_experiment_s_own_sweep_is_taken_too():
     assert len(combinations(["+experiment=rehearsal/moments", "seed=0,1"])) == 40
     assert combinations(["method=pe", "seed=1"]) == [["method=pe", "seed=1"]]
@@ -108,6 +115,7 @@ def test_an_experiment_s_own_sweep_is_taken_too():
         (["dataset.made_up_users=3", "privacy.unit=user", "method=dp_moments", "tuned=none"], "privacy.unit"),
         (["eval=none"], "eval.downstream.enabled"),
         (["+selection=private"], "selection"),
+        (["plan_only=true"], "plan_only"),
         (["method=dp_moments", "method.cells=1,0"], "method.cells"),
     ],
 )

@@ -17,7 +17,7 @@ from conf.help import run_script
 from data.samples import SampleSet
 from privacy.accounting import Accountant
 from privacy.ledger import Ledger, certificate
-from privacy.mechanisms import BestOf, DiscreteGaussian, Gaussian, SampledGaussian, Spend, Unit
+from privacy.mechanisms import BestOf, DeclaredPublic, DiscreteGaussian, Gaussian, SampledGaussian, Spend, Unit
 from privacy.selection import TruncatedNegativeBinomial
 from scripts import verify
 from store.identity import digest
@@ -259,6 +259,11 @@ def no_score_at_all(document: Any) -> None:
     document["selection"] |= {"score_mechanism": None, "score": TOLD["score"].replace("private", "public")}  # type: ignore[attr-defined]
 
 
+def hidden(document: Any) -> None:
+    document["mechanisms"][0]["purpose"] = "base:0123.best_of"
+    document.pop("selection")
+
+
 SELECTIONS: dict[str, Callable[[dict], Any]] = {
     "another eta": to("mechanisms.0.eta", 0.0),
     "another eta that is told": to("selection.eta", 0.0),
@@ -284,6 +289,9 @@ SELECTIONS: dict[str, Callable[[dict], Any]] = {
     "a choice that is not told": lambda document: document.pop("selection"),
     "a choice that is not paid for": to("mechanisms", [Spend("moments", Gaussian(3.0)).to_dict()]),
     "two choices": to("mechanisms.0.count", 2),
+    "one candidate twice": to("selection.candidates", [{"method.cells": 2}, {"method.cells": 2}]),
+    "a candidate that is only declared": to(f"{CHOICE}.1", [Spend("classes", DeclaredPublic()).to_dict()]),
+    "a choice that passes for another release's": hidden,
     "a smaller epsilon": lambda document: document.update(epsilon=0.99 * document["epsilon"]),
     "another accountant": to("accountant", "prv"),
     "a risk of another accountant": to("risk.accountant", "pld"),
@@ -294,7 +302,7 @@ def test_a_choice_that_was_paid_for_holds(selected, capsys):
     code, out = status(capsys, selected)
     assert (code, failures(out)) == (0, [])
     assert "of 2 candidates, all listed" in out
-    assert "No choice but the one that is listed" in out
+    assert "No choice but those that are listed" in out
 
 
 @pytest.mark.parametrize("kind", SELECTIONS)
