@@ -80,7 +80,8 @@ def test_every_option_composes_and_passes_its_check(group, option, own_images):
 @choices
 def test_an_option_carries_its_own_name(group, option, own_images):
     parts = {"mnist_50k": "mnist", "camelyon17_32": "camelyon17", "medmnist": "pneumoniamnist"}  # or one of several
-    assert getattr(component(group, option, own_images)[0], "name", option) == parts.get(option, option)
+    name = getattr(component(group, option, own_images)[0], "name", option)
+    assert getattr(name, "value", name) == parts.get(option, option)
 
 
 @pytest.mark.parametrize("option", [option.removeprefix("adapter/") for option in OPTIONS if option.startswith("adapter/")])
