@@ -264,11 +264,11 @@ def run_selection(selecting: Selecting, folder: RunDir, goes_on_with: str = "") 
 
 def _run(selecting: Selecting, folder: RunDir) -> Result | None:
     config, dataset = selecting.config, selecting.config.dataset
+    plan, load = SelectionPlan.of(selecting), functools.cache(dataset.private)
     if already_finished(folder, config):
-        return Result(config, folder, fresh=False)
+        return Result(_chosen(plan, folder, config), folder, fresh=False)
     require_own_folder(folder, config)
     forget_peak()
-    plan, load = SelectionPlan.of(selecting), functools.cache(dataset.private)
     dataset.prepare()
     config.judging.prepare(dataset)
     for one in plan.configs:
@@ -277,7 +277,7 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
         keep_apart(dataset, one.public_inputs(), load, opens=True)
     inputs, device = selecting.public_inputs, config.torch_device
     if not begin(folder, config, plan.whole, config.privacy, load, device, inputs, keep_finished=True):
-        return Result(config, folder, fresh=False)
+        return Result(_chosen(plan, folder, config), folder, fresh=False)
     if folder.output is None:
         for note in dataset.notes():
             console.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -291,15 +291,24 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
         scores = [_scored(selecting, plan, which, place, secret, load) for which, place in places]
         which, place = places[scores.index(max(scores))]  # the first of equals: runs are alike, so it might be any of them
         _publish(selecting, plan, which, place, max(scores), session, folder)
-    document = folder.certificate
-    assert document is not None
-    chosen = replace(plan.configs[plan.differing.index(document["selection"]["chosen"])], privacy=config.privacy)
+    chosen = _chosen(plan, folder, config)
     fresh = begin_evaluation(folder, config)
     if fresh:
         model = chosen.model.build(dataset, chosen.torch_device, chosen.seed)
         with finishing(chosen.tracker.build(folder.path, plain(chosen), folder.making.path)) as tracker:
             evaluate(chosen, model, chosen.torch_device, folder, tracker)
     return Result(chosen, folder, fresh)
+
+
+def _chosen(plan: SelectionPlan, folder: RunDir, config: Config) -> Config:
+    """The candidate that was released, with the budget of everything."""
+    document = folder.certificate
+    assert document is not None
+    told = document["selection"]["chosen"]
+    found = [one for one, differs in zip(plan.configs, plan.differing, strict=True) if differs == told]
+    problem = "its release was chosen among other settings: what follows from epsilon may have moved with another version"
+    reject_unless(bool(found), folder.key, folder.path, problem)
+    return replace(found[0], privacy=config.privacy)
 
 
 def _places(plan: SelectionPlan, folder: RunDir, secret: NoiseSource) -> list[tuple[int, RunDir]]:

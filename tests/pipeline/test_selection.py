@@ -14,7 +14,7 @@ from conf.compose import to_typed
 from data.samples import SampleSet
 from models.embedded import embedded_or
 from pipeline.config import Config
-from pipeline.selection import Candidate, Selecting, SelectionPlan
+from pipeline.selection import Candidate, Selecting, SelectionPlan, run_selection
 from privacy.accounting import Accountant, compose_epsilon
 from privacy.inherited import Inherited, PublicInput
 from privacy.ledger import read_entries
@@ -146,6 +146,15 @@ def test_it_verifies(selected, capsys):
     assert "FAILED" not in out
     assert "selection: of 2 candidates" in out
     assert "No choice but those that are listed" in out
+
+
+def test_a_finished_one_is_given_back_with_the_settings_that_were_chosen(selected):
+    place, _ = selected
+    result = run_selection(selecting(), RunDir(place.path))
+    assert result is not None
+    assert not result.fresh
+    assert result.config.method.steps == place.certificate["selection"]["chosen"]["method.steps"]  # type: ignore[attr-defined]
+    assert result.config.privacy.epsilon == 10
 
 
 def test_a_sweep_counts_it_as_one_release(selected):
