@@ -36,10 +36,10 @@ def one_run(scores: np.ndarray, included: np.ndarray, delta: float, confidence: 
     findings = []
     for share in SHARES:
         half = max(1, int(share * m) // 2)
-        correct = int(included[order[:half]].sum() + (~included[order[-half:]]).sum())
+        hits = int(included[order[:half]].sum())
+        correct = hits + int((~included[order[-half:]]).sum())
         bounds = [one_run_epsilon(m, 2 * half, right, delta, confidence) for right in (correct, 2 * half)]
-        hits, alarms = int(included[order[:half]].sum()), int((~included[order[:half]]).sum())
-        rates = alarms / max(1, int((~included).sum())), hits / max(1, int(included.sum()))
+        rates = (half - hits) / max(1, int((~included).sum())), hits / max(1, int(included.sum()))
         findings.append(Finding(bounds[0], 2 * half, correct, bounds[1], *rates))
     best = max(findings, key=lambda finding: (finding.lower_bound, finding.correct / finding.guesses))
     return replace(best, largest=max(finding.largest for finding in findings))

@@ -47,7 +47,6 @@ class Report(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Report.sweep = Sweep(Path(config.hydra.sweep.dir))
         Report.sweep.start()
-        Report.candidates, Report.store = [], None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         Report.end(Sweep(Path(config.hydra.sweep.dir)))

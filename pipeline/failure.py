@@ -15,11 +15,18 @@ from tracking.environment import environment, format_environment
 
 
 @contextmanager
-def noting_failure(folder: RunDir, goes_on_with: str) -> Iterator[None]:
-    """An error of this program, or of the machine, is written to `folder.error` and raised again. A user's mistake is not; one
-    that ends well removes what an earlier try left."""
+def working_in(folder: RunDir, goes_on_with: str) -> Iterator[None]:
+    """However it ends, the folder's lock is let go, and a folder that stayed empty is removed.
+
+    An error of this program, or of the machine, is written to `folder.error` and raised again. A user's mistake is not; one
+    that ends well removes what an earlier try left.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            folder.close()
+            folder.remove_if_empty()
     except InputError:
         raise
     except Exception:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from data.samples import SampleSet
-from errors import reject_unless
+from errors import unusable
 from method import Made
 from models.api import KeepsState
 from models.classifiers.released import ReleasedClassifier
@@ -21,7 +21,7 @@ from models.public.settings import PublicModel
 from pipeline.config import Config
 from pipeline.contents import open_contents
 from pipeline.evaluate import evaluate, evaluation_context
-from pipeline.failure import noting_failure
+from pipeline.failure import working_in
 from pipeline.plan import Plan
 from pipeline.release import publish, select
 from pipeline.resume import already_finished, begin, begin_evaluation, keep_apart, require_own_folder
@@ -33,6 +33,8 @@ from tracking import ranks
 from tracking.memory import forget_peak
 from tracking.progress import console
 from tracking.tracker import Several, Tracker, finishing
+
+_Made = TypeVar("_Made", SampleSet, ReleasedClassifier)
 
 
 @dataclass
@@ -56,17 +58,17 @@ class Result:
     @property
     def samples(self) -> SampleSet:
         """InputError where a classifier was released."""
-        made, method = self.made, self.config.method.name
-        reject_unless(isinstance(made, SampleSet), "method", method, "it releases a classifier and no samples")
-        assert isinstance(made, SampleSet)
-        return made
+        return self._made(SampleSet, "it releases a classifier and no samples")
 
     @property
     def classifier(self) -> ReleasedClassifier:
         """InputError where samples were released."""
-        made, method = self.made, self.config.method.name
-        reject_unless(isinstance(made, ReleasedClassifier), "method", method, "it releases samples and no classifier")
-        assert isinstance(made, ReleasedClassifier)
+        return self._made(ReleasedClassifier, "it releases samples and no classifier")
+
+    def _made(self, kind: type[_Made], problem: str) -> _Made:
+        made = self.made
+        if not isinstance(made, kind):
+            raise unusable("method", self.config.method.name, problem)
         return made
 
     @functools.cached_property
@@ -89,12 +91,8 @@ def run(config: Config, folder: Path | str | RunDir, *, keep_finished: bool = Fa
     InputError for settings that cannot run; EvaluationError where an evaluator failed after the release.
     """
     place = folder if isinstance(folder, RunDir) else RunDir(Path(folder), key="folder")
-    with noting_failure(place, goes_on_with):
-        try:
-            return _run(config, place, keep_finished)
-        finally:
-            place.close()
-            place.remove_if_empty()
+    with working_in(place, goes_on_with):
+        return _run(config, place, keep_finished)
 
 
 def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:

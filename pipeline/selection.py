@@ -26,7 +26,7 @@ from eval.evaluator import EvaluationContext
 from models.api import KeepsState
 from pipeline.config import Config
 from pipeline.evaluate import evaluate, evaluation_context
-from pipeline.failure import noting_failure
+from pipeline.failure import working_in
 from pipeline.plan import Plan
 from pipeline.plan_document import plan_document
 from pipeline.release import publish
@@ -254,12 +254,8 @@ def run_selection(selecting: Selecting, folder: RunDir, goes_on_with: str = "") 
 
     InputError for settings that cannot run; EvaluationError where an evaluator failed after the release.
     """
-    with noting_failure(folder, goes_on_with):
-        try:
-            return _run(selecting, folder)
-        finally:
-            folder.close()
-            folder.remove_if_empty()
+    with working_in(folder, goes_on_with):
+        return _run(selecting, folder)
 
 
 def _run(selecting: Selecting, folder: RunDir) -> Result | None:
@@ -274,8 +270,8 @@ def _run(selecting: Selecting, folder: RunDir) -> Result | None:
     for one in plan.configs:
         one.model.prepare(one.method.embeddings())
         one.spaces.prepare(one.judging.embeddings())
-        keep_apart(dataset, one.public_inputs(), load, opens=True)
     inputs, device = selecting.public_inputs, config.torch_device
+    keep_apart(dataset, inputs, load, opens=True)
     if not begin(folder, config, plan.whole, config.privacy, load, device, inputs, keep_finished=True):
         return Result(_chosen(plan, folder, config), folder, fresh=False)
     if folder.output is None:

@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import MISSING, OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from conf.compose import compose_script
 from conf.help import run_script
 from data.dataset import Dataset
 from data.overlap import PUBLIC_DIGESTS, digests_beside, pixel_digests
 from data.samples import SampleSet
+from disk import whole_file
 from errors import reject_unless, require, unusable
 from models.diffusion.autoencoder import Autoencoder
 from models.diffusion.model import save_schedule
@@ -100,8 +101,8 @@ def main(overrides: list[str]) -> None:
     if first and settings.features_steps and not (work / "features.safetensors").exists():
         with progress("feature extractor", settings.features_steps) as advance:
             network = train_features(features_on, settings.features_steps, recipe.batch_size, settings.seed, advance, device)
-        save_file(network.state_dict(), work / "features.partial")
-        os.replace(work / "features.partial", work / "features.safetensors")
+        with whole_file(work / "features.safetensors") as file:
+            file.write(save(network.state_dict()))
     latents = getattr(generator, "autoencoder", None)
     if latents is not None and settings.autoencoder_steps:
         _train_autoencoder(latents, features_on, settings, work, device)

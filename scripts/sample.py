@@ -61,9 +61,6 @@ def main(arguments: list[str]) -> None:
         _prepare(out, settings, certificate)
     classes = np.arange(model.num_labels) if model.classes is None else np.array(model.classes)
 
-    last = (settings.num_samples - 1) // settings.shard
-    more = [path for path in out.glob("samples_*.npz") if path > shard_path(out, last)]
-    reject_unless(not more, "num_samples", settings.num_samples, f"{out} holds more samples already; give another folder as out")
     with progress("sampling", settings.num_samples) as advance:
         for number, start in enumerate(range(0, settings.num_samples, settings.shard)):
             size = min(settings.shard, settings.num_samples - start)
@@ -126,6 +123,9 @@ def _prepare(out: Path, settings: Sampling, certificate: dict[str, Any] | None) 
         before = {DIGESTS: same[DIGESTS], **json.loads(stored.read_text())}  # those from before digests were kept go on
         differing = [key for key, value in same.items() if before.get(key) != value]
         reject_unless(not differing, "out", out, f"it holds samples with another {', '.join(differing)}; give another folder")
+        last = shard_path(out, (settings.num_samples - 1) // settings.shard)
+        more, size = any(path > last for path in out.glob("samples_*.npz")), settings.num_samples
+        reject_unless(not more, "num_samples", size, f"{out} holds more samples already; give another folder as out")
     else:
         reject_unless(not out.exists() or not any(out.iterdir()), "out", out, "it is not empty; give another folder")
         out.mkdir(parents=True, exist_ok=True)

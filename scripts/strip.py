@@ -1,4 +1,4 @@
-"""A strip of pictures: one row for the real test images and one for each release, to compare at a glance.
+"""A strip of pictures: one row for each release, and one for real test images where asked for, to compare at a glance.
 
     python -m scripts.strip releases=[runs/floor/release,runs/pe/release] names=[floor,pe] out=strip.png
     python -m scripts.strip releases=[…] names=[…] dataset=mnist dataset.path=FOLDER real=true out=strip.png

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
 from data.samples import SampleSet
 from disk import write_json
@@ -33,7 +33,7 @@ class ReleasedClassifier:
 
     def save(self, folder: Path) -> None:
         weights = {name: p.detach().cpu().contiguous() for name, p in self.network.state_dict().items()}
-        (folder / WEIGHTS).write_bytes(save(weights))  # its own way to write files hides them from other users
+        save_file(weights, folder / WEIGHTS)
         built = {"classifier": self.name.value, "norm": self.norm.value, "shape": self.shape, "classes": self.classes}
         write_json(folder / BUILT, built)
 

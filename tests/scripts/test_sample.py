@@ -78,6 +78,14 @@ def test_two_processes_make_the_same_images_and_go_on_where_one_was_killed(relea
         assert np.array_equal(one.images, two.images)
 
 
+def test_fewer_samples_than_a_folder_holds_are_refused(released, tmp_path):
+    command = [f"model={released}", f"out={tmp_path}/parts", "shard=10"]
+    sample.main([*command, "num_samples=25"])
+    with rejects("num_samples", 15, "holds more samples already"):
+        sample.main([*command, "num_samples=15"])
+    assert [len(part) for part in shards(tmp_path / "parts")] == [10, 10, 5]
+
+
 def test_a_killed_run_does_not_go_on_with_other_weights_in_the_same_place(released, tmp_path):
     command = [f"model={released}", f"out={tmp_path}/parts", "shard=5"]
     sample.main([*command, "num_samples=5"])
