@@ -18,9 +18,9 @@ from rich.table import Table
 from disk import write_json
 from pipeline.selection import Candidate
 from privacy.risk import format_epsilon
-from store.identity import flat
 from store.sweep import Sweep
 from tracking.results import accuracy, distance
+from tracking.settings import flat
 
 
 def running_sweep() -> Sweep | None:

@@ -39,10 +39,11 @@ from privacy.inherited import Inherited, PublicInput
 from privacy.mechanisms import BestOf, DiscreteGaussian, Spend
 from privacy.noise import NoiseSource
 from privacy.risk import risk
-from store.identity import flat, plain
+from store.identity import plain
 from store.run_dir import RunDir
 from tracking.memory import forget_peak
 from tracking.progress import console
+from tracking.settings import flat
 from tracking.tracker import Several, finishing
 
 BEST, SCORE = "best_of", "score"  # purposes

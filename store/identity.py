@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from errors import format_value
+from tracking.settings import flat
 
 ASIDE = ("device", "tracker", "plan_only", "out")  # groups and keys that no result depends on
 SIGNING = "privacy.signing_key"  # nor on this one
@@ -33,14 +34,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def defaults(component: Any) -> dict[str, Any]:

@@ -155,9 +155,8 @@ class RunDir:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         write(partial)
-        usual = (
-            partial.stat().st_mode & 0o666
-        )  # safetensors keeps its files to their owner, and a release is to be read by others
+        # safetensors keeps its files to their owner, and a release is to be read by others
+        usual = partial.stat().st_mode & 0o666
         for path in partial.rglob("*"):
             if path.is_file():
                 path.chmod(usual)

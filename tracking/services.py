@@ -1,7 +1,7 @@
 """Weights & Biases, TensorBoard and MLflow: each is imported where it is asked for.
 
 TensorBoard's files stay under `internal/`, so it gets every number. W&B and MLflow may be elsewhere: they get `internal` ones
-only where the user says `tracker.internal=true`, and of places on this machine no more than last names (`without_places`). The
+only where the user says `tracker.internal=true`, and of places on this machine no more than last names (`tracking.settings`). The
 names of internal numbers begin with `internal/`, in TensorBoard and in MLflow.
 """
 
@@ -12,9 +12,10 @@ import os
 import re
 import secrets
 from collections.abc import Callable
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from tracking.settings import flat, without_places
 from tracking.tracker import TrackerConfig
 
 INTERNAL = "internal/"
@@ -32,9 +33,6 @@ QUIET: dict[str, Any] = {
     "x_save_requirements": False,
     "x_disable_stats": True,
 }
-
-# Settings that name files or folders.
-PLACES = ("path", "cache", "pretrained", "features", "inception", "clip", "signing_key")
 
 
 class WandB:
@@ -119,7 +117,7 @@ class MLflow:
         experiment = self._client.create_experiment(settings.project) if found is None else found.experiment_id
         run = self._client.create_run(experiment, tags={} if settings.group is None else {"group": settings.group})
         shared = {key: value for key, value in config.items() if key != "tracker"}
-        for name, value in _flat(without_places(shared)):
+        for name, value in flat(without_places(shared)).items():
             self._client.log_param(run.info.run_id, name, str(value)[:500])
         return run.info.run_id
 
@@ -144,32 +142,8 @@ def _allowed(name: str) -> str:
     return re.sub(r"[^\w\-. /]", "_", name)
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        return [pair for name, inner in value.items() for pair in _flat(inner, f"{prefix}.{name}" if prefix else str(name))]
-    return [(prefix, value)]
-
-
 def _kept(file: Path, begin: Callable[[], str]) -> str:
     """The id of a run elsewhere, which a resumed run goes on with."""
     if not file.exists():
         file.write_text(begin())
     return file.read_text()
-
-
-def without_places(value: Any, key: str = "") -> Any:
-    """Settings as they may leave this machine: of a path no more than its last name.
-
-    A string is a path where its key is one of `PLACES` or ends in `_path`, where it begins at a root or a home, or where it
-    exists here.
-    """
-    if isinstance(value, dict):
-        return {name: without_places(inner, str(name)) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_places(inner, key) for inner in value]
-    if not isinstance(value, str):
-        return value
-    path = PureWindowsPath(value)  # which takes both kinds of slashes
-    named = key in PLACES or key.endswith("_path")
-    rooted = bool(path.root or path.drive) or value.startswith("~")
-    return path.name if named or rooted or os.path.exists(value) else value

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.rejects import rejects
 from tracking import services
-from tracking.services import without_places
+from tracking.settings import without_places
 from tracking.tracker import JsonLines, Several, TrackerConfig, TrackerName
 
 
