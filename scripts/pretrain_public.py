@@ -143,10 +143,12 @@ def main(overrides: list[str]) -> None:
 def _train_autoencoder(latents: Autoencoder, samples: SampleSet, settings: Pretraining, work: Path, device: torch.device) -> None:
     """Once: all processes then go on from what the first has written."""
     if not ranks.broadcast((work / AUTOENCODER).exists()):
+        where, size = work / "autoencoder.pt", settings.recipe.batch_size
         with progress("autoencoder", settings.autoencoder_steps) as advance:
-            train_autoencoder(
-                latents, samples, settings.autoencoder_steps, settings.recipe.batch_size, settings.seed, advance, device
-            )
+            done = 0
+            for step in train_autoencoder(latents, samples, settings.autoencoder_steps, size, settings.seed, where, device):
+                advance(step - done)
+                done = step
         if ranks.rank() == 0:
             save_part(latents.network, work / "partial" / VAE)
             os.replace(work / "partial", work / AUTOENCODER)

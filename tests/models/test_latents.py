@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ def test_a_saved_latent_model_makes_the_same_images(tmp_path):
         DiffusionModel.load(tmp_path, 0, CPU)
 
 
-def test_training_an_autoencoder_lowers_its_error_and_scales_its_latents():
+def test_training_an_autoencoder_lowers_its_error_and_scales_its_latents(tmp_path):
     rng = np.random.default_rng(0)
     images = np.repeat(np.repeat(rng.integers(0, 2, (64, 7, 7, 1)) * 255, 2, 1), 2, 2).astype(np.uint8)
     samples, autoencoder = SampleSet(images, np.zeros(64, np.int64), 1), Autoencoder(tiny_vae(), 14, 8)
@@ -97,19 +99,36 @@ def test_training_an_autoencoder_lowers_its_error_and_scales_its_latents():
         return float(np.abs(autoencoder.decode(autoencoder.encode(images)).astype(float) - images).mean())
 
     before = error()
-    train_autoencoder(autoencoder, samples, 60, 32, 0, lambda count: None, CPU)
+    assert list(train_autoencoder(autoencoder, samples, 60, 32, 0, tmp_path / "training.pt", CPU)) == list(range(1, 61))
     assert error() < 0.5 * before
     assert float(autoencoder.encode(images).std()) == pytest.approx(1, rel=0.01)
     assert not any(p.requires_grad for p in autoencoder.network.parameters())
 
 
-def test_processes_that_share_an_autoencoders_batches_add_up_to_its_gradient(monkeypatch):
+def test_a_killed_training_of_an_autoencoder_goes_on_to_the_same_bits(tmp_path):
+    samples = SampleSet(pictures(20), np.zeros(20, np.int64), 1)
+
+    def training(name: str) -> tuple[Autoencoder, Iterator[int]]:
+        autoencoder = Autoencoder(tiny_vae(), 14, 8)
+        return autoencoder, train_autoencoder(autoencoder, samples, 5, 4, 0, tmp_path / name, CPU, checkpoint_steps=2)
+
+    whole, steps = training("whole.pt")
+    assert list(steps) == [1, 2, 3, 4, 5]
+    assert list(islice(training("parts.pt")[1], 3)) == [1, 2, 3]
+    resumed, steps = training("parts.pt")
+    assert list(steps) == [3, 4, 5]
+    assert all(torch.equal(a, b) for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True))
+    assert whole.network.config.scaling_factor == resumed.network.config.scaling_factor
+
+
+def test_processes_that_share_an_autoencoders_batches_add_up_to_its_gradient(monkeypatch, tmp_path):
     samples, summed = SampleSet(pictures(20), np.zeros(20, np.int64), 1), []
     monkeypatch.setattr(ranks, "sum_over_ranks", lambda tensors: summed.append([one.clone() for one in tensors]))
     for share, world in ((0, 1), (0, 2), (1, 2), (7, 8)):  # a batch of 7: the eighth process has no image
         monkeypatch.setattr(ranks, "share", lambda share=share: share)
         monkeypatch.setattr(ranks, "world", lambda world=world: world)
-        train_autoencoder(Autoencoder(tiny_vae(), 14, 8), samples, 1, 7, 0, lambda count: None, CPU)
+        path = tmp_path / f"{share}_{world}.pt"
+        assert list(train_autoencoder(Autoencoder(tiny_vae(), 14, 8), samples, 1, 7, 0, path, CPU)) == [1]
     whole, first, second, nothing = summed
     for one, *parts in zip(whole, first, second, strict=True):
         assert torch.allclose(one, sum(parts), atol=1e-6)
