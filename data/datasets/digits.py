@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.dataset import Dataset
-from data.datasets.printed import NUM_PRINTED, printed
+from data.datasets.printed import NUM_PRINTED, printed, some_printed
 from data.samples import SampleSet
 
 SIZE = 8
@@ -74,7 +74,7 @@ class Digits(Dataset):
         return SampleSet(*printed(), num_classes=10)
 
     def some_public(self) -> SampleSet:
-        return SampleSet(*printed(20_000), num_classes=10)
+        return some_printed()
 
     def test(self) -> SampleSet:
         return self.kept(SampleSet(*handwritten("test"), num_classes=10))

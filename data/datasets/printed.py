@@ -20,6 +20,7 @@ from data.dataset import ClassCounts, Dataset
 from data.samples import SampleSet
 
 NUM_PRINTED = 300_000
+SOME = 20_000
 _SEED = 0  # fixed: they are a dataset
 _MARGINS = {8: 0, 28: 4}  # as scikit-learn's digits and MNIST have them
 
@@ -37,6 +38,17 @@ def printed(num_images: int = NUM_PRINTED, seed: int = _SEED, size: int = 8) -> 
     work = (delayed(render)(*(of[part] for of in drawn), bend, size) for part, bend in zip(parts, bends, strict=True))
     processes = -1 if len(parts) > 20 else 1  # each takes seconds to start
     return np.concatenate(Parallel(n_jobs=processes)(work)), labels.astype(np.int64)
+
+
+def some_printed(size: int = 8) -> SampleSet:
+    """`SOME` of them. The runs of a sweep share one rendering, which takes seconds."""
+    images, labels = _some(size)
+    return SampleSet(images.copy(), labels.copy(), num_classes=10)
+
+
+@functools.lru_cache(maxsize=2)
+def _some(size: int) -> tuple[np.ndarray, np.ndarray]:
+    return printed(SOME, size=size)
 
 
 def render(
@@ -127,4 +139,4 @@ class Printed(Dataset):
 
     def some(self) -> SampleSet:
         """20,000 of them, quickly."""
-        return SampleSet(*printed(20_000, size=self.image_size), num_classes=10)
+        return some_printed(self.image_size)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from data.dataset import ClassCounts, subset
-from data.datasets.digits import NUM_PRIVATE, NUM_TEST, Digits, handwritten, printed
+from data.datasets import printed as rendering
+from data.datasets.digits import NUM_PRIVATE, NUM_TEST, Digits, handwritten
+from data.datasets.printed import printed
 
 
 def rows(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
@@ -53,6 +56,21 @@ def test_printed_digits_are_deterministic_and_differ_by_seed():
     assert np.array_equal(first, again)
     assert np.array_equal(labels, same)
     assert not np.array_equal(first, other)
+
+
+def test_some_printed_digits_are_rendered_once_and_nobody_changes_anothers(monkeypatch):
+    rendered = Mock(side_effect=lambda count, size: printed(30, size=size))
+    monkeypatch.setattr(rendering, "printed", rendered)
+    rendering._some.cache_clear()
+    try:
+        first = rendering.some_printed()
+        first.images[:] = 7
+        again = rendering.some_printed()
+        assert np.array_equal(again.images, printed(30)[0])
+        assert rendered.call_count == 1
+        assert rendering.some_printed(28).images.shape == (30, 28, 28, 1)
+    finally:
+        rendering._some.cache_clear()
 
 
 def test_every_printed_digit_has_ink_over_its_whole_height():
