@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from data.images import conform
 from errors import reason, reject_unless, unusable
 from models.features.extractors import weights_digest
+from models.hosted import CLIP, INCEPTION
 from models.passes import embed_in_passes
 
 PASS_ROWS = 64  # always as many: rounding depends on it
-INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_COST = 11.4e9, 2048  # FLOPs an image, length of the vector
 INCEPTION_BYTES = 1150 * 2**20  # weights, twice while they are read, and a pass
 CLIP_COST = 8.8e9, 512  # of ViT-B/32; larger ones cost more
@@ -101,9 +101,12 @@ class Clip(Network):
 
 def inception_weights(configured: str | None) -> Path:
     """The configured file, or the one that torch.hub keeps."""
-    if configured is not None:
-        return Path(configured)
-    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_URL.rsplit("/", 1)[1])
+    return INCEPTION.place if configured is None else Path(configured)
+
+
+def clip_folder(configured: str | None) -> Path:
+    """The configured folder, or the one that `scripts.fetch` fills."""
+    return CLIP.place if configured is None else Path(configured)
 
 
 def clip_files(folder: Path) -> list[Path]:
@@ -113,11 +116,11 @@ def clip_files(folder: Path) -> list[Path]:
 
 def require_inception(configured: str | None) -> None:
     where = inception_weights(configured)
-    problem = f"weights of FID's Inception are not there; get {INCEPTION_URL} to {where}, {WITHOUT}"
+    problem = f"weights of FID's Inception are not at {where}; `{INCEPTION.command}` gets them to {INCEPTION.place}, {WITHOUT}"
     reject_unless(where.exists(), "model.inception", configured, problem)
 
 
 def require_clip(configured: str | None) -> None:
-    there = configured is not None and Path(configured, "config.json").exists()
-    problem = f"it must be a folder with CLIP as transformers has it, such as a copy of openai/clip-vit-base-patch32, {WITHOUT}"
-    reject_unless(there, "model.clip", configured, problem)
+    where = clip_folder(configured)
+    problem = f"{where} holds no CLIP as transformers has it; `{CLIP.command}` gets one to {CLIP.place}, {WITHOUT}"
+    reject_unless((where / "config.json").exists(), "model.clip", configured, problem)

@@ -22,6 +22,7 @@ from models.features.embeddings import (
     Clip,
     Inception,
     clip_files,
+    clip_folder,
     inception_weights,
     require_clip,
     require_inception,
@@ -58,7 +59,7 @@ class Spaces:
 
     features: str | None = None  # the extractor: a name under models/weights, or a folder with features.safetensors
     inception: str | None = None  # pytorch-fid's weights; None: where torch.hub keeps them
-    clip: str | None = None  # a folder that transformers reads
+    clip: str | None = None  # a folder that transformers reads; None: where scripts.fetch puts it
     key: str = field(default="model.features", compare=False)  # the setting that says where `features` are
 
     @property
@@ -99,8 +100,9 @@ class Spaces:
         if EmbeddingName.inception in names:
             weights = inception_weights(self.inception)
             found.append(PublicInput("model.inception", weights, [weights]))
-        if EmbeddingName.clip in names and self.clip is not None:
-            found.append(PublicInput("model.clip", Path(self.clip), clip_files(Path(self.clip))))
+        if EmbeddingName.clip in names:
+            folder = clip_folder(self.clip)
+            found.append(PublicInput("model.clip", folder, clip_files(folder)))
         if EmbeddingName.public_features in names and self._file is not None:
             found.append(PublicInput(self.key, self._file.parent, [self._file]))
         return found
@@ -135,8 +137,7 @@ class Spaces:
         if name is EmbeddingName.inception:
             return Inception(inception_weights(self.inception), device)
         if name is EmbeddingName.clip:
-            assert self.clip is not None
-            return Clip(Path(self.clip), device)
+            return Clip(clip_folder(self.clip), device)
         if name is EmbeddingName.public_features:
             assert self._file is not None
             return load_features(self._file, self.key).to(device)

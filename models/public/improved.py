@@ -20,6 +20,7 @@ from errors import InputError, reason, require, unusable
 from models.diffusion.improved_diffusion import to_unet
 from models.diffusion.stored import has_unet, on_meta
 from models.features.spaces import EmbeddingName
+from models.hosted import IMAGENET64_COND, IMAGENET64_UNCOND
 from models.public.unet import NoiseSchedule, UNet
 from privacy.inherited import PublicInput
 from tracking import ranks
@@ -48,7 +49,8 @@ class ImprovedDiffusion(UNet):
 
     def prepare(self, embeddings: Set[EmbeddingName] = frozenset()) -> None:
         there = self._file.is_file() or has_unet(self.weights_folder())
-        require(there, "model.pretrained", self.pretrained, "an official .pt file of improved-diffusion")
+        gets = (IMAGENET64_COND if self.conditional else IMAGENET64_UNCOND).command
+        require(there, "model.pretrained", self.pretrained, f"an official .pt file of improved-diffusion (`{gets}` gets one)")
         self.spaces.prepare(embeddings)
 
     def public_inputs(self, embeddings: Set[EmbeddingName] = frozenset()) -> list[PublicInput]:

@@ -44,7 +44,7 @@ class Model:
     null_label: bool = False  # one more label, for classifier-free guidance
     pretrained: str | None = None  # public weights; null: random ones, for methods that train
     inception: str | None = None  # for the embedding of that name: pytorch-fid's weights; null: where torch.hub keeps them
-    clip: str | None = None  # for the embedding of that name: a folder that transformers reads
+    clip: str | None = None  # for the embedding of that name: a folder that transformers reads; null: where scripts.fetch puts it
     base_is_other_data: bool = False  # what released models that it starts from spent was spent on other people's images
 
     takes_random_weights = True  # whether training may start without `pretrained`

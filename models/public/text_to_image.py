@@ -23,6 +23,7 @@ from models.diffusion.model import DiffusionModel
 from models.diffusion.prompted import PromptedUNet
 from models.diffusion.stored import load_unet, load_vae, read_alpha_bar
 from models.features.spaces import EmbeddingName
+from models.hosted import STABLE_DIFFUSION
 from models.passes import in_passes
 from models.public.latent import INDEX, Latent
 from models.public.network import SamplerName
@@ -32,7 +33,7 @@ from privacy.inherited import CERTIFICATE, PublicInput
 from tracking.progress import Advance
 
 PASS_ROWS = 4
-INDEX_NEEDED = f"a folder with {INDEX}, as diffusers writes it"
+INDEX_NEEDED = f"a folder with {INDEX}, as diffusers writes it (`{STABLE_DIFFUSION.command}` gets one)"
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from models.features.embeddings import Clip, Inception
 from models.features.extractors import Pixels, PublicFeatures
 from models.features.spaces import EmbeddingName, Embeddings
 from models.flops import pass_cost
+from models.hosted import CLIP, INCEPTION
 from tests.command import call, typed
 from tests.rejects import rejects
 
@@ -121,12 +122,12 @@ def test_clip_vectors_do_not_depend_on_company_and_take_grey(clip_folder):
     assert np.array_equal(embedding.embed(grey), embedding.embed(np.repeat(grey, 3, axis=3)))
 
 
-def test_missing_weights_say_where_to_get_them_and_what_runs_without(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+def test_missing_weights_say_how_to_get_them_and_what_runs_without(here, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(here))
     model = typed().model
-    with rejects("model.inception", None, "https://", "pixels"):
+    with rejects("model.inception", None, INCEPTION.command, "pixels"):
         model.prepare({EmbeddingName.inception})
-    with rejects("model.clip", None, "clip-vit", "pixels"):
+    with rejects("model.clip", None, CLIP.command, "pixels"):
         model.prepare({EmbeddingName.clip})
     model.prepare({EmbeddingName.pixels, EmbeddingName.public_features})
 
