@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +19,7 @@ from pipeline.selection import Candidate
 from privacy.risk import format_epsilon
 from store.sweep import Sweep
 from tracking.results import accuracy, distance
-from tracking.settings import flat
+from tracking.settings import differing, flat
 
 
 def running_sweep() -> Sweep | None:
@@ -69,8 +68,8 @@ def report(sweep: Sweep) -> None:
     write_json(sweep.report, {"composed": composed, "failed": sweep.failures})
     table = Table(title=f"{sweep.folder}: {len(runs)} runs")
     configs = [flat(yaml.safe_load(run.config.read_text())) for run in runs]
-    differing = _differing(configs)
-    for column in ("", *differing, "ε spent", "accuracy, %", "distance"):
+    keys = differing(configs)[:4]
+    for column in ("", *keys, "ε spent", "accuracy, %", "distance"):
         table.add_column(column, justify="right")
     for run, config in zip(runs, configs, strict=True):
         metrics = json.loads(run.metrics.read_text()) if run.finished else {}
@@ -78,7 +77,7 @@ def report(sweep: Sweep) -> None:
         numbers = ("–" if right is None else f"{100 * right:.1f}", "–" if far is None else f"{far:.1f}")
         document = run.certificate  # of a release that it may share, whether or not its own evaluation ended
         spent = "–" if document is None else format_epsilon(document["epsilon"])
-        table.add_row(run.path.name, *(str(config.get(key)) for key in differing), spent, *numbers)
+        table.add_row(run.path.name, *(str(config.get(key)) for key in keys), spent, *numbers)
     console = Console()
     console.print(table)
     for part in composed:
@@ -98,9 +97,3 @@ def report(sweep: Sweep) -> None:
         where = f" ({failure['error']})" if "error" in failure else ""
         told = f"failed: {' '.join(failure['overrides'])}: {failure['reason']}{where}"
         console.print(told, soft_wrap=True, highlight=False, markup=False)
-
-
-def _differing(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """The first keys, at most four, in which runs differ."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1][:4]

@@ -73,6 +73,11 @@ def digest(config: Any) -> str:
     return f"{_hash(making)[:16]}-{_hash(judging)[:8]}"
 
 
+def repeated(stored: dict[str, Any]) -> dict[str, Any]:
+    """Flat, of a stored configuration: what runs that repeat each other with other seeds have in common."""
+    return {key: value for key, value in flat(stored).items() if value is not None and key != "seed" and not _aside(key)}
+
+
 def _hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(_numbers_alike(values), sort_keys=True).encode()).hexdigest()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 OTHERS = ("discriminator/", "membership/")  # have an accuracy and an auc of their own
@@ -23,3 +25,14 @@ def distance_name(metrics: dict[str, Any]) -> str | None:
 def distance(metrics: dict[str, Any]) -> float | None:
     name = distance_name(metrics)
     return None if name is None else metrics[name]
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and standard deviation (of n - 1) where there are several."""
+    return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def counted(seeds: Sequence[Any]) -> str:
+    """How many runs there are, by their seeds: `3 seeds`, or `3 runs` where two have the same."""
+    of = "seed" if len(set(seeds)) == len(seeds) else "run"
+    return f"{len(seeds)} {of}{'s' * (len(seeds) > 1)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 
@@ -16,6 +17,23 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys in which flat settings differ, in order; one that is not there is as null."""
+    keys = dict.fromkeys(key for one in settings for key in one)
+    return [key for key in keys if len({str(one.get(key)) for one in settings}) > 1]
+
+
+def telling(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Some of these keys, which tell apart all settings that differ: names of choices before numbers, none that adds nothing."""
+    chosen: list[str] = []
+    parts = 1
+    for key in sorted(differing(settings), key=lambda key: not any(isinstance(one.get(key), str) for one in settings)):
+        finer = len({tuple(str(one.get(name)) for name in (*chosen, key)) for one in settings})
+        if finer > parts:
+            chosen, parts = [*chosen, key], finer
+    return chosen
 
 
 def without_places(value: Any, key: str = "") -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tracking.results import accuracy, distance, distance_name
+import pytest
+
+from tracking.results import accuracy, counted, distance, distance_name, mean_and_spread
 
 METRICS = {
     "discriminator/accuracy": 0.98,
@@ -43,3 +45,13 @@ def test_what_stands_beside_a_distance_is_not_it_in_whatever_order_they_are():
     beside = {"frechet/pixels_test_n": 60.0, "frechet/pixels_test_floor": 2.0, "frechet/pixels_test/class=cat": 5.0}
     assert distance_name({**beside, "fid/train": 9.0, "frechet/pixels_test": 4.0}) == "fid/train"
     assert distance_name(beside) is None
+
+
+def test_a_mean_has_the_standard_deviation_of_a_sample_as_its_spread_where_there_are_several():
+    assert mean_and_spread([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
+    assert mean_and_spread([3.0]) == (3.0, None)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0], "1 seed"), ([0, 1], "2 seeds"), ([0, 0], "2 runs"), ([None], "1 seed")])
+def test_runs_are_counted_by_their_seeds(seeds, said):
+    assert counted(seeds) == said
