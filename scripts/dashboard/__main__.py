@@ -1,4 +1,4 @@
-"""One page of all runs: a table, accuracy and distance against ε, sample grids side by side, every run's certificate.
+"""One page of all runs: settings compared over their seeds, plots against ε, sample grids, and every run with its certificate.
 
     python -m scripts.dashboard                                    # the runs under runs/, into runs/dashboard.html
     python -m scripts.dashboard runs/sweeps/… out=sweep.html       # some runs
@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from conf.help import run_script
 from disk import whole_file
 from errors import reject_unless, require, unusable
-from scripts.dashboard import folders, paper_points
+from scripts.dashboard import comparison, folders, paper_points
 from scripts.dashboard.page import page
 
 RUNS = Path("runs")
@@ -50,23 +50,26 @@ def main(arguments: list[str]) -> None:
     contents = folders.Contents(private_pictures=settings.private, private_metrics=settings.private_metrics)
     base = out.parent.resolve()
     read = [folders.read(path, Path(os.path.relpath(path.resolve(), base)).as_posix(), contents) for path in folders.find(places)]
+    details = {row["folder"]: of_run for row, of_run in read}
+    rows = comparison.described(row for row, _ in read)
     about = {
         "made": f"{datetime.now():%Y-%m-%d %H:%M}",
-        "places": [] if read else [str(place) for place in places],
+        "places": [] if rows else [str(place) for place in places],
         "private": settings.private,
         "private_metrics": settings.private_metrics,
         "published": points,
+        "comparison": comparison.compared(rows),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as file:
-        for part in page(about, [row for row, _ in read], [details for _, details in read]):
+        for part in page(about, rows, [details[row["folder"]] for row in rows]):
             file.write(part.encode())
 
     # Report
-    states = Counter(row["status"] for row, _ in read)
+    states = Counter(row["status"] for row in rows)
     counted = ", ".join(f"{count} {state}" for state, count in states.most_common()) or "none yet"
-    print(f"{out}: {len(read)} runs ({counted}), {out.stat().st_size / 1e6:.1f} MB")
-    if read and settings.private_metrics:
+    print(f"{out}: {len(rows)} runs ({counted}), {out.stat().st_size / 1e6:.1f} MB")
+    if rows and settings.private_metrics:
         print("it holds what was measured on real data, and must not be shared as a release may")
 
 

@@ -8,7 +8,7 @@ const MEMORY = "memory/peak_gib";
 function openDetails(row) {
   const run = runDetails(row), dialog = byId("details");
   const close = el("button", { type: "button", className: "plain", textContent: "Close", onclick: () => dialog.close() });
-  const title = el("h2", { id: "details-title", textContent: row.method ? `${row.method} on ${row.dataset}` : row.folder });
+  const title = el("h2", { id: "details-title", textContent: row.method ? `${nameOf(row)} on ${row.data}` : row.folder });
   const state = [row.status, row.private === null ? null : row.private ? "private" : "not private", row.folder].filter(Boolean).join(" · ");
   const curves = Object.entries(run.curves);
   const costs = Object.entries(run.metrics).filter(([name]) => name.startsWith("time/"));

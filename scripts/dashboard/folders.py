@@ -15,6 +15,7 @@ import yaml
 
 from errors import InputError
 from scripts.dashboard.pictures import data_uri
+from store.identity import repeated
 from store.run_dir import RunDir
 from tracking.results import distance, distance_name
 
@@ -61,6 +62,8 @@ class Row:
     num_samples: float | None = None
     seed: float | None = None
     picture: bool = False
+    unit: str = ""  # what ε protects
+    settings: dict[str, Any] = field(default_factory=dict)  # flat, without the seed; for `comparison`, and not in the page
 
 
 @dataclass
@@ -116,7 +119,7 @@ def _read(run: RunDir, row: Row, details: Details, contents: Contents) -> None:
     details.config = run.config.read_text()
     config = yaml.load(details.config, LOADER)
     row.method, row.dataset = str(config["method"]["name"]), str(config["dataset"]["name"])
-    row.seed = number(config.get("seed"))
+    row.seed, row.settings = number(config.get("seed")), repeated(config)
     details.curves = _curves(run.making.curves, contents)
     if not run.finished:
         row.status, row.problem = "unfinished", "no internal/metrics.json: still running, killed, or not evaluated"
@@ -132,7 +135,7 @@ def _read(run: RunDir, row: Row, details: Details, contents: Contents) -> None:
         released &= certificate["private"] is True
         details.certificate = certificate
         row.epsilon, row.delta = number(certificate["epsilon"]), number(certificate["delta"])
-        row.num_samples = number(certificate.get("num_samples"))
+        row.num_samples, row.unit = number(certificate.get("num_samples")), str(certificate.get("unit", "image"))
     row.private = released
     if not released:
         row.problem = row.problem or (details.certificate or {}).get("reason", "")

@@ -12,11 +12,11 @@ function el(tag, properties = {}, ...children) {
 }
 
 const NUMBERS = ["epsilon", "delta", "accuracy", "spread", "distance", "method_seconds", "evaluation_seconds", "num_samples", "seed"];
+for (const line of [...data.rows, ...data.comparison]) for (const key of NUMBERS) if (line[key] === "inf") line[key] = Infinity;
 data.rows.forEach((row, id) => {
   row.id = id;
-  for (const key of NUMBERS) if (row[key] === "inf") row[key] = Infinity;
   row.isPrivate = row.private === null ? "" : row.private ? "yes" : "no";
-  row.words = [row.method, row.dataset, row.classifier, row.space, row.folder, row.status, row.problem].join(" ").toLowerCase();
+  row.words = [row.method, row.variant, row.data, row.classifier, row.space, row.folder, row.status, row.problem].join(" ").toLowerCase();
 });
 
 const significant = (value, digits) => (value === Infinity ? "∞" : String(Number(value.toPrecision(digits))));
@@ -45,6 +45,7 @@ function valueText(value) {
 }
 
 const unique = (values) => [...new Set(values)];
+const known = (value) => value !== null && value !== undefined && value !== "";
 
 function options(select, values, chosen, any) {
   const all = any === undefined ? [] : [el("option", { value: "", textContent: any })];

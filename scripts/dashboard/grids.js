@@ -13,14 +13,13 @@ function drawGrids(rows) {
   drawPictures(pictured.filter((row) => epsilonText(row.epsilon) === chosen));
 }
 
-// One of each method and dataset, the smallest seed; never the best by a number.
+// One of each setting, the smallest seed, as rows are in that order; never the best by a number.
 function drawPictures(rows) {
-  const ordered = [...rows].sort((a, b) => a.dataset.localeCompare(b.dataset) || a.method.localeCompare(b.method) || a.seed - b.seed || a.id - b.id);
-  const first = new Map(ordered.map((row) => [JSON.stringify([row.dataset, row.method]), row]).reverse());
-  const some = ordered.filter((row) => [...first.values()].includes(row)).slice(0, AT_ONCE);
-  byId("pictures").replaceChildren(...(showAll ? ordered : some).map(picture));
-  byId("more").hidden = ordered.length <= some.length;
-  byId("more").textContent = showAll ? "one of each method" : `all ${ordered.length}`;
+  const first = new Map(rows.map((row) => [JSON.stringify([row.data, row.method, row.variant]), row]).reverse());
+  const some = rows.filter((row) => [...first.values()].includes(row)).slice(0, AT_ONCE);
+  byId("pictures").replaceChildren(...(showAll ? rows : some).map(picture));
+  byId("more").hidden = rows.length <= some.length;
+  byId("more").textContent = showAll ? "one of each setting" : `all ${rows.length}`;
 }
 
 const watched = new IntersectionObserver((entries) => {
@@ -33,11 +32,11 @@ const watched = new IntersectionObserver((entries) => {
 
 function picture(row) {
   const seen = row.private ? "Samples" : "Pictures that must not be shared";
-  const image = el("img", { alt: `${seen} of ${row.method} on ${row.dataset}, ε = ${epsilonText(row.epsilon)}; rows are classes`, decoding: "async", width: 420, height: 220 });
+  const image = el("img", { alt: `${seen} of ${nameOf(row)} on ${row.data}, ε = ${epsilonText(row.epsilon)}; rows are classes`, decoding: "async", width: 420, height: 220 });
   image.dataset.row = row.id;
   image.addEventListener("load", () => Object.assign(image, { width: image.naturalWidth, height: image.naturalHeight }));
   watched.observe(image);
-  const open = el("button", { type: "button", className: "link", textContent: `${row.method} on ${row.dataset}`, onclick: () => openDetails(row) });
-  const facts = [`seed ${row.seed ?? "–"}`, row.folder].join(" · ");
-  return el("figure", {}, image, el("figcaption", {}, open, el("div", { className: "muted", textContent: facts })));
+  const open = el("button", { type: "button", className: "link", textContent: `${nameOf(row)} on ${row.data}`, onclick: () => openDetails(row) });
+  const facts = `seed ${row.seed ?? "–"}`;
+  return el("figure", {}, image, el("figcaption", {}, open, el("div", { className: "muted", textContent: facts, title: row.folder })));
 }

@@ -4,8 +4,9 @@ const warn = (text, danger) => byId("warning").append(el("p", { textContent: tex
 
 function redraw() {
   const rows = shownRows();
-  drawTable(rows);
+  drawComparison(rows);
   drawGrids(rows);
+  drawTable(rows);
   drawPlots(rows);
 }
 

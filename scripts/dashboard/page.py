@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SCRIPTS = ("format.js", "table.js", "plots.js", "grids.js", "details.js", "page.js")  # in order
+SCRIPTS = ("format.js", "comparison.js", "table.js", "plots.js", "grids.js", "details.js", "page.js")  # in order
 
 
 def page(about: dict[str, Any], rows: Iterable[dict[str, Any]], details: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -33,7 +33,8 @@ def page(about: dict[str, Any], rows: Iterable[dict[str, Any]], details: Iterabl
     }
     for piece in re.split(r"(\{\{\w+\}\})", (HERE / "page.html").read_text()):
         if piece == "{{data}}":
-            yield _data("runs", {**about, "rows": list(rows)})
+            shown = [{key: value for key, value in row.items() if key != "settings"} for row in rows]
+            yield _data("runs", {**about, "rows": shown})
             for number, run in enumerate(details):
                 yield _data(f"run-{number}", run)
         else:

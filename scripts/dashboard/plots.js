@@ -1,14 +1,13 @@
-// Accuracy and distance against ε: a line for each method, over the runs that the filter lets through.
+// Accuracy and distance against ε: a curve for each method and variant, of the lines of the comparison that the filter lets through.
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#b5a000"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down"];
 const PANELS = {
-  accuracy: { of: "classifier", y: (row) => 100 * row.accuracy, spread: (row) => 100 * (row.spread ?? 0), unit: "accuracy, %" },
-  distance: { of: "space", y: (row) => row.distance, spread: () => 0, unit: "distance" },
+  accuracy: { of: "classifier", times: 100, unit: "accuracy, %" },
+  distance: { of: "space", times: 1, unit: "distance" },
 };
-const methods = unique(data.rows.map((row) => row.method)).sort();
+const names = unique(data.comparison.map(nameOf)).sort();
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const equalEpsilon = (value) => (Number.isFinite(value) ? Number(value.toPrecision(3)) : value);
 
 function loadPlotly() {
   if (!window.Plotly) document.head.append(el("script", { textContent: byId("plotly").textContent }));
@@ -26,41 +25,28 @@ function layout(extra) {
 }
 
 const PLOT = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const deviation = (values) => Math.sqrt(values.reduce((sum, value) => sum + (value - mean(values)) ** 2, 0) / (values.length - 1));
 
-function points(rows, panel) {
-  const groups = new Map();
-  for (const row of rows) {
-    const epsilon = equalEpsilon(row.epsilon);
-    groups.set(epsilon, [...(groups.get(epsilon) ?? []), row]);
-  }
-  return [...groups].sort(([a], [b]) => a - b).map(([epsilon, group]) => {
-    const values = group.map(panel.y);
-    return { epsilon, n: group.length, y: mean(values), bar: values.length > 1 ? deviation(values) : panel.spread(group[0]) };
-  });
-}
-
-function lines(rows, panel, published) {
-  const byMethod = methods.map((method) => [method, points(rows.filter((row) => row.method === method), panel)]).filter(([, found]) => found.length);
-  const all = [...byMethod.flatMap(([, found]) => found.map((point) => point.epsilon)), ...published.map((point) => point.x)];
+function curves(lines, name, panel, published) {
+  const point = (line) => ({ epsilon: Number(line.epsilon.toPrecision(3)), over: line.seeds, y: panel.times * line[name].mean, bar: panel.times * (line[name].spread ?? 0) });
+  const byName = names.map((one) => [one, lines.filter((line) => nameOf(line) === one).map(point)]).filter(([, found]) => found.length);
+  const all = [...byName.flatMap(([, found]) => found.map((point) => point.epsilon)), ...published.map((point) => point.x)];
   const finite = all.filter((epsilon) => epsilon > 0 && Number.isFinite(epsilon));
   const [low, high] = finite.length ? [Math.min(...finite) / 1.3, Math.max(...finite) * 1.3] : [0.5, 20];
-  const traces = byMethod.flatMap(([method, found]) => {
-    const colour = COLOURS[methods.indexOf(method) % COLOURS.length];
-    const symbol = SYMBOLS[methods.indexOf(method) % SYMBOLS.length];
+  const traces = byName.flatMap(([name, found]) => {
+    const colour = COLOURS[names.indexOf(name) % COLOURS.length];
+    const symbol = SYMBOLS[names.indexOf(name) % SYMBOLS.length];
     const on = found.filter((point) => point.epsilon > 0 && Number.isFinite(point.epsilon));
     const level = found.filter((point) => !on.includes(point)); // a floor or a ceiling: no place on a logarithmic axis
     const levels = level.map((point) => ({
-      name: `${plain(method)} (ε = ${epsilonText(point.epsilon)})`, x: [low, high], y: [point.y, point.y], mode: "lines",
-      line: { color: colour, dash: "dash", width: 1.5 }, hovertemplate: `%{y:.1f}, ${point.n} run(s)`,
+      name: `${plain(name)} (ε = ${epsilonText(point.epsilon)})`, x: [low, high], y: [point.y, point.y], mode: "lines",
+      line: { color: colour, dash: "dash", width: 1.5 }, hovertemplate: `%{y:.1f}, ${point.over}`,
     }));
     if (!on.length) return levels;
     return [{
-      name: plain(method), x: on.map((point) => point.epsilon), y: on.map((point) => point.y), mode: "lines+markers",
+      name: plain(name), x: on.map((point) => point.epsilon), y: on.map((point) => point.y), mode: "lines+markers",
       error_y: { array: on.map((point) => point.bar), visible: on.some((point) => point.bar > 0), thickness: 1.2, width: 4 },
-      line: { color: colour, width: 2 }, marker: { symbol, size: 8 }, customdata: on.map((point) => point.n),
-      hovertemplate: "ε = %{x}: %{y:.1f}, %{customdata} run(s)",
+      line: { color: colour, width: 2 }, marker: { symbol, size: 8 }, customdata: on.map((point) => point.over),
+      hovertemplate: "ε = %{x}: %{y:.1f}, %{customdata}",
     }, ...levels];
   });
   unique(published.map((point) => point.name)).forEach((name, number) => {
@@ -104,25 +90,21 @@ addEventListener("load", () => setTimeout(() => sight.observe(byId("accuracy")),
 function drawPlots(rows) {
   byId("plots").hidden = !data.private_metrics && !data.published.length;
   if (!seen) return;
-  const usable = rows.filter((row) => row.epsilon !== null && (row.private || row.epsilon === Infinity));
-  const measured = usable.filter((row) => row.accuracy !== null || row.distance !== null);
-  const dataset = choice("dataset", "Dataset", mostCommon([...measured.map((row) => row.dataset), ...(measured.length ? [] : data.published.map((p) => p.dataset))]));
-  const here = measured.filter((row) => row.dataset === dataset);
+  const measured = shownLines(rows).filter((line) => line.accuracy || line.distance);
+  const chosen = choice("dataset", "Dataset", mostCommon([...measured.map((line) => line.data), ...(measured.length ? [] : data.published.map((p) => p.dataset))]));
+  const here = measured.filter((line) => line.data === chosen);
+  const dataset = here.length ? here[0].dataset : chosen;
   loadPlotly();
   for (const [name, panel] of Object.entries(PANELS)) {
-    const valued = here.filter((row) => Number.isFinite(row[name]));
-    const of = choice(panel.of, name === "accuracy" ? "Classifier" : "Distance in", mostCommon(valued.map((row) => row[panel.of])));
+    const valued = here.filter((line) => line[name]);
+    const of = choice(panel.of, name === "accuracy" ? "Classifier" : "Distance in", mostCommon(valued.map((line) => line[panel.of])));
     const fits = (point) => point.panel === name && (!point.dataset || point.dataset === dataset) && (!of || of.startsWith(point.of));
     const published = data.published.filter(fits);
-    const { traces, range, ticks } = lines(valued.filter((row) => row[panel.of] === of), panel, published);
-    byId(`${name}-title`).textContent = [name === "accuracy" ? "Accuracy ↑" : "Distance ↓", of, dataset].filter(Boolean).join(", ");
+    const { traces, range, ticks } = curves(valued.filter((line) => line[panel.of] === of), name, panel, published);
+    byId(`${name}-title`).textContent = [name === "accuracy" ? "Accuracy ↑" : "Distance ↓", chosen ? ` on ${chosen}` : "", of ? `, ${of}` : ""].join("");
     const xaxis = { type: "log", range, title: { text: "ε spent" } };
     if (ticks.length && ticks.length <= 8) Object.assign(xaxis, { tickvals: ticks, ticktext: ticks.map(String) });
     const annotations = traces.length ? [] : [{ text: "nothing measured", showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }];
     Plotly.react(byId(name), traces, layout({ xaxis, yaxis: { title: { text: panel.unit } }, annotations, showlegend: true }), PLOT);
   }
-  const left = rows.filter((row) => row.private === false && row.epsilon !== Infinity && row.epsilon !== null).length;
-  byId("plots-note").textContent = "Means over the runs of a method at an ε (to three digits) that the filter lets through; a bar is their standard deviation, "
-    + "or for a single run that of its classifiers. Dashed: ε = 0 and ε = ∞."
-    + (left ? ` Left out, as their noise is known: ${left}.` : "");
 }

@@ -1,11 +1,11 @@
-// The table: what it shows, in which order, and which runs the filter lets through.
+// The single runs: what their table shows, in which order, and which of them the filter lets through.
 
 const COLUMNS = [
   { key: "method", title: "Method", minor: false },
-  { key: "dataset", title: "Dataset", minor: false },
+  { key: "data", title: "Dataset", minor: false },
   { key: "epsilon", title: "ε spent", show: epsilonText, minor: false },
   { key: "delta", title: "δ", show: deltaText },
-  { key: "accuracy", title: "Accuracy %", show: accuracyText, minor: false },
+  { key: "accuracy", title: "Accuracy %", show: accuracyText, minor: false, hint: "± over the classifiers trained on its samples" },
   { key: "distance", title: "Distance", show: fixed, minor: false },
   { key: "classifier", title: "Classifier" },
   { key: "space", title: "Distance in", varies: true },
@@ -17,7 +17,6 @@ const COLUMNS = [
   { key: "status", title: "Status" },
   { key: "folder", title: "Folder" },
 ];
-const known = (value) => value !== null && value !== undefined && value !== "";
 // A column that says nothing is left out; where runs differ in `varies` it is needed to tell their numbers apart.
 const columns = COLUMNS.filter(({ key, varies }) => unique(data.rows.map((row) => row[key]).filter(known)).length > (varies ? 1 : 0));
 const sorting = { key: null, direction: 1 };
@@ -35,10 +34,20 @@ function cell(row, column) {
   const classes = [column.show ? "number" : column.key, column.minor === false ? "" : "minor"];
   if (column.key === "isPrivate" || column.key === "status") classes.push(value);
   const made = el("td", { className: classes.join(" ") });
-  if (column === columns[0]) made.append(el("button", { type: "button", className: "link", textContent: known(value) ? value : row.folder }), flag(row));
+  if (column === columns[0]) {
+    const open = el("button", { type: "button", className: "link", textContent: known(value) ? value : shortFolder(row) });
+    made.append(open, row.variant ? el("div", { className: "muted", textContent: row.variant, title: row.others }) : "", flag(row));
+  } else if (column.key === "folder") made.append(folderLink(row));
   else made.textContent = text;
   if (column.key === "status") made.title = row.problem;
   return made;
+}
+
+const shortFolder = (row) => row.folder.split("/").at(-1);
+
+function folderLink(row) {
+  const href = `./${row.folder.split("/").map(encodeURIComponent).join("/")}/`;
+  return el("a", { href, textContent: shortFolder(row), title: row.folder, onclick: (event) => event.stopPropagation() });
 }
 
 // On a narrow screen, where the columns that say so are not shown.

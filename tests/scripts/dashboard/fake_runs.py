@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from privacy.mechanisms import Unit
@@ -31,14 +32,22 @@ def fake_run(
     finished: bool = True,
     colour: int = 0,
     names: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Path:
-    """A run; where not `private` all it made is under internal/, as the private images are. `names` go into the certificate."""
+    """A run; where not `private` all it made is under internal/, as the private images are. `names` go into the certificate,
+    `settings` (`{"method.adapter": "lora"}`) into its configuration."""
     target = folder / ("release" if private else "internal/not_for_release")
     target.mkdir(parents=True)
     (folder / "internal").mkdir(exist_ok=True)
     # json.dumps: any name is one YAML scalar
     config = CONFIG.replace("  name: digits\n", f"  name: {json.dumps(dataset)}\n", 1)
     config = config.replace("  name: pe\n", f"  name: {json.dumps(method)}\n", 1).replace("\nseed: 0\n", f"\nseed: {seed}\n")
+    if settings:
+        tree = yaml.safe_load(config)
+        for key, value in settings.items():
+            *above, last = key.split(".")
+            functools.reduce(lambda part, name: part[name], above, tree)[last] = value
+        config = yaml.safe_dump(tree)
     (folder / "config.yaml").write_text(config)
     votes = [{"pe/noisy_votes": 1400.0 - t, "step": t, "seconds": 1.0 * t, "internal": False} for t in range(1, 9)]
     held = [{"pe/secret_curve": 1.0 * t, "step": t, "seconds": 1.0 * t, "internal": True} for t in range(1, 3)]

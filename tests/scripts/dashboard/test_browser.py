@@ -42,6 +42,38 @@ def test_the_table_sorts_by_mouse_and_keyboard(study, opened):
     assert sorted(set(column(page, "Status"))) == ["broken", "finished"]
 
 
+def test_the_page_opens_with_the_comparison_and_the_best_in_bold(study, opened):
+    fake_run(study / "runs" / "loda", "dp_loda", epsilon=10.0, accuracy=0.9, distance=30.0, settings={"method.adapter": "lora"})
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    cells = page.locator("#comparison tbody tr").all_inner_texts()
+    assert [text.split() for text in cells if "10" in text.split()] == [
+        ["10", "dp_loda", "adapter=lora", "90.0", "30.0", "1", "seed"],
+        ["10", "pe", "81.0", "±", "1.4", "20.0", "±", "0.0", "2", "seeds"],
+    ]
+    assert page.locator("#comparison strong").all_inner_texts() == ["90.0", "20.0"]
+    above = "byId('comparison').getBoundingClientRect().top < byId('table').getBoundingClientRect().top"
+    assert page.evaluate(above)
+    page.select_option("#method", "dp_loda")
+    page.get_by_text("1 of 7 runs").wait_for()
+    assert page.locator("#comparison tbody tr").count() == 2  # with the name of the data
+
+
+def test_a_folder_is_a_short_link_that_does_not_widen_the_table(here, opened):
+    place = here / "runs" / "by_config" / ("0123456789abcdef" * 4)
+    fake_run(place)
+    made()
+    page = opened(Path("runs/dashboard.html"))
+    link = page.locator("#table td.folder a")
+    assert (link.inner_text(), link.get_attribute("title")) == (place.name, f"by_config/{place.name}")
+    shown = link.evaluate(
+        "(link) => [link.getClientRects().length, link.clientHeight < 2 * parseFloat(getComputedStyle(link).fontSize)]"
+    )
+    assert shown == [1, True]
+    assert page.evaluate("byId('table').scrollWidth <= byId('table').parentElement.clientWidth")
+    assert Path("runs", link.get_attribute("href")) == Path("runs", "by_config", place.name)
+
+
 def test_the_filter_reaches_table_plots_and_pictures(study, opened):
     made()
     page = opened(Path("runs/dashboard.html"))
@@ -163,7 +195,7 @@ def test_an_empty_page_says_what_to_do(here, opened):
     assert not page.locator("#content").is_visible()
 
 
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", [400, 500, 1280, 1400])
 def test_the_page_is_not_wider_than_the_screen(study, opened, width):
     made()
     page = opened(Path("runs/dashboard.html"))
