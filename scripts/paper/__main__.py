@@ -2,22 +2,26 @@
 
     python -m scripts.paper table pe 1                      # at paper scale
     python -m scripts.paper figure dpd 9 scale=smoke        # on the embedded digits, in minutes
-    python -m scripts.paper all all all scale=smoke out=docs/papers
+    python -m scripts.paper all all all scale=smoke
     python -m scripts.paper table loda 2 scale=hour seed=0,1,2 device=cuda
     python -m scripts.paper table loda 2 scale=hour run=false          # from what is finished alone
 
 `all` stands for every kind, paper or number. `scale`: smoke, hour or paper. `run=false` starts nothing. Any other `key=value`
 goes to every run; an experiment that has no such key is left out, which is said, and the exit status is 1. Finished runs are
 found by the hash of their resolved configuration, and kept. Writes `out`/SCALE/PAPER_KIND_N: .md and .csv, with .tex or .svg and
-.png; by default `out` is runs/papers/internal, as numbers measured on real data must not be shared as releases may.
+.png; with other `key=value` into a folder below it that they name. By default `out` is runs/papers/internal, as numbers measured
+on real data must not be shared as releases may.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -47,12 +51,14 @@ def main(arguments: list[str]) -> None:
     require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
     require(scale in SCALES, "scale", scale, f"one of {', '.join(SCALES)}")
     chosen = _chosen(*words)
-    sheets = [(kind, paper, number, load(kind, paper, number, scale)) for kind, paper, number in chosen]
+    sheets = [(*names, replace(load(*names, scale), arguments=overrides)) for names in chosen]
+    folder = out / scale / _folder_of(overrides)
+    also = f" ARGS={shlex.quote(' '.join(overrides))}" if overrides else ""
     for *_, sheet in sheets:
         _told_apart(sheet, overrides)
     found: dict[str, list[Measured]] = {name: [] for name in _refusing(sheets, scale, overrides)}
     failed = list(found)
-    (out / scale).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
     # Run
     for kind, paper, number, sheet in sheets:
@@ -68,14 +74,13 @@ def main(arguments: list[str]) -> None:
         failed += _then(sheet, found) if run == "true" else []
 
         # Report
-        stem = out / scale / f"{paper}_{kind.value}_{number}"
-        also = f" ARGS={shlex.quote(' '.join(overrides))}" if overrides else ""
+        stem = folder / f"{paper}_{kind.value}_{number}"
         again = f"make {kind.value} PAPER={paper} N={number} SCALE={scale}{also}"
         write = write_table if kind is Kind.table else write_figure
         paths = write(sheet, {name: found[name] for name in sheet.experiments}, stem, again)
         console.print(f"{paper} {kind.value} {number}: {', '.join(str(path) for path in paths)}", soft_wrap=True, highlight=False)
     if words == ["all"] * 3:
-        console.print(f"{write_index(out / scale, scale)}", highlight=False, soft_wrap=True)
+        console.print(f"{write_index(folder, scale, also)}", highlight=False, soft_wrap=True)
     if failed:
         print(f"{len(failed)} experiment(s) failed or left out, whose cells are empty: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
@@ -84,6 +89,14 @@ def main(arguments: list[str]) -> None:
 def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
     own = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("scale", "out", "run"))
     return own, [word for word in words if word.split("=")[0] not in own]
+
+
+def _folder_of(overrides: list[str]) -> str:
+    """What is rendered with overrides takes no other page's place: a readable part, and a digest as that may be of others too."""
+    if not overrides:
+        return ""
+    whole = " ".join(overrides)
+    return f"{re.sub(r'[^a-zA-Z0-9]+', '_', whole).strip('_')[:60]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def _chosen(kind: str, paper: str, number: str) -> list[tuple[Kind, str, str]]:

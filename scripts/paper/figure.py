@@ -15,6 +15,7 @@ from disk import write_whole
 from eval.curves import MEASURED, logarithmic, panels
 from scripts.paper.sheet import Panel, Series, Sheet
 from scripts.paper.table import Found, as_csv, footer, summary
+from tracking.results import mean_and_spread
 
 MARKERS = "osD^vPX<>" * 9
 
@@ -23,7 +24,7 @@ Points = dict[tuple[str, str], dict[Any, list[float]]]  # by row and metric: x, 
 
 def write_figure(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Path]:
     paths = _pictures(sheet, found, stem) if sheet.pictures else _curves(sheet, found, stem)
-    told = [f"**{sheet.title} ({sheet.source}).**", *(f"![]({path.name})" for path in paths if path.suffix == ".png")]
+    told = [f"**{sheet.caption}**", *(f"![]({path.name})" for path in paths if path.suffix == ".png")]
     write_whole(page := stem.with_suffix(".md"), "\n\n".join([*told, "  \n".join(footer(sheet, found)), f"`{command}`"]) + "\n")
     return [*paths, page]
 
@@ -35,7 +36,9 @@ def _curves(sheet: Sheet, found: Found, stem: Path) -> list[Path]:
         for path in paths:
             path.unlink(missing_ok=True)  # of runs that are gone
         return []
-    with panels(stem, columns=len(sheet.panels), note=f"{MEASURED} Open: published." if sheet.beside else MEASURED) as axes:
+    note = f"{MEASURED} Open: published." if sheet.beside else MEASURED
+    note += f"\nWith {' '.join(sheet.arguments)}." if sheet.arguments else ""
+    with panels(stem, columns=len(sheet.panels), note=note) as axes:
         for panel, one in zip(sheet.panels, axes.flat, strict=True):
             (_draw_parts if sheet.x == "part" else _draw_curves)(one, sheet, panel, points)
     _write_points(stem.with_suffix(".csv"), sheet, points)
@@ -55,8 +58,8 @@ def _draw_curves(axes: Any, sheet: Sheet, panel: Panel, points: Points) -> None:
         xs = [x for x in names if x in by_x] if names else sorted(by_x)
         places = [names.index(x) for x in xs] if names else xs
         ticks += xs
-        means = [float(np.mean(by_x[x])) for x in xs]
-        bars = [float(np.std(by_x[x], ddof=1)) if len(by_x[x]) > 1 else 0.0 for x in xs]
+        measured = [mean_and_spread(by_x[x]) for x in xs]
+        means, bars = [mean for mean, _ in measured], [spread or 0.0 for _, spread in measured]
         colour = None
         if xs:
             line = axes.errorbar(places, means, bars if any(bars) else None, marker=marker, capsize=3, label=row.name)

@@ -9,12 +9,12 @@ from scripts.paper.sheet import PAPERS, Kind, every, load
 from tracking.environment import environment, format_environment
 
 
-def write_index(folder: Path, scale: str) -> Path:
-    """`folder`/README.md: every table and figure that is in `folder`, and what is not there."""
+def write_index(folder: Path, scale: str, arguments: str) -> Path:
+    """`folder`/README.md: every table and figure that is in `folder`, and what is not there. `arguments` of make, if any."""
     lines = [
         f"# Tables and figures at scale {scale}",
         "",
-        f"`make all-tables SCALE={scale}`, rendered with {format_environment(environment())}.",
+        f"`make all-tables SCALE={scale}{arguments}`, rendered with {format_environment(environment())}.",
     ]
     if scale == "smoke":
         lines.append(
@@ -37,4 +37,4 @@ def _page(folder: Path, kind: Kind, paper: str, number: str, scale: str) -> str:
     page, sheet = folder / f"{paper}_{kind.value}_{number}.md", load(kind, paper, number, scale)
     if page.exists():
         return page.read_text().strip()
-    return f"**{sheet.title} ({sheet.source}).** Not at this scale. {' '.join(sheet.notes)}".strip()
+    return f"**{sheet.caption}** Not at this scale. {' '.join(sheet.notes)}".strip()

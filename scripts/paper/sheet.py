@@ -76,6 +76,11 @@ class Sheet:
     also: list[str] = field(default_factory=list)  # the paper's other numbers for what this shows
     scales: list[str] = field(default_factory=lambda: list(SCALES))
     scale: str = "paper"
+    arguments: list[str] = field(default_factory=list)  # overrides of every run, which the sheet does not have
+
+    @property
+    def caption(self) -> str:
+        return f"{self.title} ({self.source})." + (f" With {' '.join(self.arguments)}." if self.arguments else "")
 
     @property
     def experiments(self) -> list[str]:
@@ -100,7 +105,7 @@ class Sheet:
     def varied(self) -> set[str]:
         """The keys that sweeps of its experiments give several values."""
         files = [OmegaConf.load(CONF / "experiment" / f"{name}.yaml") for name in self.experiments]
-        return {str(key) for file in files for key in OmegaConf.select(file, "hydra.sweeper.params", default={})}
+        return {str(key).lstrip("+") for file in files for key in OmegaConf.select(file, "hydra.sweeper.params", default={})}
 
 
 def every() -> list[tuple[Kind, str, str]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from disk import write_whole
+from errors import format_value
 from privacy.risk import format_epsilon
 from scripts.paper.runs import Measured
 from scripts.paper.sheet import Series, Sheet
+from store.identity import repeated
+from tracking.results import counted, mean_and_spread
+from tracking.settings import telling
 
 Found = Mapping[str, Sequence[Measured]]  # by experiment
 
@@ -34,12 +37,9 @@ class Cell:
             return "–"
         numbers = list(self.values.values())
         digits = 1 if max(numbers) >= 2 else 2  # shares need two
-        differ = len({run.setting("seed") for run in self.values}) == len(numbers)
-        of = "seed" if differ else "run"  # in more than the seed
-        mean = f"{np.mean(numbers):.{digits}f}"
-        if len(numbers) == 1:
-            return f"{mean} (1 {of})"
-        return f"{mean} ± {np.std(numbers, ddof=1):.{digits}f} ({len(numbers)} {of}s)"
+        mean, spread = mean_and_spread(numbers)
+        shown = f"{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+        return f"{shown} ({counted([run.setting('seed') for run in self.values])})"
 
 
 def cells(sheet: Sheet, found: Found) -> list[tuple[Series, list[Cell]]]:
@@ -72,6 +72,8 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
         f"Scale: {sheet.scale}; data: {', '.join(data)}; {took}.",
         f"ε as composed: {epsilon}; δ = {delta}.",
     ]
+    mixed = _averaged_over(sheet, found)
+    lines += [f"Averaged over runs that differ in {'; '.join(mixed)}."] if mixed else []
     made = sorted({made for one in runs for made in one.environment})
     lines += [f"Made with {'; '.join(made)}."] if made else []
     if sheet.scale == "smoke":
@@ -79,6 +81,24 @@ def footer(sheet: Sheet, found: Found) -> list[str]:
             "It shows that every run behind it runs, on 8×8 digits with a small CNN: no number here compares to the paper's."
         )
     return [*lines, *sheet.notes]
+
+
+def _averaged_over(sheet: Sheet, found: Found) -> list[str]:
+    """The settings, seeds aside, in which runs of one cell or point differ, each with its values."""
+    parts: dict[Any, list[Measured]] = defaultdict(list)
+    for i, row in enumerate(sheet.rows):
+        for run in found.get(row.experiment or "", []):
+            if run.matches(row.where):
+                cells = [j for j, column in enumerate(sheet.columns) if run.matches(column.where)]
+                point = [] if sheet.pictures else [None if row.level else run.value(sheet.x)]
+                for place in cells if sheet.columns else point:
+                    parts[i, place].append(run)
+    mixed: dict[str, dict[str, None]] = defaultdict(dict)
+    for runs in parts.values():
+        settings = [repeated(run.config) for run in runs]
+        for key in telling(settings):
+            mixed[key] |= dict.fromkeys(format_value(one.get(key)) for one in settings)
+    return [f"{key}: {', '.join(values)}" for key, values in mixed.items()]
 
 
 def rests_on(runs: Iterable[Measured]) -> tuple[str, str, str, str]:
@@ -97,7 +117,7 @@ def write_table(sheet: Sheet, found: Found, stem: Path, command: str) -> list[Pa
     header = ["", *(column.name for column in sheet.columns)]
     body = [[row.name, *(str(cell) for cell in line)] for row, line in rows]
     beside = " Cells: measured (seeds) | published; – is not measured." if sheet.beside else ""
-    caption = f"{sheet.title} ({sheet.source}).{beside}"
+    caption = f"{sheet.caption}{beside}"
     texts = {
         ".md": _markdown(caption, header, body, [*below, f"`{command}`"]),
         ".tex": _latex(caption, header, body, below),
@@ -165,6 +185,7 @@ def as_csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 def summary(values: Sequence[float]) -> tuple[str, str, int]:
     """Mean, standard deviation and number, as CSV has them: empty where there is none."""
-    mean = f"{np.mean(values):.6g}" if values else ""
-    spread = f"{np.std(values, ddof=1):.6g}" if len(values) > 1 else ""
-    return mean, spread, len(values)
+    if not values:
+        return "", "", 0
+    mean, spread = mean_and_spread(values)
+    return f"{mean:.6g}", "" if spread is None else f"{spread:.6g}", len(values)

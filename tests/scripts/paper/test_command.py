@@ -66,32 +66,55 @@ def test_a_setting_that_no_column_shows_is_refused_before_anything_is_spent(valu
             _told_apart(sheet, [f"privacy.epsilon={value}"])
 
 
+def written(name: str) -> Path:
+    """The one page of that name below out/."""
+    (found,) = Path("out").rglob(name)
+    return found
+
+
+def test_what_is_rendered_with_other_arguments_takes_no_other_page_s_place_and_says_so(here):
+    plain = ["table", "dpd", "timesteps", "scale=smoke", "out=out", "run=false"]
+    told = [[], ["privacy.epsilon=1.5"], ["privacy.epsilon=15"], ["seed=0,1"]]
+    for overrides in told:
+        main([*plain, *overrides])
+    titles = {path: path.read_text().splitlines()[0] for path in Path("out/smoke").rglob("*.md")}
+    assert "With" not in titles.pop(Path("out/smoke/dpd_table_timesteps.md"))
+    assert sorted(title.partition("With ")[2] for title in titles.values()) == sorted(f"{one[0]}.**" for one in told[1:])
+    for path in titles:
+        assert {file.suffix for file in path.parent.iterdir()} == {".md", ".tex", ".csv"}
+
+
+def test_a_group_that_an_experiment_varies_may_have_several_values():
+    _told_apart(load(Kind.figure, "digits", "adapters", "paper"), ["+adapter=loda,full"])
+
+
 def test_a_table_runs_what_is_missing_and_is_rendered_from_what_is_there_each_run_once(here):
     arguments = ["table", "dpd", "timesteps", "scale=smoke", "out=out", *TINY, "seed=1,1"]
     main(arguments)
-    table = Path("out/smoke/dpd_table_timesteps.md").read_text()
+    page = written("dpd_table_timesteps.md")
+    table = page.read_text()
     overrides = "ARGS='device=cpu eval.downstream.steps=2 method.num_samples=20 seed=1,1'"
     assert f"`make table PAPER=dpd N=timesteps SCALE=smoke {overrides}`" in table
     assert table.count("Made with ") == 1
     assert f"torch {torch.__version__}" in table
     assert "(1 seed)" in table.splitlines()[4]  # biased
     assert "(1 seed)" in table.splitlines()[5]  # uniform
-    written = {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")}
-    assert len(written) == 2
+    finished = {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")}
+    assert len(finished) == 2
     main(arguments)
-    assert {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")} == written
-    next(iter(written)).unlink()
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/by_config").glob("*/internal/metrics.json")} == finished
+    next(iter(finished)).unlink()
     main([*arguments, "run=false"])
     assert len(list(Path("runs/by_config").glob("*/internal/metrics.json"))) == 1
-    assert Path("out/smoke/dpd_table_timesteps.md").read_text().count("(1 seed)") == table.count("(1 seed)") // 2
+    assert page.read_text().count("(1 seed)") == table.count("(1 seed)") // 2
 
 
 def test_pictures_of_a_run_become_a_figure(here):
     main(["figure", "pe", "19", "scale=smoke", "out=out", *TINY, "method.iterations=1"])
-    assert Path("out/smoke/pe_figure_19.png").exists()
-    assert Path("out/smoke/pe_figure_19.svg").read_text().startswith("<svg")
+    assert written("pe_figure_19.png").exists()
+    assert written("pe_figure_19.svg").read_text().startswith("<svg")
     main(["figure", "pe", "20", "scale=smoke", "out=out", *TINY, "method.iterations=1"])
-    assert Path("out/smoke/pe_figure_20.svg").exists()
+    assert written("pe_figure_20.svg").exists()
 
 
 def test_an_override_that_an_experiment_has_not_leaves_its_row_empty_and_one_that_none_has_is_refused(here, capsys):
@@ -102,7 +125,7 @@ def test_an_override_that_an_experiment_has_not_leaves_its_row_empty_and_one_tha
     told = capsys.readouterr().err
     assert "pe/cifar10 is left out: error: method.augmult: Key 'augmult' not in 'PrivateEvolution'" in told
     assert "dpd/base" not in told
-    assert Path("out/smoke/pe_figure_42.md").exists()
+    assert written("pe_figure_42.md").exists()
     for key in ("method.augmultt", "+method.augmultt"):
         with pytest.raises(Exception, match="augmultt"):
             main([*arguments, f"{key}=2", "out=other"])
@@ -122,7 +145,7 @@ def test_a_failed_run_leaves_its_cell_empty_and_the_exit_status_says_so(here):
     with pytest.raises(SystemExit) as end:
         main(["table", "dpd", "timesteps", "scale=smoke", "out=out", "device=cpu", "method.num_samples=5"])
     assert end.value.code == 1
-    assert "(1 seed)" not in Path("out/smoke/dpd_table_timesteps.md").read_text()
+    assert "(1 seed)" not in written("dpd_table_timesteps.md").read_text()
 
 
 def test_a_judge_that_fails_is_named_and_tried_again(tmp_path):

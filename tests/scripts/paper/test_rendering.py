@@ -173,6 +173,25 @@ def test_a_cell_of_several_settings_counts_runs_and_a_release_that_is_judged_twi
     assert "3 runs, 2 hours by the clock on CPU" in footer(sheet, found)[0]
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_a_page_says_in_which_settings_runs_of_one_number_differ(tmp_path, kind):
+    runs = [fake(tmp_path / f"{i}", {"seed": i, "method": {"adapter": name}, "privacy": {"epsilon": 1.0}}, {"cnn/accuracy": 0.5})
+            for i, name in enumerate(("loda", "lora"))]  # fmt: skip
+    sheet = load(*((Kind.table, "loda", "2") if kind is Kind.table else (Kind.figure, "dpd", "2")), "paper")
+    experiment = sheet.experiments[0]
+    told = "Averaged over runs that differ in method.adapter: loda, lora."
+    assert told in footer(sheet, {experiment: runs})
+    apart = [replace(sheet.rows[0], where={"method.adapter": name}) for name in ("loda", "lora")]
+    for rows, found in ((apart, runs), (sheet.rows, runs[:1])):
+        assert not [line for line in footer(replace(sheet, rows=rows), {experiment: found}) if line.startswith("Averaged")]
+
+
+def test_the_arguments_of_a_page_are_in_its_title_in_every_form(found, tmp_path):
+    sheet = replace(load(Kind.table, "loda", "2", "paper"), arguments=["seed=0,1", "method.rank=2"])
+    texts = [path.read_text() for path in write_table(sheet, found, tmp_path / "table", "make table")]
+    assert ["With seed=0,1 method.rank=2." in text for text in texts] == [True, True, False]  # CSV has no title
+
+
 def test_balanced_accuracy_is_in_percent_and_the_auc_is_not(tmp_path):
     metrics = {"membership/auc": 0.5, "cnn/balanced_accuracy": 0.75, "cnn/auc": 0.8, "cnn/balanced_accuracy_at=50": 0.25}
     run = fake(tmp_path, {"privacy": {"epsilon": 1.0}}, metrics)
