@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NoReturn, Self
 
 import numpy as np
 from omegaconf import MISSING
@@ -136,6 +138,13 @@ class Dataset:
         assert self.made_up_users is not None
         users = np.random.default_rng(_SUBSET_SEED).permutation(len(samples)) // self.made_up_users
         return replace(samples, users=users.astype(np.int64))
+
+    def sealed(self) -> Self:
+        """The same for a method, which gets private images by `PrivateDataset.spend` and test images not at all: RuntimeError."""
+        view = copy.copy(self)
+        for name in ("private", "train", "test"):
+            setattr(view, name, _refused)
+        return view
 
     def train(self) -> SampleSet:
         """All training images, which `private` are some of."""
@@ -269,3 +278,7 @@ def subset(labels: np.ndarray, size: int, stratified: bool) -> np.ndarray:
             place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
         order = order[np.argsort(place[order], kind="stable")]
     return np.sort(order[:size])
+
+
+def _refused() -> NoReturn:
+    raise RuntimeError("a method reads private images by private.spend(purpose, mechanism) alone, and no test images")

@@ -156,4 +156,5 @@ def _make(
     if own is folder:
         judged = functools.partial(evaluation_context, config, model=model, device=device, folder=folder)
         selected = select(made, session, config, folder, lambda samples: judged(made=samples))
+        session.ledger.require_all_spent()
         publish(made, selected, config, plan, inputs, session, folder)

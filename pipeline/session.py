@@ -58,7 +58,7 @@ class Session:
         may_be_fewer = dataset.may_be_fewer if fewer is None else fewer
         private = PrivateDataset(load or dataset.private, dataset.num_private, classes, book, may_be_fewer, privacy.unit)
         run = Run(
-            dataset=dataset,
+            dataset=dataset.sealed(),
             privacy=privacy,
             noise=noise,
             noise_multiplier=plan.noise_multiplier,

@@ -68,6 +68,13 @@ class Ledger:
         if first:
             sync_folder(self._path.parent)
 
+    def require_all_spent(self) -> None:
+        """BudgetError where a planned use was not made: a method has not done what its plan says, and may have read without it."""
+        missing = [spend for spend in self._plan.values() if self._uses[spend.purpose] < spend.count]
+        if missing:
+            told = ", ".join(f"purpose={one.purpose}: {self._uses[one.purpose]} of {one.count}" for one in missing)
+            raise BudgetError(f"planned uses were not spent, so nothing is released ({told})")
+
     @property
     def spends(self) -> list[Spend]:
         """What has been spent so far, in order, equal purposes counted together."""

@@ -23,7 +23,7 @@ _BLOCK = 1 << 14
 
 class NoiseSource:
     def __init__(self, key: bytes):
-        self._key = key
+        self._key, self._drawn = key, set[str]()
 
     @classmethod
     def for_run(cls, path: Path, noise_seed: int | None) -> NoiseSource:
@@ -59,6 +59,10 @@ class NoiseSource:
         return f"{self.seed('release/id'):016x}"
 
     def stream(self, purpose: str) -> NoiseStream:
+        """RuntimeError for a purpose that was asked for before: two statistics with the same noise tell their difference."""
+        if purpose in self._drawn:
+            raise RuntimeError(f"purpose={purpose}: its noise is drawn already; draw all that it needs from one stream")
+        self._drawn.add(purpose)
         return NoiseStream(hashlib.blake2b(purpose.encode(), key=self._key, digest_size=32).digest())
 
 

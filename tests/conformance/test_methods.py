@@ -341,6 +341,6 @@ class Peeks(PublicOnly):
         return super().run(private, model, run)
 
 
-def test_a_method_that_opens_the_dataset_itself_fails_here(tmp_path):
-    with pytest.raises(AssertionError, match="private images were opened"):
-        run(Peeks(num_samples=6), tmp_path, Grey(closed=True), load=Grey().train)
+def test_a_method_that_opens_the_dataset_itself_is_stopped(tmp_path):
+    with pytest.raises(RuntimeError, match="private.spend"):
+        run(Peeks(num_samples=6), tmp_path)

@@ -14,6 +14,7 @@ from conf import compose
 from data.samples import SampleSet
 from pipeline import EvaluationError, run, running
 from pipeline.session import Session
+from privacy.ledger import BudgetError
 from tests.command import PUBLIC_ONLY, SMOKE, call
 from tests.rejects import rejects
 
@@ -61,6 +62,14 @@ def test_an_evaluator_that_fails_is_an_error_and_the_release_stands(here, monkey
     assert "in run_evaluators" in text  # where it broke, not only that it did
     assert run(config, "mine") is not None
     assert not Path("mine/internal/error.txt").exists()
+
+
+def test_a_method_that_has_not_spent_what_its_plan_says_releases_nothing(here, monkeypatch):
+    made = SampleSet(np.zeros((50, 8, 8, 1), np.uint8), np.arange(50) % 10, 10)
+    monkeypatch.setattr("pe.evolution.PrivateEvolution.run", lambda *_: made)
+    with pytest.raises(BudgetError, match="purpose=pe.votes: 0 of "):
+        run(compose(QUICK), "mine")
+    assert not list(Path("mine").glob("release/*"))
 
 
 def test_a_crash_leaves_its_traceback_and_the_command_that_goes_on(here, monkeypatch):

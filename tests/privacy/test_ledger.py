@@ -50,6 +50,16 @@ def test_an_entry_is_on_disk_before_spend_returns(path, monkeypatch):
     assert synced == 2 * ['{"purpose": "pe.votes/round=1", "mechanism": "gaussian", "noise_multiplier": 2.0}\n']  # file, folder
 
 
+def test_planned_uses_that_were_not_made_are_told(path):
+    ledger = votes_ledger(path, rounds=2)
+    ledger.spend("pe.votes/round=1", SIGMA)
+    with pytest.raises(BudgetError, match="purpose=pe.votes: 1 of 2"):
+        ledger.require_all_spent()
+    again = votes_ledger(path, rounds=2)  # after a kill, from a checkpoint: the first is not made again
+    again.spend("pe.votes/round=2", SIGMA)
+    again.require_all_spent()
+
+
 def test_many_uses_may_be_one_entry_which_reads_back(path):
     votes_ledger(path).spend("pe.votes", SIGMA, count=4)
     assert len(path.read_text().splitlines()) == 1
