@@ -4,8 +4,9 @@ BIN := .venv/bin
 SCALE ?= smoke
 PAPER ?= pe
 N ?= 1
+BENCH := runs/bench
 
-.PHONY: help setup demo table figure all-tables dashboard test test-quick test-slow test-browser lint reference pretrain bench studies docs docs-check lock clean
+.PHONY: help setup demo table figure all-tables dashboard test test-quick test-slow test-browser lint reference pretrain bench bench-gpu studies docs docs-check lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,8 +57,21 @@ reference: setup ## measure the floor and the ceiling that every report shows (a
 pretrain: setup  ## train the embedded public model again, into pretrained/digits (about 25 minutes)
 	@$(BIN)/python -m scripts.pretrain_public
 
-bench: setup     ## what DP gradients cost beside ordinary training (about 5 minutes)
-	@$(BIN)/python -m scripts.bench_dp_step
+# $(call table,NAME,COMMAND): the command's Markdown, into $(BENCH)/NAME.md once it is whole
+table = mkdir -p $(BENCH) && echo '$(2)' && $(2) > $(BENCH)/$(1).partial && mv $(BENCH)/$(1).partial $(BENCH)/$(1).md
+
+bench: setup     ## the tables of docs/performance.md of a processor, into runs/bench (over an hour on two cores)
+	@$(call table,dp_step,$(BIN)/python -m scripts.bench_dp_step --device cpu)
+	@$(call table,dp_whole_step,$(BIN)/python -m scripts.bench_dp_step --device cpu \
+	    --whole-step-only --step-examples 64 --augmults 16 --repetitions 6)
+	@$(call table,dp_adapters,$(BIN)/python -m scripts.bench_dp_step --device cpu --adapter loda)
+	@$(call table,pe,$(BIN)/python -m scripts.bench_pe --device cpu)
+	@$(call table,patches,OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_pe --device cpu --model mnist_unet --beside mnist_patches)
+	@$(call table,many,$(BIN)/python -m scripts.bench_many)
+
+bench-gpu: setup ## those of a GPU, into runs/bench
+	@$(call table,gpu_dp_step,$(BIN)/python -m scripts.bench_dp_step --device cuda --views 128 --step-examples 16 --repetitions 3)
+	@$(call table,gpu_pe,$(BIN)/python -m scripts.bench_pe --device cuda --images 4000)
 
 studies: setup   ## the sweeps behind docs/digits.md: views, adapters, shrinking private data (about two hours)
 	@for study in views adapters fractions; do $(BIN)/python -m scripts.paper figure digits $$study scale=paper $(ARGS) || exit 1; done

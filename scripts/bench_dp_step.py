@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import platform
 import statistics
 import time
 import warnings
@@ -30,13 +29,16 @@ from opacus import GradSampleModule
 from torch.func import functional_call, grad, vmap
 
 from conf.compose import compose_config
+from conf.help import run_script
 from dp_finetune.adapters import Adapter, AdapterName
 from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.objective import Views, view_losses
 from dp_finetune.optimizer import PrivateOptimizer
 from models.ema import trainable
 from models.public.unet import UNet
+from pipeline.config import check_device, torch_device
 from privacy.noise import NoiseSource
+from tracking.environment import environment, format_environment
 
 Step = Callable[[], None]
 Network = Callable[[Adapter], Any]
@@ -44,25 +46,16 @@ AUGMULTS = (1, 4, 16, 64)
 FULL = Adapter(kind=AdapterName.full)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore")  # of the rivals' slow paths: that is what is measured
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="dpd_mnist", help="a model of conf/model")
-    names = [name.value for name in AdapterName]
-    parser.add_argument("--adapter", default="full", choices=names, help="what is trained, with conf/method/dp_loda.yaml's rank")
-    parser.add_argument("--views", type=int, default=32, help="B·K, the same for every K")
-    parser.add_argument("--step-examples", type=int, default=16, help="examples of the whole step")
-    parser.add_argument("--augmults", type=int, nargs="+", default=AUGMULTS, help="K")
-    parser.add_argument("--whole-step-only", action="store_true")
-    parser.add_argument("--repetitions", type=int, default=4, help="the first is dropped")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
-    device, config, adapter = torch.device(args.device), model_settings(args.model), Adapter(kind=AdapterName(args.adapter))
+    args = parser().parse_args(arguments)
+    check_device(args.device)
+    device, config, adapter = torch_device(args.device), model_settings(args.model), Adapter(kind=AdapterName(args.adapter))
 
     def network(what: Adapter) -> Any:
         return adapted(config, what, device)
 
-    print(f"{args.model}: {count(network(FULL)):,} parameters; {hardware(device)}; torch {torch.__version__}, float32")
+    print(f"{args.model}: {count(network(FULL)):,} parameters, float32; {format_environment(environment(device))}")
     if adapter.kind is not AdapterName.full:
         print(f"{args.adapter} trains {count(network(adapter)):,} of them")
     if not args.whole_step_only:
@@ -83,6 +76,20 @@ def main() -> None:
     for augmult in args.augmults if args.whole_step_only else args.augmults[1:]:
         views = some_views(config, args.step_examples, augmult, device)
         print(compared(whole_steps(network, adapter, views), views, max(3, args.repetitions // 2), device), flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="dpd_mnist", help="a model of conf/model")
+    names = [name.value for name in AdapterName]
+    parser.add_argument("--adapter", default="full", choices=names, help="what is trained, with conf/method/dp_loda.yaml's rank")
+    parser.add_argument("--views", type=int, default=32, help="B·K, the same for every K")
+    parser.add_argument("--step-examples", type=int, default=16, help="examples of the whole step")
+    parser.add_argument("--augmults", type=int, nargs="+", default=AUGMULTS, help="K")
+    parser.add_argument("--whole-step-only", action="store_true")
+    parser.add_argument("--repetitions", type=int, default=4, help="the first is dropped")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    return parser
 
 
 def model_settings(name: str) -> UNet:
@@ -275,12 +282,5 @@ def resident(field: str) -> int:
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
 
 
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
 if __name__ == "__main__":
-    main()
+    run_script(main)

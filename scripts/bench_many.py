@@ -25,7 +25,9 @@ import numpy as np
 from PIL import Image
 
 from conf.compose import compose
+from conf.help import run_script
 from models.public.settings import Model
+from tracking.environment import environment, format_environment
 
 CLASSES, DIFFERENT = 10, 1000
 TEST_FRACTION = 0.01
@@ -50,13 +52,9 @@ class Watched:
             self.first_spend = time.perf_counter() - since
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--batch", type=int, default=1024, help="of DP-SGD")
-    args = parser.parse_args()
+def main(arguments: list[str]) -> None:
+    args = parser().parse_args(arguments)
+    print(f"{format_environment(environment())}\n")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         place = make_zip(Path(folder, "images.zip"), args.images, args.side)
         base = [
@@ -84,6 +82,15 @@ def main() -> None:
             print(
                 f"| {name} | {found.first_spend:.0f} | {found.seconds:.0f} | {found.own:.1f} | {found.mapped:.1f} |", flush=True
             )
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--batch", type=int, default=1024, help="of DP-SGD")
+    return parser
 
 
 def make_zip(path: Path, images: int, side: int) -> Path:
@@ -129,4 +136,4 @@ def watched(overrides: list[str], folder: Path) -> Watched:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import platform
 import resource
 import statistics
 import tempfile
@@ -32,16 +31,32 @@ import torch
 from diffusers import DDIMScheduler
 
 from conf.compose import compose_config, to_typed
+from conf.help import run_script
 from models.neighbours import NeighbourBackend, nearest
 from pe import evolution
+from pipeline.config import check_device, torch_device
 from pipeline.plan import Plan
 from pipeline.session import Session
 from privacy.noise import NoiseSource
+from tracking.environment import environment, format_environment
 
 Nearest = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    args = parser().parse_args(arguments)
+    check_device(args.device)
+    print(f"{format_environment(environment(torch_device(args.device)))}\n")
+    if args.beside:
+        sampling_beside(args.model, args.beside, args.repetitions, device=args.device)
+        return
+    votes(args.private, args.synthetic, args.dim)
+    if not args.votes_only:
+        parts_of_a_round(args.model, args.images, args.device)
+        sampling(args.model, args.repetitions, device=args.device)
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--private", type=int, default=50_000)
     parser.add_argument("--synthetic", type=int, default=50_000)
@@ -51,15 +66,8 @@ def main() -> None:
     parser.add_argument("--beside", help="another model of conf/model: images a second of both, and nothing else")
     parser.add_argument("--images", type=int, default=1000, help="population of the round")
     parser.add_argument("--repetitions", type=int, default=4, help="of sampling; the first is dropped")
-    args = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    if args.beside:
-        sampling_beside(args.model, args.beside, args.repetitions)
-        return
-    votes(args.private, args.synthetic, args.dim)
-    if not args.votes_only:
-        parts_of_a_round(args.model, args.images)
-        sampling(args.model, args.repetitions)
+    parser.add_argument("--device", default="auto", help="of the network, auto, cpu or cuda; votes are counted on the processor")
+    return parser
 
 
 def votes(private: int, synthetic: int, dim: int) -> None:
@@ -123,9 +131,9 @@ class Clock:
         return call
 
 
-def parts_of_a_round(model_name: str, images: int) -> None:
+def parts_of_a_round(model_name: str, images: int, device: str = "auto") -> None:
     """One round of the digits' own settings, every call of the network and of the vote step timed where it happens."""
-    noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2"]
+    noise = ["privacy.epsilon=null", "privacy.noise_multiplier=2", f"device={device}"]
     settings = [f"method.num_samples={images}", "method.iterations=1", "method.variation_degrees=[10]", "method.lookahead=4"]
     config = to_typed(
         compose_config([*noise, *settings, "tuned=none", f"model={model_name}", "method.embedding=public_features"])
@@ -151,9 +159,9 @@ def parts_of_a_round(model_name: str, images: int) -> None:
     print(f"\nOutside network calls: {1 - network / total:.1%} (goal: 5 % or less)\n")
 
 
-def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
+def sampling(model_name: str, repetitions: int, images: int = 64, device: str = "auto") -> None:
     """Ratios of images a second, ours over the plain loop's."""
-    config = to_typed(compose_config([f"model={model_name}", "method=public_only"]))
+    config = to_typed(compose_config([f"model={model_name}", "method=public_only", f"device={device}"]))
     generator = config.model.build(config.dataset, config.torch_device, 0).denoiser
     steps, labels = config.model.calls(), np.arange(images) % generator.num_labels
     betas = 1 - generator.alpha_bar / np.concatenate([[1.0], generator.alpha_bar[:-1]])
@@ -166,6 +174,7 @@ def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
         x, y = torch.randn_like(x), torch.from_numpy(labels).to(generator.device)
         for t in scheduler.timesteps:
             x = scheduler.step(generator.predict_noise(x, t, y), t, x).prev_sample
+        x.cpu()  # the clock stops when the images are there
 
     ours, ratios = [], []
     for _ in range(repetitions):
@@ -181,12 +190,12 @@ def sampling(model_name: str, repetitions: int, images: int = 64) -> None:
     print(f"({spread[0]:.2f}–{spread[1]:.2f}) as many as a plain loop of diffusers")
 
 
-def sampling_beside(model_name: str, other_name: str, repetitions: int, images: int = 64) -> None:
+def sampling_beside(model_name: str, other_name: str, repetitions: int, images: int = 64, device: str = "auto") -> None:
     """Two models with random weights, alternating: images a second, and how many times those of the first."""
     rates: dict[str, list[float]] = {model_name: [], other_name: []}
     generators, facts = {}, {}
     for name in rates:
-        settings = ["model.pretrained=null", "model.features=null", "method=public_only", "eval=none"]
+        settings = ["model.pretrained=null", "model.features=null", "method=public_only", "eval=none", f"device={device}"]
         config = to_typed(compose_config([f"model={name}", *settings]))
         generators[name] = config.model.build(config.dataset, config.torch_device, 0).denoiser
         facts[name] = {**config.model.facts(), "calls": config.model.calls()}
@@ -206,4 +215,4 @@ def sampling_beside(model_name: str, other_name: str, repetitions: int, images: 
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
