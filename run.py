@@ -55,16 +55,20 @@ def job(cfg: DictConfig) -> None:
     number = HydraConfig.get().job.num if sweep else 0
     if sweep and ranks.launched() > 1:
         folder.remove_if_empty()
-        say("-m: a sweep runs in one process, or with hydra/launcher=joblib; torchrun is for one run")
+        say("-m: torchrun is for one run; a sweep has hydra/launcher=joblib, or submitit_slurm for several processes a run")
         raise SystemExit(2)
-    if sweep:
-        sweep.links(number, folder)
+    if str(HydraConfig.get().runtime.choices.get("hydra/launcher")).startswith("submitit"):
+        ranks.of_tasks()
+    written = sweep if ranks.rank() == 0 else None  # by the first process for all
+    if written:
+        written.links(number, folder)
     try:
         start(cfg, folder, sweep)
     except (Exception, SystemExit) as error:  # here, before Hydra adds lines of its own
         line, status, crash = explained(error, folder, traceback_too=sweep is not None)
+        if written:
+            written.fails(number, list(HydraConfig.get().overrides.task), line or repr(error), status, crash)
         if sweep:
-            sweep.fails(number, list(HydraConfig.get().overrides.task), line or repr(error), status, crash)
             say(line or repr(error))
             return
         if line is None:
@@ -73,8 +77,8 @@ def job(cfg: DictConfig) -> None:
         raise SystemExit(status) from None
     finally:
         folder.remove_if_empty()
-        if sweep:
-            sweep.links(number, folder)
+        if written:
+            written.links(number, folder)
 
 
 def explained(error: BaseException, folder: RunDir, traceback_too: bool) -> tuple[str | None, int, Path | None]:
@@ -99,7 +103,8 @@ def start(cfg: DictConfig, folder: RunDir, sweep: Sweep | None) -> None:
         return
     if config.plan_only:
         config.check()
-        print(json.dumps(plan_document(Plan.of(config), config), indent=2))
+        if ranks.rank() == 0:
+            print(json.dumps(plan_document(Plan.of(config), config), indent=2))
         return
     if sweep:
         config.tracker.group = config.tracker.group or sweep_name(sweep)
@@ -194,8 +199,8 @@ def cli() -> int:
 
 
 def say(line: str) -> None:
-    """One line, however many processes found the same mistake."""
-    if ranks.rank() == 0:
+    """One line a node, however many processes found the same mistake."""
+    if ranks.local_rank() == 0:
         print(line, file=sys.stderr)
 
 

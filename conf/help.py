@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf.schema import EXTENSIONS, added
 from errors import InputError, unusable
+from tracking import ranks
 
 _USAGE = """\
 python run.py [group=option …] [key=value …]      one run
@@ -93,7 +94,8 @@ def run_script(main: Callable[[list[str]], None], usage: str | None = None) -> N
     except Exception as error:
         if (line := one_line(error)) is None or shows_tracebacks():
             raise
-        print(line, file=sys.stderr)
+        if ranks.local_rank() == 0:
+            print(line, file=sys.stderr)
         sys.exit(2)
 
 

@@ -21,7 +21,7 @@ from data.overlap import (
     warn_of_shared_test_images,
 )
 from data.samples import SampleSet
-from errors import unusable
+from errors import reject_unless, unusable
 from pipeline.contents import holds_contents
 from pipeline.plan import Plan
 from privacy.config import Privacy
@@ -30,6 +30,7 @@ from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
 from store.identity import difference, digest, plain
 from store.run_dir import RunDir
+from tracking import ranks
 from tracking.progress import console
 
 
@@ -83,12 +84,7 @@ def begin(
     require_own_folder(folder, config)  # once more: another process may have been here
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     folder.making.open(text)
-    images = {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
-    if folder.output:
-        folder.start_with(images)
-    else:
-        weights = {_digests_of(one): (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
-        folder.start_with(_computes_with(device) | weights | images)
+    folder.start_with(_images(plan, load) if folder.output else _all_held(plan, load, device, inputs))
     ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
     if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
         problem = f"it has spends in its ledger but no {folder.noise_key.name}; start a new run"
@@ -96,6 +92,16 @@ def begin(
     NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
     folder.open(text)
     return True
+
+
+def require_like_nodes(
+    folder: RunDir, plan: Plan, load: Callable[[], SampleSet], device: torch.device, inputs: Sequence[PublicInput]
+) -> None:
+    """InputError where processes on several nodes would not be one run: with keys, images, weights or versions of their own."""
+    shared = ranks.share_disk(folder.making.internal)
+    reject_unless(shared, folder.key, folder.path, "the nodes do not share it; it must be on a disk that all of them see")
+    names = ranks.differing(lambda: {name: value for name, (value, _) in _all_held(plan, load, device, inputs).items()})
+    reject_unless(not names, folder.key, folder.path, f"the nodes do not have the same {', '.join(names)}")
 
 
 def described(folder: RunDir, inputs: Sequence[PublicInput]) -> list[dict[str, Any]]:
@@ -134,6 +140,18 @@ def keep_apart(dataset: Dataset, inputs: Sequence[PublicInput], load: Callable[[
     private = pixel_digests(load().images)
     require_private_unseen(private, public)
     warn_of_shared_test_images(private, pixel_digests(dataset.test().images))
+
+
+def _all_held(
+    plan: Plan, load: Callable[[], SampleSet], device: torch.device, inputs: Sequence[PublicInput]
+) -> dict[str, tuple[Any, str]]:
+    """What a release is made with, from its start to its end and on every node."""
+    weights = {_digests_of(one): (one.sha256(), f"other weights under {one.key}") for one in inputs if one.files}
+    return _computes_with(device) | weights | _images(plan, load)
+
+
+def _images(plan: Plan, load: Callable[[], SampleSet]) -> dict[str, tuple[Any, str]]:
+    return {"private images (digest)": (load().digest(), "other private images")} if plan.spends else {}
 
 
 def _computes_with(device: torch.device) -> dict[str, tuple[Any, str]]:

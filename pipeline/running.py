@@ -24,7 +24,7 @@ from pipeline.evaluate import evaluate, evaluation_context
 from pipeline.failure import working_in
 from pipeline.plan import Plan
 from pipeline.release import publish, select
-from pipeline.resume import already_finished, begin, begin_evaluation, keep_apart, require_own_folder
+from pipeline.resume import already_finished, begin, begin_evaluation, keep_apart, require_like_nodes, require_own_folder
 from pipeline.session import Session
 from privacy.inherited import PublicInput
 from store.identity import plain
@@ -86,7 +86,7 @@ def run(config: Config, folder: Path | str | RunDir, *, keep_finished: bool = Fa
     """One run in the directory `folder`: a fresh one, or the same run goes on there.
 
     `keep_finished`: a run that is finished is returned as it is (else: InputError). `goes_on_with`: the command that goes on
-    after a crash, for internal/error.txt. None for another process than the first one of torchrun's.
+    after a crash, for internal/error.txt. None for another process than the first one of several.
 
     InputError for settings that cannot run; EvaluationError where an evaluator failed after the release.
     """
@@ -97,31 +97,34 @@ def run(config: Config, folder: Path | str | RunDir, *, keep_finished: bool = Fa
 
 def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
     config.check()
-    if keep_finished and already_finished(folder, config):
+    first = ranks.rank() == 0
+    finished = first and keep_finished and already_finished(folder, config)
+    if finished and ranks.launched() == 1:
         return Result(config, folder, fresh=False)
-    require_own_folder(folder, config)
+    starts = first and not finished
+    if starts:
+        require_own_folder(folder, config)
     forget_peak()
-    plan, load, first = Plan.of(config), functools.cache(config.dataset.private), ranks.rank() == 0
-    config.dataset.prepare()
-    config.model.prepare(config.method.embeddings())
-    config.spaces.prepare(config.judging.embeddings())
-    inputs = config.public_inputs() if first else []
-    finished = False  # meanwhile, by another process
-    if first:
+    plan, load = Plan.of(config), functools.cache(config.dataset.private)
+    inputs = _prepared(config) if starts else []
+    if starts:
         config.judging.prepare(config.dataset)
         keep_apart(config.dataset, inputs, load, opens=bool(plan.spends))  # bad images are told before a wait
         finished = not begin(folder, config, plan, config.privacy, load, config.torch_device, inputs, keep_finished)
     device = ranks.start(config.torch_device)
-    path, finished = ranks.broadcast((folder.path, finished))
+    path, finished, released = ranks.broadcast((folder.path, finished, folder.output is not None))
     folder = folder if first else RunDir(path)
-    if finished:
+    if finished:  # perhaps meanwhile, by another process
         ranks.stop()
         return Result(config, folder, fresh=False) if first else None
+    inputs = inputs if first else _prepared(config)
+    if not released:
+        require_like_nodes(folder, plan, load, device, inputs)
     build = functools.partial(config.tracker.build, folder.path, plain(config), folder.making.path)
     tracker: Tracker | None = None  # until it is needed and the lock is held: a W&B run has one process
     model = config.model.build(config.dataset, device, config.seed)
     with ExitStack() as ends:
-        if folder.output is None:
+        if not released:
             tracker = ends.enter_context(finishing(build() if first else Several()))
             _make(config, plan, inputs, folder, tracker, load, model, device)
         ranks.stop()
@@ -132,6 +135,14 @@ def _run(config: Config, folder: RunDir, keep_finished: bool) -> Result | None:
             tracker = tracker or ends.enter_context(finishing(build()))
             evaluate(config, model, device, folder, tracker)
     return Result(config, folder, fresh)
+
+
+def _prepared(config: Config) -> list[PublicInput]:
+    """The public inputs, when all files that a run reads are there."""
+    config.dataset.prepare()
+    config.model.prepare(config.method.embeddings())
+    config.spaces.prepare(config.judging.embeddings())
+    return config.public_inputs()
 
 
 def _make(
@@ -146,6 +157,7 @@ def _make(
 ) -> None:
     """The release, by all processes together; the first one writes it."""
     own = folder.of_rank(ranks.rank())
+    ranks.wait()  # until nobody copies what rank 0 is about to change
     hints = plan.hints(config.method, config.dataset, config.model, config.privacy)
     for note in [*config.dataset.notes(), *config.notes(), *hints] if own is folder else []:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

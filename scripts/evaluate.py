@@ -9,7 +9,8 @@ Of a release that is a classifier (method=dp_classifier) only its accuracy is me
 
 Numbers are measured on real data: they must not be shared as the release may. They are written to `out`/metrics.json, by default
 `internal/judged/` of its run (`internal/NAME_judged/` for a folder NAME of shards). Classifiers read shards one by one, so
-that there may be more than memory holds; distances read all of them. A killed evaluation goes on with the same command.
+that there may be more than memory holds; distances read all of them. A killed evaluation goes on with the same command. It is
+the work of one process: under torchrun the others leave it to the first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from models.public.settings import Model
 from pipeline.config import check_device, refuse_added_keys, torch_device
 from pipeline.contents import open_contents
 from store.run_dir import run_of
+from tracking import ranks
 
 
 @dataclass(kw_only=True)
@@ -50,6 +52,8 @@ class Judging:
 def main(overrides: list[str]) -> None:
     # Setup
     settings = _settings(overrides)
+    if ranks.rank() > 0:
+        return
     release = Path(settings.release)
     made = open_contents(release, settings.dataset)
     evaluation = settings.eval.of_classifiers() if isinstance(made, ReleasedClassifier) else settings.eval

@@ -6,7 +6,8 @@
     torchrun --nproc_per_node=8 -m scripts.sample model=… num_samples=1000000   # the same images, shared among processes
 
 Writes shards of `shard` images under `out` (default: `more_samples` beside the model's release), each an npz like the
-release's own; classes take turns, so every shard is balanced. A killed run goes on with the same command.
+release's own; classes take turns, so every shard is balanced. A killed run goes on with the same command. docs/sweeps.md has the
+commands for several machines.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def main(arguments: list[str]) -> None:
     settings = _settings(arguments)
     certificate = _certificate(settings)
     device = ranks.start(torch_device(settings.device))
+    other = ranks.differing(lambda: _digests(Path(settings.model)))
+    reject_unless(not other, "model", settings.model, f"the nodes do not have the same {', '.join(other)}")
     model = _model(settings, device)
     out = Path(settings.out) if settings.out else Path(settings.model).resolve().parents[1] / "more_samples"
     if ranks.rank() == 0:

@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -103,10 +104,29 @@ def call(*overrides: str) -> Result:
 
 def in_processes(count: int, *command: str) -> Result:
     """`torchrun --nproc_per_node=count command`, the processes talking over the loopback alone."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *command]
+    return ended(torchrun("--standalone", f"--nproc-per-node={count}", *command))
+
+
+def on_nodes(count: int, *command: str) -> list[subprocess.Popen[str]]:
+    """The agents of `count` nodes of one process each, as torchrun is started on each of several machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = [f"--nnodes={count}", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    return [torchrun(*place, f"--node-rank={node}", *command) for node in range(count)]
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
+    """In a session of its own, which a test can kill as a whole: agent and processes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True)
-    return Result(done.returncode, done.stdout, done.stderr)
+    launch = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(launch, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def ended(process: subprocess.Popen[str]) -> Result:
+    out, err = process.communicate()
+    return Result(process.returncode, out, err)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from data.samples import SampleSet
 
 torch.set_num_threads(1)  # toy sizes gain nothing from more, and two processes that share cores stall each other
 
-STARTERS = {"call", "fork", "fork_run", "in_processes", "python_run"}  # of tests.command: they start the command
+STARTERS = {"call", "fork", "fork_run", "in_processes", "on_nodes", "python_run"}  # of tests.command: they start the command
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conf import compose
-from conf.compose import CONFIG_DIR
+from conf.compose import CONFIG_DIR, compose_config
 from pipeline.config import Config
 from tests.command import ROOT
 from tests.data.test_folder import class_folders
@@ -22,7 +22,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *(page for page in SITE if page.name != "extending.md"),
 ]  # test_extending.py
-PYTHON = re.compile(r"^(?:\.venv/bin/)?(?:python|torchrun --nproc_per_node=\d+) ")
+PYTHON = re.compile(r"^(?:\.venv/bin/)?(?:python|torchrun(?: --[\w-]+=\S+)+) ")
 MAKE = (ROOT / "Makefile").read_text()
 
 
@@ -61,6 +61,14 @@ def test_a_run_composes(page, command):
     if "-m" in words:  # a sweep: its first job
         overrides = [word if "[" in word else re.split(r",(?![^{]*})", word)[0] for word in overrides]
     compose(overrides)
+
+
+@pytest.mark.parametrize("command", sorted({command for _, command in RUNS if " hydra/launcher=" in command}))
+def test_a_launcher_knows_its_settings(command):
+    given = [word for word in shlex.split(command) if word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    launcher = compose_config(given, with_hydra=True).hydra.launcher
+    for key, value in (word.split("=") for word in given if word.startswith("hydra.launcher.")):
+        assert str(launcher[key.rpartition(".")[2]]) == value
 
 
 @pytest.mark.parametrize(("page", "command"), SCRIPTS)

@@ -30,17 +30,20 @@ from tests.command import (
     ROOT,
     bytes_of,
     call,
+    ended,
     fork,
     fork_run,
     in_processes,
     ledger,
+    on_nodes,
     output_of,
     parts_of,
     released,
     save_every_step,
     typed,
 )
-from tests.rejects import rejects
+from tests.rejects import assert_refused, rejects
+from tracking import ranks
 
 STEPS = 4
 TRAIN = [
@@ -250,15 +253,73 @@ def test_every_pass_has_the_same_size_and_what_fills_it_is_in_no_sum(here, monke
     assert sum(max(sizes) for sizes in clipped) == sum(len(batch) for batch in batches)
 
 
-def test_two_processes_train_the_same_model_and_spend_once(trained, tmp_path):
-    done = in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run")
-    both, alone = released(done, tmp_path), output_of(trained / "run")
-    assert ledger(tmp_path / "run") == ledger(trained / "run")
+@pytest.fixture(scope="session")
+def by_two(tmp_path_factory) -> Path:
+    """Where a run of two processes is."""
+    folder = tmp_path_factory.mktemp("by_two")
+    done = in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={folder}/run")
+    released(done, folder)
+    assert done.out.count("run directory") == 1
+    return folder / "run"
+
+
+def test_two_processes_train_the_same_model_and_spend_once(trained, by_two):
+    both, alone = output_of(by_two), output_of(trained / "run")
+    assert ledger(by_two) == ledger(trained / "run")
     assert (both / "privacy.json").read_bytes() == (alone / "privacy.json").read_bytes()
     one, two = load_file(alone / WEIGHTS), load_file(both / WEIGHTS)
     difference = sum((one[name] - two[name]).square().sum() for name in one) / sum(w.square().sum() for w in one.values())
     assert float(difference) ** 0.5 < 1e-4
-    assert done.out.count("run directory") == 1
+
+
+LOSES_A_NODE = """
+import os
+import signal
+import sys
+
+from dp_finetune import training
+from run import cli
+
+finish_step, training.CHECKPOINT_SECONDS = training.Trainer.finish_step, 0.0
+
+def dies(self, purpose):
+    if self.step == 2 and os.environ["RANK"] == "1":
+        os.kill(os.getppid(), signal.SIGTERM)  # the agent, which ends its processes
+        signal.pause()
+    finish_step(self, purpose)
+
+training.Trainer.finish_step = dies
+sys.exit(cli())
+"""
+
+
+def test_two_nodes_that_lose_each_other_go_on_to_the_release_of_one_node(by_two, tmp_path, monkeypatch):
+    script = tmp_path / "loses_a_node.py"
+    script.write_text(LOSES_A_NODE)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [*SEEDED, f"hydra.run.dir={tmp_path}/run"]
+    first, second = [ended(agent) for agent in on_nodes(2, str(script), *command)]
+    assert first.code != 0
+    assert second.code != 0
+    (line,) = [line for line in first.err.splitlines() if line.startswith("error:")]
+    assert "the same command, on every node, goes on" in line
+    assert "RuntimeError" not in first.err
+    assert not (tmp_path / "run" / "internal" / "error.txt").exists()
+    assert RunDir(tmp_path / "run").output is None
+    assert len(ledger(tmp_path / "run")) == 3
+    for result in [ended(agent) for agent in on_nodes(2, "run.py", *command)]:
+        assert result.code == 0, result.err
+    assert bytes_of(output_of(tmp_path / "run")) == bytes_of(output_of(by_two))
+    assert ledger(tmp_path / "run") == ledger(by_two)
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "told"), [("share_disk", False, "do not share"), ("differing", ["torch"], "same torch")]
+)
+def test_nodes_that_would_not_be_one_run_are_refused_before_a_spend(here, monkeypatch, name, found, told):
+    monkeypatch.setattr(ranks, name, lambda _: found)
+    assert_refused(call(*SEEDED), "hydra.run.dir", told)
+    assert ledger(here / "run") == []
 
 
 def test_unconditional_training_uses_no_label(here, monkeypatch):

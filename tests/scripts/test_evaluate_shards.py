@@ -43,3 +43,9 @@ def test_a_distance_is_the_same_as_of_one_file(folder, tmp_path):
         evaluate.main([f"release={release}", *pixels, f"out={tmp_path / out}"])
     one, two = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in "ab")
     assert one == two
+
+
+def test_of_several_processes_the_first_alone_judges(folder, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    evaluate.main([f"release={folder}", *FAST])
+    assert not (folder.parent / "internal").exists()

@@ -13,9 +13,10 @@ from data.samples import SampleSet
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
-from tests.command import ROOT, in_processes
+from tests.command import ROOT, ended, in_processes, on_nodes
 from tests.rejects import ANY, assert_line, rejects
 from tests.toy import tiny_unet
+from tracking import ranks
 
 SPENT = {"purpose": "dp_sgd", "count": 2, "mechanism": "sampled_gaussian", "noise_multiplier": 1.0, "sample_rate": 0.1}
 CERTIFICATE = {"id": "ab12", "private": True, "epsilon": 1.0, "delta": 1e-5, "mechanisms": [SPENT]}
@@ -76,6 +77,18 @@ def test_two_processes_make_the_same_images_and_go_on_where_one_was_killed(relea
     assert done.out.count("70 images in") == 1
     for one, two in zip(shards(tmp_path / "one"), shards(tmp_path / "two"), strict=True):
         assert np.array_equal(one.images, two.images)
+
+
+def test_two_nodes_make_the_same_images_and_need_the_same_model(released, tmp_path, monkeypatch):
+    command = [f"model={released}", "num_samples=70", "shard=66"]
+    sample.main([*command, f"out={tmp_path}/one"])
+    results = [ended(agent) for agent in on_nodes(2, "-m", "scripts.sample", *command, f"out={tmp_path}/two")]
+    assert [result.code for result in results] == [0, 0], results
+    for one, two in zip(shards(tmp_path / "one"), shards(tmp_path / "two"), strict=True):
+        assert np.array_equal(one.images, two.images)
+    monkeypatch.setattr(ranks, "differing", lambda found: list(found())[:1])
+    with rejects("model", released, "the nodes do not have the same"):
+        sample.main([*command, f"out={tmp_path}/three"])
 
 
 def test_fewer_samples_than_a_folder_holds_are_refused(released, tmp_path):

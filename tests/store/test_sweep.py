@@ -322,6 +322,22 @@ def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
     assert found["runs"] == 2
 
 
+@pytest.mark.slow
+def test_the_tasks_of_a_job_are_the_processes_of_its_run(here):
+    """As those of a Slurm job with a GPU for each."""
+    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "hydra.launcher.tasks_per_node=2"]
+    again = ["-m", *launcher, f"hydra.sweep.dir={here}/sweep", *TINY, "seed=0"]
+    for finished in (False, True):
+        result = python_run(*again, folder=here, GLOO_SOCKET_IFNAME="lo")
+        assert result.code == 0, result.err
+        (run,) = [Path(link) for link in links("sweep").values()]
+        assert RunDir(run).finished
+        assert (RunDir(run).making.internal / "ranks" / "1").is_dir()
+        told = [file.read_text() for file in sorted(Path("sweep/.submitit").rglob("*_log.out"))]
+        assert len(told) == (4 if finished else 2)
+        assert sum("run directory" in text for text in told) == 1  # the first process reports
+
+
 def test_a_sweep_whose_launcher_loses_a_process_reports_what_there_is(here, monkeypatch):
     basic: Any
     (basic,) = (one for one in Plugins.instance().discover(Launcher) if one.__name__ == "BasicLauncher")

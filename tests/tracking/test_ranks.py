@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.command import ROOT, in_processes
+from tests.command import ROOT, ended, in_processes, on_nodes
+from tracking import ranks
 from tracking.ranks import decided_once
 
 LATE = """
@@ -31,6 +32,41 @@ def test_rank_0_may_come_later_than_a_group_waits(tmp_path, monkeypatch):
     done = in_processes(2, str(script))
     assert done.code == 0, done.err
     assert done.out.count("together") == 4  # of two processes that write at once, lines may join
+
+
+TWO_NODES = """
+import sys
+from pathlib import Path
+
+import torch
+
+from tracking import ranks
+
+folder = Path(sys.argv[1])
+own = folder / str(ranks.rank())
+own.mkdir()
+ranks.start(torch.device("cpu"))
+assert ranks.nodes() == ranks.world() == 2
+assert ranks.share_disk(folder)
+assert ranks.differing(lambda: {"same": 1, "its own": ranks.rank()}) == ["its own"]
+ranks.ARRIVES = 0.0
+assert not ranks.share_disk(own)
+ranks.stop()
+"""
+
+
+def test_nodes_know_what_they_share(tmp_path, monkeypatch):
+    script = tmp_path / "two_nodes.py"
+    script.write_text(TWO_NODES)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for result in [ended(agent) for agent in on_nodes(2, str(script), str(tmp_path))]:
+        assert result.code == 0, result.err
+
+
+def test_one_node_has_nothing_to_compare(tmp_path):
+    assert ranks.differing(lambda: pytest.fail("asked for nothing")) == []
+    assert ranks.share_disk(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_decided_once_is_not_decided_again(tmp_path):
