@@ -7,16 +7,16 @@ and their weight gradients separately for each example: the rows of a batch are 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 SUPPORTED = (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+_Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]  # like x, [B, *weight], [B, *bias]
 
 
 def unsupported_layers(network: nn.Module) -> list[str]:
@@ -52,15 +52,25 @@ class _Forward:
 
     def __init__(self, module: nn.Module, examples: int):
         self.module, self.examples = module, examples
-        self.rule = _RULES[next(cls for cls in SUPPORTED if isinstance(module, cls))]
+        self.kind = next(cls for cls in SUPPORTED if isinstance(module, cls))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind is nn.GroupNorm:
+            return self.group_norm(x)
         weight, bias = self.module.weight, getattr(self.module, "bias", None)
         return _Layer.apply(x, weight, bias, self)
 
-    def store(self, x: torch.Tensor, grad: torch.Tensor) -> None:
-        """Add this use's weight gradients [B, *shape] to the parameters' `grad_sample`."""
-        gradients = self.rule.weight_gradients(self.module, x, grad, self.examples)
+    def group_norm(self, x: torch.Tensor) -> torch.Tensor:
+        """All rows as one of B·K times the groups and the weights: autograd keeps the gradients of its weights apart."""
+        rows, channels, module = *x.shape[:2], self.module
+        weight, bias = (p.detach().repeat(rows).requires_grad_() for p in (module.weight, module.bias))
+        weight.register_hook(lambda grad: self.store((grad.view(self.examples, -1, channels).sum(1), None)))
+        bias.register_hook(lambda grad: self.store((None, grad.view(self.examples, -1, channels).sum(1))))
+        y = F.group_norm(x.reshape(1, -1, *x.shape[2:]), rows * module.num_groups, weight, bias, module.eps)
+        return y.reshape(x.shape)
+
+    def store(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Add this use's weight and bias gradients [B, *shape] to the parameters' `grad_sample`."""
         for parameter, gradient in zip((self.module.weight, getattr(self.module, "bias", None)), gradients, strict=True):
             if parameter is not None and parameter.requires_grad and gradient is not None:
                 gradient = gradient.to(parameter.dtype)
@@ -69,136 +79,103 @@ class _Forward:
 
 
 class _Layer(torch.autograd.Function):
-    """Forward as the layer does it; backward: the input's gradient from autograd, the weights' through `store`."""
+    """Forward as the layer does it; backward by its rule: the input's gradient for autograd, the weights' through `store`."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, layer: _Forward) -> torch.Tensor:
         ctx.layer = layer
         ctx.save_for_backward(x)
-        return layer.rule.run(layer.module, x)
+        return _RULES[layer.kind].run(layer.module, x)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        ctx.layer.store(x, grad)
-        layer = ctx.layer
-        return layer.rule.input_gradient(layer.module, x, grad) if ctx.needs_input_grad[0] else None, None, None, None
+        x = x.to(grad.dtype) if x.is_floating_point() else x  # where autocast has another type for the layer
+        layer, wanted = ctx.layer, ctx.needs_input_grad[0]
+        x_grad, *gradients = _RULES[layer.kind].backward(layer.module, x, grad, layer.examples, wanted)
+        layer.store(gradients)
+        return x_grad, None, None, None
+
+
+def _conv(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, examples: int, wanted: bool) -> _Gradients:
+    x_grad = _conv_backward(module, x, grad, (True, False, False))[0] if wanted else None
+    bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
+    if not module.weight.requires_grad:
+        return x_grad, None, bias
+    columns = len(x) // examples * grad[0, 0].numel() * module.weight[0].numel()  # of one example
+    small = columns <= _COLUMNS or x.is_cuda  # a GPU waits for kernel calls, whatever they compute
+    if module.groups == 1 and module.dilation == (1, 1) and small:
+        return x_grad, _unfolded_products(module, x, grad, examples), bias
+    if len(x) == examples and module.groups == 1:
+        return x_grad, _grouped_products(module, x, grad), bias
+    parts = [
+        _conv_backward(module, x_i, grad_i, (False, True, False))[1]
+        for x_i, grad_i in zip(x.chunk(examples), grad.chunk(examples), strict=True)
+    ]
+    return x_grad, torch.stack(parts), bias
 
 
 def _conv_backward(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, mask: tuple[bool, bool, bool]) -> Any:
     weight = module.weight.to(grad.dtype)
     args = (module.stride, module.padding, module.dilation, False, [0, 0], module.groups, mask)
-    return torch.ops.aten.convolution_backward(grad, x.to(grad.dtype), weight, None, *args)
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *args)
 
 
-def _conv_weights(
-    module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, examples: int
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    bias = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).sum((1, 3)) if module.bias is not None else None
-    if not module.weight.requires_grad:
-        return None, bias
-    work = module.weight.numel() * grad.numel() // (examples * grad.shape[1])  # products of one example
-    same_size = module.stride == (1, 1) and module.dilation == (1, 1) and x.shape[2:] == grad.shape[2:]
-    small = work <= _SHIFT_BELOW or x.is_cuda  # a GPU waits for kernel calls, whatever they compute
-    if same_size and module.groups == 1 and small:
-        return _shifted_products(x.to(grad.dtype), grad, examples, module.kernel_size), bias
-    parts = [
-        _conv_backward(module, x_i, grad_i, (False, True, False))[1]
-        for x_i, grad_i in zip(x.chunk(examples), grad.chunk(examples), strict=True)
-    ]
-    return torch.stack(parts), bias
+def _unfolded_products(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor, examples: int) -> torch.Tensor:
+    """Where one example is too small for a kernel call of its own: one batched product of output gradients and unfolded inputs.
 
-
-def _shifted_products(x: torch.Tensor, grad: torch.Tensor, examples: int, kernel: tuple[int, ...]) -> torch.Tensor:
-    """Where one example is too small for a kernel call of its own: one batched product for each tap of the kernel.
-
-    All images of an example lie padded in one row. A tap is then a shift of that row, and shifted rows are views. The result is
-    a view too, of an example's taps one after the other: to interleave them costs as much as the products.
+    Channels are innermost in the unfolded inputs, so that they are copied in long rows, and in the result, which is a view.
     """
-    rows, height, width, (k, m) = len(x) // examples, *x.shape[2:], kernel
-    padded = (rows, height + k - 1, width + m - 1)
-    length, slack = math.prod(padded), (k - 1) * padded[2] + m - 1
-    inputs = x.new_zeros(examples, x.shape[1], length + slack)
-    top, left = (k - 1) // 2, (m - 1) // 2
-    inside = inputs[:, :, :length].view(examples, -1, *padded)[..., top : top + height, left : left + width]
-    inside.copy_(x.reshape(examples, rows, -1, height, width).transpose(1, 2))
-    errors = grad.new_zeros(examples, grad.shape[1], *padded)
-    errors[..., :height, :width] = grad.reshape(examples, rows, -1, height, width).transpose(1, 2)
-    errors = errors.flatten(2)
-    taps = x.new_empty(examples, k * m, grad.shape[1], x.shape[1])
-    for i in range(k):
-        for j in range(m):
-            shifted = inputs[:, :, i * padded[2] + j :][:, :, :length]
-            torch.bmm(errors, shifted.transpose(1, 2), out=taps[:, i * m + j])
-    return taps.permute(0, 2, 3, 1).unflatten(-1, (k, m))
+    (k, m), (above, left) = module.kernel_size, cast(tuple[int, int], module.padding)
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))  # [B·K, H, W, C]
+    patches = padded.unfold(1, k, module.stride[0]).unfold(2, m, module.stride[1])  # [B·K, h, w, C, k, m]
+    columns = patches.permute(0, 1, 2, 4, 5, 3).reshape(examples, -1, module.weight[0].numel())  # [B, K·h·w, k·m·C]
+    errors = grad.reshape(examples, len(grad) // examples, grad.shape[1], -1).transpose(1, 2).flatten(2)  # [B, D, K·h·w]
+    return torch.bmm(errors, columns).unflatten(2, (k, m, -1)).permute(0, 1, 4, 2, 3)
 
 
-def _linear_weights(
-    module: nn.Linear, x: torch.Tensor, grad: torch.Tensor, examples: int
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    inputs, errors = x.to(grad.dtype).reshape(examples, -1, x.shape[-1]), grad.reshape(examples, -1, grad.shape[-1])
+def _grouped_products(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    """Of examples with one view: one image of B times the channels, so that one kernel call writes all of their gradients."""
+    x, grad = (rows.contiguous().view(1, -1, *rows.shape[2:]) for rows in (x, grad))
+    shape = x.new_empty(len(x[0]) // module.in_channels * module.out_channels, *module.weight.shape[1:])  # never read
+    args = (module.stride, module.padding, module.dilation, False, [0, 0], len(shape) // module.out_channels)
+    weight = torch.ops.aten.convolution_backward(grad, x, shape, None, *args, (False, True, False))[1]
+    return weight.view(-1, *module.weight.shape)  # type: ignore[no-any-return]
+
+
+def _linear(module: nn.Linear, x: torch.Tensor, grad: torch.Tensor, examples: int, wanted: bool) -> _Gradients:
+    inputs, errors = x.reshape(examples, -1, x.shape[-1]), grad.reshape(examples, -1, grad.shape[-1])
     weight = torch.bmm(errors.transpose(1, 2), inputs) if module.weight.requires_grad else None
-    return weight, errors.sum(1) if module.bias is not None else None
+    bias = errors.sum(1) if module.bias is not None else None
+    return grad @ module.weight.to(grad.dtype) if wanted else None, weight, bias
 
 
-def _group_norm_weights(
-    module: nn.GroupNorm, x: torch.Tensor, grad: torch.Tensor, examples: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    normal = F.group_norm(x.to(grad.dtype), module.num_groups, eps=module.eps)
-    shape = (examples, len(x) // examples, x.shape[1], -1)
-    return (grad * normal).reshape(shape).sum((1, 3)), grad.reshape(shape).sum((1, 3))
-
-
-def _layer_norm_weights(
-    module: nn.LayerNorm, x: torch.Tensor, grad: torch.Tensor, examples: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    normal = F.layer_norm(x.to(grad.dtype), module.normalized_shape, eps=module.eps)
+def _layer_norm(module: nn.LayerNorm, x: torch.Tensor, grad: torch.Tensor, examples: int, wanted: bool) -> _Gradients:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        normal = F.layer_norm(x, module.normalized_shape, eps=module.eps)
+        x_grad = torch.autograd.grad(normal, x, grad * module.weight.to(grad.dtype))[0]
     shape = (examples, -1, *module.normalized_shape)
-    return (grad * normal).reshape(shape).sum(1), grad.reshape(shape).sum(1)
+    return x_grad, (grad * normal.detach()).reshape(shape).sum(1), grad.reshape(shape).sum(1)
 
 
-def _embedding_weights(module: nn.Embedding, x: torch.Tensor, grad: torch.Tensor, examples: int) -> tuple[torch.Tensor, None]:
+def _embedding(module: nn.Embedding, x: torch.Tensor, grad: torch.Tensor, examples: int, wanted: bool) -> _Gradients:
     out = grad.new_zeros(examples, *module.weight.shape)
     example = torch.arange(examples, device=x.device).repeat_interleave(x.numel() // examples)
-    return out.index_put_((example, x.reshape(-1)), grad.reshape(-1, grad.shape[-1]), accumulate=True), None
+    return None, out.index_put_((example, x.reshape(-1)), grad.reshape(-1, grad.shape[-1]), accumulate=True), None
 
 
-def _norm_input(run: Callable[[Any, torch.Tensor], torch.Tensor]) -> Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]:
-    def gradient(module: Any, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
-            x = x.detach().to(grad.dtype).requires_grad_()  # autocast on CUDA norms in float32 what it gets in bfloat16
-            return torch.autograd.grad(run(module, x), x, grad)[0]
-
-    return gradient
-
-
-def _run_group_norm(module: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
-    return F.group_norm(x, module.num_groups, module.weight, module.bias, module.eps)
-
-
-def _run_layer_norm(module: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
-
-
-_SHIFT_BELOW = 1 << 23  # measured: below, a kernel call for each example costs more than it computes
+_COLUMNS = 1 << 17  # measured: above, to unfold an example's input costs more than a kernel call of its own
 
 
 class _Rule(NamedTuple):
     run: Callable  # (module, x) -> output
-    weight_gradients: Callable  # (module, x, grad, examples) -> ([B, *weight], [B, *bias] or None)
-    input_gradient: Callable  # (module, x, grad) -> like x
+    backward: Callable[..., _Gradients]  # (module, x, grad, examples, whether the input's gradient is wanted)
 
 
 _RULES: dict[type, _Rule] = {
-    nn.Conv2d: _Rule(
-        lambda m, x: F.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups),
-        _conv_weights,
-        lambda m, x, grad: _conv_backward(m, x, grad, (True, False, False))[0],
-    ),
-    nn.Linear: _Rule(
-        lambda m, x: F.linear(x, m.weight, m.bias), _linear_weights, lambda m, x, grad: grad @ m.weight.to(grad.dtype)
-    ),
-    nn.GroupNorm: _Rule(_run_group_norm, _group_norm_weights, _norm_input(_run_group_norm)),
-    nn.LayerNorm: _Rule(_run_layer_norm, _layer_norm_weights, _norm_input(_run_layer_norm)),
-    nn.Embedding: _Rule(lambda m, x: F.embedding(x, m.weight), _embedding_weights, lambda m, x, grad: None),
+    nn.Conv2d: _Rule(lambda m, x: F.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups), _conv),
+    nn.Linear: _Rule(lambda m, x: F.linear(x, m.weight, m.bias), _linear),
+    nn.LayerNorm: _Rule(lambda m, x: F.layer_norm(x, m.normalized_shape, m.weight, m.bias, m.eps), _layer_norm),
+    nn.Embedding: _Rule(lambda m, x: F.embedding(x, m.weight), _embedding),
 }

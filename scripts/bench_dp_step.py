@@ -2,6 +2,7 @@
 
     python -m scripts.bench_dp_step                          # the 4.2M-parameter MNIST network; about 5 minutes on 2 cores
     python -m scripts.bench_dp_step --model digits_unet --views 64 --repetitions 6
+    python -m scripts.bench_dp_step --engines-only --processor-time    # the two engines, where other programs run beside
     python -m scripts.bench_dp_step --adapter loda           # DP on adapters, beside DP on the whole network
 
 For each (examples B, views K): forward and backward of the non-private step, then the gradient phase of engine `views`,
@@ -41,6 +42,7 @@ from privacy.noise import NoiseSource
 from tracking.environment import environment, format_environment
 
 Step = Callable[[], None]
+Clock = Callable[[], float]  # seconds
 Network = Callable[[Adapter], Any]
 AUGMULTS = (1, 4, 16, 64)
 FULL = Adapter(kind=AdapterName.full)
@@ -50,6 +52,7 @@ def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore")  # of the rivals' slow paths: that is what is measured
     args = parser().parse_args(arguments)
     check_device(args.device)
+    clock = time.process_time if args.processor_time else time.perf_counter
     device, config, adapter = torch_device(args.device), model_settings(args.model), Adapter(kind=AdapterName(args.adapter))
 
     def network(what: Adapter) -> Any:
@@ -58,6 +61,13 @@ def main(arguments: list[str]) -> None:
     print(f"{args.model}: {count(network(FULL)):,} parameters, float32; {format_environment(environment(device))}")
     if adapter.kind is not AdapterName.full:
         print(f"{args.adapter} trains {count(network(adapter)):,} of them")
+    if args.engines_only:
+        print(f"\n| B, K | images/s | {' | '.join(name.value for name in ENGINES)} |")
+        print("| --- | ---: |" + " --- |" * len(ENGINES))
+        for augmult in args.augmults:
+            views = some_views(config, max(1, args.views // augmult), augmult, device)
+            print(compared(engine_steps(network(adapter), views), views, args.repetitions, device, clock), flush=True)
+        return
     if not args.whole_step_only:
         columns = list(gradient_steps(network, adapter, some_views(config, 1, 1, device)))
         print(f"\n| B, K | images/s | {' | '.join(columns[1:])} | peak MiB: {', '.join(columns)} |")
@@ -66,7 +76,7 @@ def main(arguments: list[str]) -> None:
             views = some_views(config, max(1, args.views // augmult), augmult, device)
             steps = gradient_steps(network, adapter, views)
             cells, peaks = (
-                compared(steps, views, args.repetitions, device),
+                compared(steps, views, args.repetitions, device, clock),
                 (peak_mebibytes(step, device) for step in steps.values()),
             )
             print(f"{cells} {', '.join(f'{peak:.0f}' for peak in peaks)} |", flush=True)
@@ -75,7 +85,8 @@ def main(arguments: list[str]) -> None:
     print("| --- | ---: |" + " --- |" * (len(columns) - 1))
     for augmult in args.augmults if args.whole_step_only else args.augmults[1:]:
         views = some_views(config, args.step_examples, augmult, device)
-        print(compared(whole_steps(network, adapter, views), views, max(3, args.repetitions // 2), device), flush=True)
+        steps = whole_steps(network, adapter, views)
+        print(compared(steps, views, max(3, args.repetitions // 2), device, clock), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,6 +98,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--step-examples", type=int, default=16, help="examples of the whole step")
     parser.add_argument("--augmults", type=int, nargs="+", default=AUGMULTS, help="K")
     parser.add_argument("--whole-step-only", action="store_true")
+    parser.add_argument("--engines-only", action="store_true", help="no rivals, no memory and no whole step")
+    parser.add_argument("--processor-time", action="store_true", help="not the clock's: where other programs run beside")
     parser.add_argument("--repetitions", type=int, default=4, help="the first is dropped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     return parser
@@ -102,17 +115,16 @@ def model_settings(name: str) -> UNet:
 
 def gradient_steps(network: Network, adapter: Adapter, views: Views) -> dict[str, Step]:
     unet = network(adapter)
-    steps = {
-        "non-private": non_private(unet, views),
-        **{name.value: by_engine(name, unet, views) for name in ENGINES},
-        "Opacus hooks": by_hooks(unet, views),
-        "vmap(grad)": by_vmap(unet, views),
-    }
+    steps = engine_steps(unet, views) | {"Opacus hooks": by_hooks(unet, views), "vmap(grad)": by_vmap(unet, views)}
     if adapter.kind is not AdapterName.full:
         whole = network(FULL)
         steps["full: non-private"] = non_private(whole, views)
         steps |= {f"full: {name.value}": by_engine(name, whole, views) for name in ENGINES}
     return steps
+
+
+def engine_steps(unet: Any, views: Views) -> dict[str, Step]:
+    return {"non-private": non_private(unet, views)} | {name.value: by_engine(name, unet, views) for name in ENGINES}
 
 
 def whole_steps(network: Network, adapter: Adapter, views: Views) -> dict[str, Step]:
@@ -236,24 +248,24 @@ def forget(parameters: list[Any]) -> None:
         p.grad = p.grad_sample = None
 
 
-def compared(steps: dict[str, Step], views: Views, repetitions: int, device: torch.device) -> str:
+def compared(steps: dict[str, Step], views: Views, repetitions: int, device: torch.device, clock: Clock) -> str:
     """A row of the table: ratios to the first of the steps."""
-    seconds = alternate(steps, repetitions, device)
+    seconds = alternate(steps, repetitions, device, clock)
     floor = seconds.pop("non-private")
     cells = [ratio(times, floor) for times in seconds.values()]
     return f"| {views.examples}, {views.augmult} | {len(views.t) / statistics.median(floor):.0f} | {' | '.join(cells)} |"
 
 
-def alternate(steps: dict[str, Step], repetitions: int, device: torch.device) -> dict[str, list[float]]:
+def alternate(steps: dict[str, Step], repetitions: int, device: torch.device, clock: Clock) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repetition in range(repetitions):
-        for name, step in steps.items():
-            started = time.perf_counter()
+        for name, step in list(steps.items())[:: 1 if repetition % 2 else -1]:  # which one is first alternates
+            started = clock()
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if repetition:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

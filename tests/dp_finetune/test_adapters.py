@@ -148,7 +148,7 @@ def test_a_part_of_a_layer_costs_no_gradient_of_the_rest(monkeypatch):
     def refuse(*_: Any) -> None:
         raise AssertionError("the gradient of a frozen weight")
 
-    monkeypatch.setattr(per_example, "_shifted_products", refuse)
+    monkeypatch.setattr(per_example, "_unfolded_products", refuse)
     unet = tiny_unet()
     Adapter(kind=AdapterName.norm_bias).apply(unet)
     by_engine(BatchedEngine(unet, 1000, AUGMULT), some_views(torch.float32))

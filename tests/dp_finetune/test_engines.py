@@ -66,10 +66,12 @@ ENGINES = [
 
 
 @pytest.mark.parametrize(("engine", "views_per_pass"), ENGINES)
-@pytest.mark.parametrize("shift", [True, False])
+@pytest.mark.parametrize("unfold", [True, False])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_engines_equal_a_float64_loop(engine, views_per_pass, shift, channels_last, monkeypatch):
-    monkeypatch.setattr(per_example, "_SHIFT_BELOW", 1 << 30 if shift else 0)
+@pytest.mark.parametrize("augmult", [1, AUGMULT])
+def test_engines_equal_a_float64_loop(engine, views_per_pass, unfold, channels_last, augmult, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.AUGMULT", augmult)
+    monkeypatch.setattr(per_example, "_COLUMNS", 1 << 30 if unfold else 0)
     unet, views = tiny_unet().double(), some_views()
     expected = by_loop(unet, views)
     if channels_last:
@@ -79,9 +81,39 @@ def test_engines_equal_a_float64_loop(engine, views_per_pass, shift, channels_la
     assert relative(by_engine(engine(unet, views_per_pass, AUGMULT), views), expected) < 1e-12
 
 
+@pytest.mark.parametrize("unfold", [True, False])
+@pytest.mark.parametrize("augmult", [1, AUGMULT])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"kernel_size": (5, 2), "padding": (0, 1), "stride": (2, 3)},
+        {"kernel_size": 1, "stride": 2},
+        {"kernel_size": 3, "padding": 2, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "groups": 2},
+    ],
+    ids=str,
+)
+def test_convolutions_of_every_geometry_equal_a_loop(geometry, augmult, unfold, monkeypatch):
+    monkeypatch.setattr(per_example, "_COLUMNS", 1 << 30 if unfold else 0)
+    layer, x = nn.Conv2d(4, 6, **geometry).double(), torch.randn(EXAMPLES * augmult, 4, 9, 7, dtype=torch.float64)
+    with per_example.per_example_gradients(layer, EXAMPLES):
+        layer(x).square().sum().backward()
+    got = layer.weight.grad_sample, layer.bias.grad_sample  # type: ignore[attr-defined, union-attr]
+    for i, rows in enumerate(x.chunk(EXAMPLES)):
+        for mine, expected in zip(got, torch.autograd.grad(layer(rows).square().sum(), [layer.weight, layer.bias]), strict=True):
+            assert torch.allclose(mine[i], expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("examples", [3, 4, 7])
-def test_in_passes_of_one_size_no_bit_of_a_gradient_depends_on_the_other_examples_or_on_its_place(examples):
+@pytest.mark.parametrize("unfold", [True, False])
+@pytest.mark.parametrize("augmult", [1, AUGMULT])
+def test_in_passes_of_one_size_no_bit_of_a_gradient_depends_on_the_other_examples_or_on_its_place(
+    examples, unfold, augmult, monkeypatch
+):
     """On a processor; whatever stands beside it."""
+    monkeypatch.setattr(f"{__name__}.AUGMULT", augmult)
+    monkeypatch.setattr(per_example, "_COLUMNS", 1 << 30 if unfold else 0)
     unet, rng = tiny_unet(), torch.Generator().manual_seed(2)
     rows = (examples + 1) * AUGMULT
     x, noise = (torch.randn(rows, 1, 8, 8, generator=rng) for _ in range(2))
@@ -100,7 +132,11 @@ def test_in_passes_of_one_size_no_bit_of_a_gradient_depends_on_the_other_example
 
 
 @pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
-def test_engines_are_close_in_float32(engine):
+@pytest.mark.parametrize("unfold", [True, False])
+@pytest.mark.parametrize("augmult", [1, AUGMULT])
+def test_engines_are_close_in_float32(engine, unfold, augmult, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.AUGMULT", augmult)
+    monkeypatch.setattr(per_example, "_COLUMNS", 1 << 30 if unfold else 0)
     expected = by_loop(tiny_unet().double(), some_views())
     assert relative(by_engine(engine(tiny_unet(), 1000, AUGMULT), some_views(torch.float32)).double(), expected) < 1e-5
 
@@ -125,7 +161,11 @@ def test_engines_of_a_network_of_patches_equal_a_loop_that_makes_the_patches(eng
 
 
 @pytest.mark.parametrize("engine", [ViewsEngine, BatchedEngine])
-def test_engines_in_bfloat16_give_float32_gradients_near_the_float64_ones(engine):
+@pytest.mark.parametrize("unfold", [True, False])
+@pytest.mark.parametrize("augmult", [1, AUGMULT])
+def test_engines_in_bfloat16_give_float32_gradients_near_the_float64_ones(engine, unfold, augmult, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.AUGMULT", augmult)
+    monkeypatch.setattr(per_example, "_COLUMNS", 1 << 30 if unfold else 0)
     made = engine(tiny_unet(), 1000, AUGMULT, bfloat16=True)
     gradients = by_engine(made, some_views(torch.float32))
     assert gradients.dtype == torch.float32
