@@ -51,7 +51,8 @@ class _Forward:
     """A layer's forward pass whose backward pass keeps examples apart."""
 
     def __init__(self, module: nn.Module, examples: int):
-        self.module, self.examples = module, examples
+        self.module: Any = module  # of `kind`
+        self.examples = examples
         self.kind = next(cls for cls in SUPPORTED if isinstance(module, cls))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -75,7 +76,7 @@ class _Forward:
             if parameter is not None and parameter.requires_grad and gradient is not None:
                 gradient = gradient.to(parameter.dtype)
                 before = getattr(parameter, "grad_sample", None)
-                parameter.grad_sample = gradient if before is None else before + gradient  # type: ignore[union-attr]
+                parameter.grad_sample = gradient if before is None else before + gradient
 
 
 class _Layer(torch.autograd.Function):
