@@ -88,7 +88,7 @@ def read_certificate(folder: Path) -> dict[str, Any]:
 def check_files(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
     """The digests, and what the certificate says of the samples."""
     if not isinstance(document.get("files"), dict):
-        yield Finding(False, "the certificate names no files: it is of an earlier version, or a copy beside a model")
+        yield Finding(False, "the certificate names no files: it is an export's, a copy beside a model, or of an earlier version")
         return
     wrong = altered(folder, document)
     for change in wrong:

@@ -238,6 +238,12 @@ def test_no_user_lies_on_both_sides(tmp_path):
     assert str(dataset.num_private_images) not in dataset.chosen
 
 
+def test_a_pattern_that_finds_every_image_a_user_of_its_own_is_told(tmp_path):
+    place = hospital(tmp_path)
+    told = [" ".join(folder(place, user_pattern=pattern).layout_notes()) for pattern in (PATTERN, r".+")]
+    assert ["is dataset.user_pattern right" in notes for notes in told] == [False, True]
+
+
 def test_one_user_more_moves_no_other(tmp_path):
     before = folder(hospital(tmp_path), user_pattern=PATTERN)
     held = set(before._lists[1].users or [])

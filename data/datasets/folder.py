@@ -170,6 +170,10 @@ class Folder(Listed):
         if not self._own_test and self.num_test and not self.knows_users:
             keeps = "dataset.user_pattern or dataset.user_column keeps them together"
             notes.append(f"images of one person may lie both among the private and among the test images; {keeps}")
+        users = self._everything.private.users
+        if users is not None and len(set(users)) == len(users):
+            key = "dataset.user_column" if self.user_pattern is None else "dataset.user_pattern"
+            notes.append(f"every image is of a user of its own: is {key} right? A user is then protected as an image is")
         return notes
 
     def notes(self) -> list[str]:
