@@ -74,6 +74,11 @@ class Method:
     told = ""  # how it makes what is released, in a sentence of the README.md there
 
     @property
+    def how_made(self) -> str:
+        """`told`, and what the settings add to it."""
+        return self.told
+
+    @property
     def released_classifier(self) -> ClassifierName | None:
         """Of a method that releases a classifier and no samples, which one; everything else follows from this."""
         return None

@@ -47,6 +47,10 @@ class DPDiffusion(DPSGD):
     guidance: float | None = None  # weight of classifier-free guidance when sampling; null: the model's
     gradient_checkpointing: bool = False  # blocks keep their input alone, and are computed again in the backward pass
 
+    @property
+    def how_made(self) -> str:
+        return self.warm_up.told_before(self.told)
+
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         require(model.skeleton() is not None, "model", model.name, f"a U-Net, as method={self.name} trains it")

@@ -61,6 +61,10 @@ class WarmUp(Moments):
         if self.degree is not None:
             model.check_degree(f"{key}.degree", self.degree, None)
 
+    def told_before(self, told: str) -> str:
+        """How a method that starts from it makes what is released."""
+        return told if self.epsilon is None else f"Means and covariances of the classes were measured with noise first. {told}"
+
     def spends(self, dataset: Dataset, privacy: Privacy) -> list[Spend]:
         return [] if self.epsilon is None else self.moments_spends(dataset, self._sigma(dataset, privacy))
 

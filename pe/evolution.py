@@ -69,6 +69,10 @@ class PrivateEvolution(Method):
     initial_labels: InitialLabels = InitialLabels.random  # which public labels the first population has
     warm_up: WarmUp = field(default_factory=WarmUp)  # the first population is VARIATIONS of samples of moments
 
+    @property
+    def how_made(self) -> str:
+        return self.warm_up.told_before(self.told)
+
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         require_public_weights(self, model)
         super().check(dataset, model, privacy)

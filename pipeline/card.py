@@ -94,7 +94,7 @@ def _images(height: int, width: int, channels: int) -> str:
 
 
 def card(document: dict[str, Any], made: Made, told: str) -> str:
-    """`document`: the certificate; `told`: how the method makes what is released (`Method.told`)."""
+    """`document`: the certificate; `told`: how the method makes what is released (`Method.how_made`)."""
     one, name = isinstance(made, ReleasedClassifier), title(document)
     sections = {
         "What it was made from" if one else "What they were made from": _origin(document, told),

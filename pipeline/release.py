@@ -104,7 +104,7 @@ def publish(
             if (seen := digests_beside([one.path for one in inputs])) is not None:
                 np.save(target / "model" / PUBLIC_DIGESTS, seen)
         if document["private"]:
-            write_whole(target / CARD, card(document, made, config.method.told))
+            write_whole(target / CARD, card(document, made, config.method.how_made))
             if isinstance(made, SampleSet):
                 write_json(target / CROISSANT, croissant(document, made, target))
         seal(target, document, config.privacy.signing_key)

@@ -177,6 +177,8 @@ def test_a_plan_opens_no_private_image_and_has_all_that_it_announces(case):
     assert method.memory(dataset, model) > 0
     assert (method.released(dataset) == 0) == bool(method.released_classifier)
     assert bool(method.told) != shows_images(case)  # a sentence for the README.md of what it releases
+    warmed = "warm_up" in case.settings
+    assert ("Means and covariances" in method.how_made) == (warmed or isinstance(method, DPMoments))
 
 
 @refusals
