@@ -69,7 +69,7 @@ class Ledger:
             sync_folder(self._path.parent)
 
     def require_all_spent(self) -> None:
-        """BudgetError where a planned use was not made: a method has not done what its plan says, and may have read without it."""
+        """BudgetError where a planned use was not made: the method may have read images without it."""
         missing = [spend for spend in self._plan.values() if self._uses[spend.purpose] < spend.count]
         if missing:
             told = ", ".join(f"purpose={one.purpose}: {self._uses[one.purpose]} of {one.count}" for one in missing)

@@ -344,5 +344,5 @@ class Peeks(PublicOnly):
 
 
 def test_a_method_that_opens_the_dataset_itself_is_stopped(tmp_path):
-    with pytest.raises(RuntimeError, match="private.spend"):
+    with pytest.raises(RuntimeError, match=r"private\.spend"):
         run(Peeks(num_samples=6), tmp_path)

@@ -53,7 +53,7 @@ def test_an_entry_is_on_disk_before_spend_returns(path, monkeypatch):
 def test_planned_uses_that_were_not_made_are_told(path):
     ledger = votes_ledger(path, rounds=2)
     ledger.spend("pe.votes/round=1", SIGMA)
-    with pytest.raises(BudgetError, match="purpose=pe.votes: 1 of 2"):
+    with pytest.raises(BudgetError, match=r"purpose=pe\.votes: 1 of 2"):
         ledger.require_all_spent()
     again = votes_ledger(path, rounds=2)  # after a kill, from a checkpoint: the first is not made again
     again.spend("pe.votes/round=2", SIGMA)
