@@ -100,8 +100,9 @@ def test_convolutions_of_every_geometry_equal_a_loop(geometry, augmult, unfold, 
     with per_example.per_example_gradients(layer, EXAMPLES):
         layer(x).square().sum().backward()
     got = layer.weight.grad_sample, layer.bias.grad_sample  # type: ignore[attr-defined, union-attr]
+    weights = list(layer.parameters())
     for i, rows in enumerate(x.chunk(EXAMPLES)):
-        for mine, expected in zip(got, torch.autograd.grad(layer(rows).square().sum(), [layer.weight, layer.bias]), strict=True):
+        for mine, expected in zip(got, torch.autograd.grad(layer(rows).square().sum(), weights), strict=True):
             assert torch.allclose(mine[i], expected, rtol=1e-12)
 
 

@@ -26,7 +26,7 @@ def of_target(target: str) -> list[tuple[str, str]]:
 
 def of_page() -> set[tuple[str, str]]:
     lines = (ROOT / "docs" / "performance.md").read_text().splitlines()
-    return {found.groups() for line in lines if line.startswith("    ") and (found := COMMAND.search(line))}
+    return {(found[1], found[2]) for line in lines if line.startswith("    ") and (found := COMMAND.search(line))}
 
 
 def test_the_targets_run_what_the_page_quotes():
