@@ -3,8 +3,9 @@
     python -m scripts.inspect dataset=folder dataset.path=my_images dataset.image_size=64
     python -m scripts.inspect dataset=folder … "dataset.user_pattern='patient_([0-9]+)'" privacy.unit=user
 
-Any settings of `run.py` may be given; methods and budgets are tried in turn. It opens the headers of the files, uses no network,
-writes nothing and spends nothing. It prints exact counts of private images: the page is for the person whose images these are.
+Any settings of `run.py` may be given; methods are tried in turn, at ε = 1 and 10 or at `privacy.epsilon`. It opens
+the headers of the files, uses no network, writes nothing and spends nothing. It prints exact
+counts of private images: the page is for the person whose images these are.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pipeline.plan_document import plan_document
 from privacy.mechanisms import Unit
 
 METHODS = ("dp_moments", "pe", "dp_diffusion", "dp_loda", "dp_classifier")
-BUDGETS = (1.0, 10.0)
+BUDGETS = [1.0, 10.0]  # where none is asked for
 console = Console()
 MOST = 4  # kinds that are named before the others are counted together
 
@@ -41,7 +42,8 @@ def main(overrides: list[str]) -> None:
     config.dataset.check()
     _tell("These numbers are exact, and so private: do not share this page.")
     _describe(config.dataset)
-    _compare(overrides)
+    asked = config.privacy.epsilon if any(_key(one) == "privacy.epsilon" for one in overrides) else None
+    _compare(overrides, BUDGETS if asked is None else [asked])
 
 
 def _describe(dataset: Dataset) -> None:
@@ -77,12 +79,13 @@ def _survey(part: str, found: Survey, narrow: bool, channels: int) -> None:
         _tell("  all are grey: dataset.image_channels=1 reads them as such")
 
 
-def _compare(overrides: list[str]) -> None:
-    table = Table("method", "ε", "noise multiplier", "time", "memory, GiB", title="What a run would cost on this machine")
+def _compare(overrides: list[str], budgets: list[float]) -> None:
+    title = "What a run would cost on this machine"
+    table = Table("method", "ε", "noise multiplier", "time, without the judge", "memory, GiB", title=title)
     refused: dict[str, InputError] = {}
     hints: dict[str, list[str]] = {}
     for name in METHODS:
-        for epsilon in BUDGETS:
+        for epsilon in budgets:
             try:
                 config = compose([*_others(overrides), f"method={name}", f"privacy.epsilon={epsilon}"])
                 cells, told = _cost(config)
@@ -117,7 +120,11 @@ def _cost(config: Config) -> tuple[list[str], list[str]]:
 
 def _others(overrides: Iterable[str]) -> list[str]:
     """What is said of neither the method nor its budget."""
-    return [one for one in overrides if one.partition("=")[0].lstrip("+") not in ("method", "privacy.epsilon", "plan_only")]
+    return [one for one in overrides if _key(one) not in ("method", "privacy.epsilon", "plan_only")]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
 
 
 def _duration(seconds: float | None) -> str:

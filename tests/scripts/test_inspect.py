@@ -35,6 +35,10 @@ def test_it_says_what_would_be_read_and_what_each_method_costs(mine, capsys):
     assert sorted(path.name for path in Path().iterdir()) == ["mine"]
 
 
+def test_a_budget_that_is_given_is_the_one_that_is_shown(mine, capsys):
+    assert "dp_diffusion at ε = 3: The network starts" in page(capsys, "privacy.epsilon=3")
+
+
 def test_bad_files_deep_ones_and_users_are_told(mine, capsys):
     deep = png(np.arange(64, dtype=np.uint16).reshape(8, 8) % 8)
     put(mine, {"ill/patient_90/bad.png": "x", "ill/patient_91/deep.png": deep})
