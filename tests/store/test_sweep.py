@@ -325,7 +325,7 @@ def test_a_sweep_in_several_processes_is_one_sweep(here, launcher):
 @pytest.mark.slow
 def test_the_tasks_of_a_job_are_the_processes_of_its_run(here):
     """As those of a Slurm job with a GPU for each."""
-    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "hydra.launcher.tasks_per_node=2"]
+    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60", "hydra.launcher.tasks_per_node=2"]
     again = ["-m", *launcher, f"hydra.sweep.dir={here}/sweep", *TINY, "seed=0"]
     for finished in (False, True):
         result = python_run(*again, folder=here, GLOO_SOCKET_IFNAME="lo")
