@@ -62,6 +62,8 @@ table = mkdir -p $(BENCH) && echo '$(2)' && $(2) > $(BENCH)/$(1).partial && mv $
 
 bench: setup     ## the tables of docs/performance.md of a processor, into runs/bench (over an hour on two cores)
 	@$(call table,dp_step,$(BIN)/python -m scripts.bench_dp_step --device cpu)
+	@$(call table,dp_engines,OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_dp_step --device cpu \
+	    --engines-only --processor-time --augmults 1 4 16 --repetitions 6)
 	@$(call table,dp_whole_step,$(BIN)/python -m scripts.bench_dp_step --device cpu \
 	    --whole-step-only --step-examples 64 --augmults 16 --repetitions 6)
 	@$(call table,dp_adapters,$(BIN)/python -m scripts.bench_dp_step --device cpu --adapter loda)
