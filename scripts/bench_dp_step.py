@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import statistics
 import time
 import warnings
@@ -215,7 +216,7 @@ def by_vmap(unet: Any, views: Views) -> Step:
 
 def whole_private_step(name: EngineName, unet: Any, views: Views) -> Step:
     engine = ENGINES[name](unet, max(64, views.augmult), views.augmult)
-    noise = NoiseSource(bytes(32))
+    noise, steps = NoiseSource(bytes(32)), itertools.count(1)
     optimizer = PrivateOptimizer(adam(unet), noise_multiplier=1.0, max_grad_norm=1e-3, expected_batch_size=views.examples)
 
     def step() -> None:
@@ -226,7 +227,7 @@ def whole_private_step(name: EngineName, unet: Any, views: Views) -> Step:
             optimizer.zero_grad(set_to_none=True)
         for p in optimizer.params:
             p.grad_sample = p.new_zeros(0, *p.shape)
-        optimizer.noise = noise.stream("bench")
+        optimizer.noise = noise.stream(f"bench/step={next(steps)}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -130,8 +130,9 @@ def test_each_noise_is_accounted_as_what_it_is():
 
 
 def test_rounds_draw_different_noise_and_the_same_round_the_same():
-    source, zeros, kind = NoiseSource(bytes(32)), np.zeros(50, np.int64), VoteNoise.gaussian
-    first, again, second = (noisy_votes(zeros, kind, 1.0, source.stream(f"pe.votes/round={name}")) for name in (1, 1, 2))
+    zeros, kind = np.zeros(50, np.int64), VoteNoise.gaussian
+    streams = [NoiseSource(bytes(32)).stream(f"pe.votes/round={name}") for name in (1, 1, 2)]
+    first, again, second = (noisy_votes(zeros, kind, 1.0, stream) for stream in streams)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
 
