@@ -69,11 +69,10 @@ class Ledger:
             sync_folder(self._path.parent)
 
     def require_all_spent(self) -> None:
-        """BudgetError where a planned use was not made: the method may have read images without it."""
-        missing = [spend for spend in self._plan.values() if self._uses[spend.purpose] < spend.count]
+        """BudgetError where a planned purpose was never spent: the method may have read without it. Fewer uses are fine."""
+        missing = [purpose for purpose in self._plan if not self._uses[purpose]]
         if missing:
-            told = ", ".join(f"purpose={one.purpose}: {self._uses[one.purpose]} of {one.count}" for one in missing)
-            raise BudgetError(f"planned uses were not spent, so nothing is released ({told})")
+            raise BudgetError(f"purpose={', '.join(missing)} is planned and was not spent, so nothing is released")
 
     @property
     def spends(self) -> list[Spend]:

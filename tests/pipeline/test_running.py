@@ -67,7 +67,7 @@ def test_an_evaluator_that_fails_is_an_error_and_the_release_stands(here, monkey
 def test_a_method_that_has_not_spent_what_its_plan_says_releases_nothing(here, monkeypatch):
     made = SampleSet(np.zeros((50, 8, 8, 1), np.uint8), np.arange(50) % 10, 10)
     monkeypatch.setattr("pe.evolution.PrivateEvolution.run", lambda *_: made)
-    with pytest.raises(BudgetError, match=r"purpose=pe\.votes: 0 of "):
+    with pytest.raises(BudgetError, match=r"purpose=pe\.votes"):
         run(compose(QUICK), "mine")
     assert not list(Path("mine").glob("release/*"))
 
