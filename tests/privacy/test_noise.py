@@ -18,14 +18,6 @@ def stream(purpose: str) -> NoiseStream:
     return NoiseSource(KEY).stream(purpose)
 
 
-def test_no_two_statistics_of_a_run_get_the_same_noise():
-    source = NoiseSource(KEY)
-    source.stream("votes/round=1")
-    source.stream("votes/round=2")
-    with pytest.raises(RuntimeError, match="purpose=votes/round=1"):
-        source.stream("votes/round=1")
-
-
 def within_4_sigma(draws: np.ndarray, weights: np.ndarray, support: np.ndarray) -> bool:
     """Whether the mean square of the draws is no further from its expectation than chance allows."""
     second, fourth = ((weights * support**power).sum() / weights.sum() for power in (2, 4))
