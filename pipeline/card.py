@@ -19,6 +19,7 @@ from privacy.risk import format_epsilon, in_words, rounded_up
 CARD = "README.md"
 LICENCE = "license: other  # for the holder of the private data to choose, and to name here\n"
 PROTECTION = "What is protected, and how well"
+USE = "How to read and check them"
 PICTURE = "![Some of the images, one row for each class](grid.png)"
 _UNITS = {
     Unit.image: "one image. Somebody with several images among them is protected less than these numbers say",
@@ -101,7 +102,7 @@ def card(document: dict[str, Any], made: Made, told: str) -> str:
         PROTECTION: _protection(document),
         "What was taken as public": _public(document),
         "What it is not good for" if one else "What they are not good for": _limits_of_classifier() if one else _limits(),
-        "How to use and check it" if one else "How to read and check them": _use_of_classifier() if one else _use(),
+        "How to use and check it" if one else USE: _use_of_classifier() if one else _use(),
     }
     text = "\n".join(f"## {heading}\n\n{body}\n" for heading, body in sections.items())
     start = classifier_header(name) if isinstance(made, ReleasedClassifier) else header(name, document["classes"], len(made))
@@ -207,4 +208,14 @@ def _use() -> str:
         "(More than 100,000 images are in `samples_00000.npz`, …) `privacy.json` is the certificate, with the sha256 of every "
         "other file. With the program that made this release, `python -m scripts.verify release=FOLDER` compares them and "
         "computes ε again, and `python -m scripts.export release=FOLDER to=… format=parquet` writes other forms."
+    )
+
+
+def use_of_export() -> str:
+    """In place of how a release is read, in an export of it."""
+    return (
+        '    import datasets\n    images = datasets.load_dataset("FOLDER")\n\n'
+        "These files were written from a release. `privacy.json` repeats its certificate, with the sha256 of these files in "
+        "place of those of the release. With the program that made them, `python -m scripts.verify release=FOLDER` compares "
+        "them and computes ε again."
     )

@@ -50,7 +50,7 @@ class Privacy:
             share = getattr(self, key)
             require(share is None or 1e-6 <= share < 1e6, f"privacy.{key}", share, "1e-6 or more and finite, or null")
         if self.signing_key is not None:
-            private_key(self.signing_key)
+            private_key("privacy.signing_key", self.signing_key)
 
     def delta_for(self, num_private: int) -> float:
         """The δ that is stated, or the smaller of 1 / (10 N) and N^-1.1 (from N = 10^10 on), rounded down to two digits.

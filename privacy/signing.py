@@ -13,13 +13,13 @@ from errors import reject_unless, unusable
 SIGNATURE = "privacy.json.sig"
 
 
-def sign(key_file: str, content: bytes) -> bytes:
-    return private_key(key_file).sign(content)
+def sign(setting: str, key_file: str, content: bytes) -> bytes:
+    return private_key(setting, key_file).sign(content)
 
 
-def private_key(key_file: str) -> Any:
-    """InputError where it is not there, not an Ed25519 key, or closed by a passphrase."""
-    setting, (ed25519, serialization) = "privacy.signing_key", _cryptography("privacy.signing_key", key_file)
+def private_key(setting: str, key_file: str) -> Any:
+    """InputError, which names the setting, where it is not there, not an Ed25519 key, or closed by a passphrase."""
+    ed25519, serialization = _cryptography(setting, key_file)
     try:
         key = serialization.load_pem_private_key(_content(setting, key_file), password=None)
     except (ValueError, TypeError) as error:

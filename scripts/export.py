@@ -4,9 +4,10 @@
     python -m scripts.export release=runs/…/release to=my_set format=parquet        # data/train-00000-of-00001.parquet
     python -m scripts.export release=runs/…/more_samples to=my_set format=webdataset shard=50000
 
-Pictures are PNG, and classes go by name. The card goes with them, as README.md, and so does the certificate, without the digests:
-those are of the files of the release. Nothing is spent. Images are read shard by shard, so there may be more than memory holds;
-`shard` is how many a file of Parquet or a tar has. A killed export leaves .FOLDER.exporting beside it, and starts anew.
+Pictures are PNG, and classes go by name. The card goes with them, as README.md, and so does the certificate, with the sha256 of
+these files in place of those of the release, and of the certificate of the release: `scripts.verify` checks an export too, and
+`scripts.sign` signs one. Nothing is spent. Images are read shard by shard, so there may be more than memory holds; `shard` is how
+many a file of Parquet or a tar has. A killed export leaves .FOLDER.exporting beside it, and starts anew.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from conf.help import run_script
 from data import exports
 from data.samples import SampleFileError, SampleSet
 from data.shards import sample_files
-from disk import write_json, write_whole
+from disk import sha256_of, write_json, write_whole
 from errors import reject_unless, require, unusable
-from pipeline.card import CARD, PICTURE, header, title, without_header
+from pipeline.card import CARD, PICTURE, USE, header, title, use_of_export, without_header
 from privacy.inherited import CERTIFICATE
 from scripts.verify import read_certificate
+from store.seal import altered, sealed
 from tracking.progress import progress
 
 
@@ -79,7 +81,8 @@ def main(arguments: list[str]) -> None:
     names = exports.folder_names(classes) if settings.format is Format.imagefolder else classes
     with_features = settings.format is not Format.webdataset  # whose columns are those of its files
     write_whole(partial / CARD, _card(release, header(title(document), names, total, pattern, with_features), document))
-    write_json(partial / CERTIFICATE, {key: value for key, value in document.items() if key != "files"})
+    exported = {"of_certificate": sha256_of(release / CERTIFICATE), "format": settings.format.value}
+    write_json(partial / CERTIFICATE, {**document, "exported": exported, "files": sealed(partial)})
     if to.exists():
         to.rmdir()
     os.replace(partial, to)
@@ -93,6 +96,8 @@ def _readable(release: Path) -> tuple[dict[str, Any], list[Path]]:
     document, files = read_certificate(release), sample_files(release)
     reject_unless(document.get("private") is True, "release", release, f"it is not private: {document.get('reason')}")
     reject_unless(bool(files), "release", release, "it holds no samples")
+    wrong = altered(release, document) if "files" in document else []
+    reject_unless(not wrong, "release", release, f"it is not the one that is certified: {'; '.join(wrong)}")
     try:
         classes = SampleSet.load(files[0]).num_classes
     except SampleFileError as error:
@@ -109,10 +114,10 @@ def _told(rows: Any, advance: Any) -> Any:
 
 
 def _card(release: Path, head: str, document: dict[str, Any]) -> str:
-    """The words of the release's card, without the picture; of a release that has none, a title."""
+    """The words of the release's card, or a title, without the picture and with how to read these files."""
     place = release / CARD
     words = without_header(place.read_text()) if place.exists() else f"\n# {title(document)}\n"
-    return head + words.replace(f"{PICTURE}\n\n", "")
+    return head + words.replace(f"{PICTURE}\n\n", "").partition(f"\n## {USE}\n")[0] + f"\n## {USE}\n\n{use_of_export()}\n"
 
 
 if __name__ == "__main__":

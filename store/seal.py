@@ -18,15 +18,21 @@ def seal(folder: Path, document: dict[str, Any], signing_key: str | None = None)
     `signing_key`: a file with the key that signs it; nothing else of that file is used.
     """
     made_by = {"program_version": program_version(), "accounting": versions()}
-    write_json(folder / CERTIFICATE, {**document, **made_by, "files": _sealed(folder)})
+    write_json(folder / CERTIFICATE, {**document, **made_by, "files": sealed(folder)})
     if signing_key is not None:
-        with whole_file(folder / SIGNATURE) as file:
-            file.write(sign(signing_key, (folder / CERTIFICATE).read_bytes()))
+        add_signature(folder, "privacy.signing_key", signing_key)
+
+
+def add_signature(folder: Path, setting: str, key_file: str) -> None:
+    """Of the certificate as it is, beside it. InputError, which names the setting, where the file holds no key that signs."""
+    signature = sign(setting, key_file, (folder / CERTIFICATE).read_bytes())
+    with whole_file(folder / SIGNATURE) as file:
+        file.write(signature)
 
 
 def altered(folder: Path, document: dict[str, Any]) -> list[str]:
     """What is wrong with the files of a release, a clause each; empty where they are those that its certificate names."""
-    stated, found = document["files"], _sealed(folder)
+    stated, found = document["files"], sealed(folder)
     changes = [(name, stated.get(name), found.get(name)) for name in sorted({*stated, *found})]
     return [
         f"{name} {'was added' if before is None else 'is missing' if now is None else 'was changed'}"
@@ -35,6 +41,6 @@ def altered(folder: Path, document: dict[str, Any]) -> list[str]:
     ]
 
 
-def _sealed(folder: Path) -> dict[str, str]:
+def sealed(folder: Path) -> dict[str, str]:
     """The digests of all files that a certificate names: all but itself and its signature."""
     return {name: digest for name, digest in digests(folder).items() if name not in (CERTIFICATE, SIGNATURE)}

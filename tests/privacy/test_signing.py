@@ -19,9 +19,9 @@ from tests.rejects import rejects
 def test_a_signature_is_of_these_bytes_by_this_key(tmp_path):
     private, public = key_pair(tmp_path)
     _, other = key_pair(tmp_path, "other")
-    signature = sign(private, b"epsilon")
+    signature = sign("key", private, b"epsilon")
     assert len(signature) == 64
-    assert signature == sign(private, b"epsilon")  # a resumed run signs alike
+    assert signature == sign("key", private, b"epsilon")  # a resumed run signs alike
     assert fits(public, signature, b"epsilon")
     assert not fits(public, signature, b"epsilom")
     assert not fits(other, signature, b"epsilon")
@@ -32,7 +32,7 @@ def test_a_signature_is_of_these_bytes_by_this_key(tmp_path):
 def test_openssl_checks_it_too(tmp_path):
     private, public = key_pair(tmp_path)
     (tmp_path / "text").write_bytes(b"epsilon")
-    (tmp_path / "sig").write_bytes(sign(private, b"epsilon"))
+    (tmp_path / "sig").write_bytes(sign("key", private, b"epsilon"))
     command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", "text", "-sigfile", "sig"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
 

@@ -12,8 +12,9 @@ import pytest
 from data import exports
 from data.samples import SampleSet
 from data.shards import save_release
+from disk import sha256_of
 from scripts import export
-from store.seal import seal
+from store.seal import seal, sealed
 from tests.data.test_folder import folder as own_images
 from tests.rejects import rejects
 
@@ -29,7 +30,8 @@ def make(folder: Path, classes: list[str], channels: int = 3, shard: int = 100) 
     folder.mkdir()
     save_release(samples, folder, shard)
     (folder / "grid.png").write_bytes(b"picture")
-    (folder / "README.md").write_text("---\nlicense: mine\n---\n\n# Words\n\n" + export.PICTURE + "\n\nMore.\n")
+    words = f"# Words\n\n{export.PICTURE}\n\nMore.\n\n## {export.USE}\n\nsamples.npz\n"
+    (folder / "README.md").write_text(f"---\nlicense: mine\n---\n\n{words}")
     seal(folder, {**DOCUMENT, "classes": classes, "num_samples": 30})
     return samples
 
@@ -103,8 +105,12 @@ def test_the_card_and_the_certificate_go_with_the_images(here):
     assert "# Words\n\nMore." in text
     assert "grid.png" not in text
     assert "data/train-*.parquet" in text
-    assert json.loads((out / "privacy.json").read_text()).keys() >= {"epsilon", "classes", "accounting"}
-    assert "files" not in json.loads((out / "privacy.json").read_text())
+    assert "samples.npz" not in text
+    document = json.loads((out / "privacy.json").read_text())
+    assert document.keys() >= {"epsilon", "classes", "accounting"}
+    assert document["exported"]["of_certificate"] == sha256_of(here / "release" / "privacy.json")
+    assert document["files"] == sealed(out)
+    assert any(name.startswith("data/") for name in document["files"])
 
 
 def test_a_release_from_before_cards_and_names_of_classes_goes_by_numbers(here):
@@ -171,6 +177,9 @@ def test_what_cannot_be_exported_is_refused(here):
         call("parquet")
     (here / "release" / "samples.npz").write_bytes(b"PK")
     with rejects("release", "release"):
+        export.main(["release=release", "to=other", "format=parquet"])
+    seal(here / "release", DOCUMENT)
+    with rejects("release", "release"):  # no samples can be read
         export.main(["release=release", "to=other", "format=parquet"])
     seal(here / "release", {**DOCUMENT, "private": False, "reason": "noise is known"})
     with rejects("release", "release", "noise is known"):

@@ -1,0 +1,48 @@
+"""The holder's signature beside the certificate of a release, given once it was approved, or of an export.
+
+    python -m scripts.sign release=runs/…/release key=holder.key      # writes privacy.json.sig; nothing else changes
+
+`key` is a file with an Ed25519 private key (docs/privacy.md); it needs `pip install cryptography`. A release that is private
+no more than in name, that was changed, or that another signature stands beside, is refused: what is signed here holds by
+`scripts.verify`, which the receiver runs with the public key. Nothing is spent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+from conf.help import run_script
+from errors import reject_unless
+from privacy.signing import SIGNATURE
+from scripts.verify import check_claims, check_files, read_certificate
+from store.seal import add_signature
+
+
+@dataclass
+class Signing:
+    release: str = MISSING
+    key: str = MISSING
+
+
+def main(arguments: list[str]) -> None:
+    # Setup
+    settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Signing), OmegaConf.from_cli(arguments)))
+    folder = Path(settings.release)
+    document = read_certificate(folder)
+    reject_unless(not (folder / SIGNATURE).exists(), "release", folder, f"it is signed; delete {SIGNATURE} to sign it anew")
+    wrong = [finding.told for finding in [*check_files(folder, document), *check_claims(document)] if finding.holds is False]
+    reject_unless(not wrong, "release", folder, f"scripts.verify finds it wrong: {'; '.join(wrong)}")
+
+    # Run
+    add_signature(folder, "key", settings.key)
+
+    # Report
+    print(folder / SIGNATURE)
+
+
+if __name__ == "__main__":
+    run_script(main, __doc__)
