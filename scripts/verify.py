@@ -88,7 +88,7 @@ def read_certificate(folder: Path) -> dict[str, Any]:
 def check_files(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
     """The digests, and what the certificate says of the samples."""
     if not isinstance(document.get("files"), dict):
-        yield Finding(False, "the certificate names no files: it is an export's, a copy beside a model, or of an earlier version")
+        yield Finding(False, "the certificate names no files: it is a copy beside a model, or of an earlier version")
         return
     wrong = altered(folder, document)
     for change in wrong:
@@ -207,7 +207,9 @@ def _epsilon(spends: list[Spend], stated: float, delta: float, accountant: Accou
         try:
             epsilon = compose_epsilon(spends, delta, one)
         except InputError as error:
-            yield Finding(False if one is accountant else None, f"epsilon by {one.value}: {error}")
+            why = str(error).partition("cannot be used: ")[2].partition(";")[0].removesuffix(".")  # not what a run could set
+            told = str(error) if one is accountant else f"not computed: {why}"
+            yield Finding(False if one is accountant else None, f"epsilon by {one.value}: {told}")
             continue
         told = f"epsilon by {one.value}: {epsilon:.6g}"
         above = bounds is None or epsilon >= bounds[0]
@@ -215,7 +217,8 @@ def _epsilon(spends: list[Spend], stated: float, delta: float, accountant: Accou
             right = math.isclose(epsilon, stated, rel_tol=tolerance, abs_tol=1e-9)
             yield Finding(right and above, f"{told}; certified by it: {stated:.6g}")
         else:
-            yield Finding(above, told)
+            larger = " (another upper bound; ε is the smaller one)" if epsilon > stated * (1 + tolerance) else ""
+            yield Finding(above, f"{told}{larger}")
     if bounds is None:
         yield Finding(None, "epsilon by a second implementation: delta or losses are out of its reach")
     else:
@@ -252,6 +255,9 @@ def _assumed(document: dict[str, Any], signed: bool) -> Iterator[str]:
         "The program did what is listed, on the images that are named, and its noise is secret (scripts.audit attacks most "
         "methods)."
     )
+    if "exported" in document:
+        source = document["exported"]["of_certificate"]
+        yield f"These images are an export: those of the release whose certificate has the sha256 {source}."
     listed = '"best_of"' in json.dumps(document.get("mechanisms"))  # which may be anything
     but = "but those that are listed " if listed else ""
     yield f"No choice {but}was made by results on the private images, and there is no other release from them."
