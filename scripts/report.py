@@ -2,12 +2,13 @@
 
     python -m scripts.report run=runs/…                           # into runs/…/report.html
     python -m scripts.report run=runs/… out=report.html           # elsewhere
+    python -m scripts.report run=runs/… public_key=holder.pem     # and whether the owner of that key signed it
     python -m scripts.report run=runs/… private_metrics=true      # with numbers measured on real data: into internal/report.html
     python -m scripts.report run=runs/… private_metrics=true audit=runs/audit/…    # and what scripts.audit found of its method
 
-The page is one file, needs no server and no network, runs no script, and prints well. It says what README.md of the release
-says, and shows the trade-off of an attacker and every use of the private images. It may be shared as the release may, unless
-`private_metrics=true`: how good the images are is measured on real data.
+The page is one file, needs no server and no network, runs no script, and prints well. It starts with what has to be decided, says
+what README.md of the release says, and shows the trade-off of an attacker and every use of the private images. It may be
+shared as the release may, unless `private_metrics=true`: how good the images are is measured on real data.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from datetime import date
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,8 @@ from pipeline.card import CARD, PICTURE, PROTECTION, title, without_header
 from pipeline.report import beside_references, columns
 from privacy.inherited import CERTIFICATE
 from privacy.mechanisms import Spend
-from privacy.risk import TradeOff, percent
-from privacy.signing import SIGNATURE
+from privacy.risk import TradeOff, format_epsilon, percent
+from privacy.signing import SIGNATURE, fits
 from scripts.verify import read_certificate
 from store.run_dir import RunDir
 from store.seal import altered
@@ -65,6 +67,7 @@ class Reporting:
     out: str | None = None
     private_metrics: bool = False
     audit: str | None = None  # a folder of scripts.audit
+    public_key: str | None = None  # of the holder, for the signature
 
 
 def main(arguments: list[str]) -> None:
@@ -84,12 +87,13 @@ def main(arguments: list[str]) -> None:
     reject_unless(not inside, "out", out, "a release stays as it is certified; give a place outside it")
     wrong = altered(run.release, document) if "files" in document else []
     reject_unless(not wrong, "run", run.path, f"its release is not the one that is certified: {'; '.join(wrong)}")
+    signed = _signed(run.release, settings.public_key)
 
     # Run
     measured = _measured(run) if settings.private_metrics else None
     measured = measured if audit is None or measured is None else measured + _audit(audit)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, page(card.read_text(), document, run.release, measured))
+    write_whole(out, page(card.read_text(), document, run.release, measured, signed))
 
     # Report
     print(out)
@@ -97,14 +101,19 @@ def main(arguments: list[str]) -> None:
         print("it holds what was measured on real data, and must not be shared as a release may")
 
 
-def page(card: str, document: dict[str, Any], release: Path, measured: str | None) -> str:
-    """`card`: README.md of the release; `measured`: HTML of what was measured on real data, where it may be in."""
+def page(card: str, document: dict[str, Any], release: Path, measured: str | None, signed: str) -> str:
+    """`card`: README.md of the release; `measured`: HTML of what was measured on real data, where it may be in; `signed`: a
+    sentence on the signature."""
     words = without_header(card)
+    rows = document.get("classes", [])
     if PICTURE in words:  # a classifier has none
         picture = base64.b64encode((release / "grid.png").read_bytes()).decode()
         words = words.replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
     start, *sections = words.split("\n## ")
     parts = [_html(start)]
+    if PICTURE in without_header(card):
+        parts.append(_caption(rows))
+    parts.append(_decision(document, signed))
     for section in sections:
         parts.append(_html(f"## {section}"))
         if section.startswith(PROTECTION) and document["mechanisms"]:
@@ -112,21 +121,64 @@ def page(card: str, document: dict[str, Any], release: Path, measured: str | Non
     warning = '<p class="danger">This page holds numbers measured on real data. It must not be shared as the release may.</p>'
     parts.insert(0, "" if measured is None else f'<div id="warning" role="note">{warning}</div>')
     parts.append(f"<h2>How good {'it is' if 'classifier' in document else 'they are'}</h2>{measured or _UNMEASURED}")
-    signed = "It is signed" if (release / SIGNATURE).exists() else "It is not signed"
-    about = f"This page is about the certificate with sha256 <code>{sha256_of(release / CERTIFICATE)}</code>"
+    digest = sha256_of(release / CERTIFICATE)
+    about = f"Written on {date.today():%d %B %Y}, about the certificate with sha256 <code>{digest}</code>"
     name = escape(title(document))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}</title>\n'
         f"<style>{STYLE.read_text()}{OWN_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(parts)}</main>\n"
-        f'<footer class="muted">{about} (id {escape(str(document["id"]))}). {signed}.</footer>\n</body>\n</html>\n'
+        f'<footer class="muted">{about} (id {escape(str(document["id"]))}). {escape(signed)}</footer>\n</body>\n</html>\n'
     )
 
 
+def _caption(classes: list[str]) -> str:
+    """Of the picture: what its rows are."""
+    rows = f" From the top, a row for each class: {', '.join(classes)}." if len(classes) > 1 else ""
+    return f'<p class="muted">{escape(f"Some of the images, nothing picked.{rows}")}</p>\n'
+
+
+def _decision(document: dict[str, Any], signed: str) -> str:
+    """What the page is for, in a few lines."""
+    if document["mechanisms"]:
+        one, risk = {"image": "image", "user": "person"}[document["unit"]], document["risk"]
+        belief = percent(risk["posterior"]["0.5"])
+        found = (
+            f"ε = {format_epsilon(document['epsilon'])}, δ = {document['delta']:g}, for one {one}. A belief of 50 % that a given "
+            f"{one} was in the private data becomes at most {belief}, but for a probability of {risk['posterior_but_for']:g}."
+        )
+    else:
+        found = "No private image was read: ε = 0."
+    caution = f" Caution: {document['caution']}." if "caution" in document else ""
+    decide = [
+        "Is this ε small enough for these images? No number is right for all: the tables below say what it allows.",
+        "May everybody know what is listed under “What was taken as public”?",
+        "Are there, or will there be, other releases from the same private images? Their ε add up; nothing here counts them.",
+        "Were settings tried on the same private images, and the best kept? That costs more than this ε.",
+    ]
+    items = "".join(f"<li>{escape(one)}</li>" for one in decide)
+    return (
+        f"<h2>In short</h2><p>{escape(found + caution)} Every file is the one that the certificate names. {escape(signed)}</p>"
+        f"<p>What only you can decide, before <code>release/</code> is shared:</p><ul>{items}</ul>\n"
+    )
+
+
+def _signed(release: Path, public_key: str | None) -> str:
+    place = release / SIGNATURE
+    if not place.exists():
+        require(public_key is None, "public_key", public_key, "null, as the release is not signed")
+        return "It is not signed."
+    if public_key is None:
+        return "It is signed; by whom was not checked."
+    right = fits(public_key, place.read_bytes(), (release / CERTIFICATE).read_bytes())
+    reject_unless(right, "public_key", public_key, "the signature of the release is not by its owner")
+    return f"It is signed by the owner of {Path(public_key).name} (sha256 {sha256_of(Path(public_key))[:16]}…)."
+
+
 _UNMEASURED = (
-    "<p>That is measured on real data, so it is private and not on this page. Whoever holds the data has it in the run's "
-    "<code>internal/</code> folder.</p>"
+    "<p>That is measured on real data, so it is private and not on this page. Where it was measured, whoever holds the data has "
+    "it in the run's <code>internal/</code> folder.</p>"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from pipeline.card import card
 from privacy.mechanisms import Gaussian, Spend
 from privacy.risk import TradeOff, risk
 from scripts import report
-from store.seal import seal
+from store.seal import add_signature, seal
 from tests.command import PUBLIC_ONLY, SMOKE, call
+from tests.keys import key_pair
 from tests.rejects import rejects
 
 NAUGHTY = '<img src=x onerror="harm()"></script><script>harm()</script>'
@@ -84,6 +86,27 @@ def test_the_page_says_what_the_card_says_and_shows_risk_and_ledger(run):
     assert len(page.all("polyline")) == 2
 
 
+def test_the_page_starts_with_what_has_to_be_decided(run):
+    page = made()
+    start = page.text[: page.text.index("What they were made from")]
+    for words in ("ε = 10", "for one image", "other releases from the same private images", "It is not signed."):
+        assert words in start
+    assert "From the top, a row for each class: 0, 1, 2" in start
+
+
+def test_the_page_says_who_signed(finished, here):
+    folder = Path(shutil.copytree(finished, here / "run"))
+    private, public = key_pair(here)
+    with rejects("public_key", public, "not signed"):
+        made(f"public_key={public}")
+    add_signature(folder / "release", "key", private)
+    assert "by whom was not checked" in made().text
+    assert f"signed by the owner of {Path(public).name}" in made(f"public_key={public}").text
+    other = key_pair(here, "other")[1]
+    with rejects("public_key", other):
+        made(f"public_key={other}")
+
+
 def test_it_is_one_file_without_scripts_that_loads_nothing(run):
     page = made()
     assert not page.all("script")
@@ -121,7 +144,7 @@ def test_names_of_classes_do_no_harm(tmp_path):
     samples = SampleSet(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4) % 2, 2)
     Image.new("L", (4, 4)).save(tmp_path / "grid.png")
     seal(tmp_path, document)
-    page = Page(report.page(card(document, samples, ""), document, tmp_path, None))
+    page = Page(report.page(card(document, samples, ""), document, tmp_path, None, "It is not signed."))
     assert not page.all("script")
     assert len(page.all("img")) == 1
     assert all("onerror" not in found for _, found in page.elements)
