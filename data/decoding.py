@@ -29,6 +29,7 @@ BYTES_PER_PIXEL = 20  # of a picture and its decoder's buffers; JPEG 2000 takes 
 WORKERS = min(32, (os.cpu_count() or 1) + 4)  # more than cores, as files may be far away
 PICTURES = BYTES_PER_PIXEL * MAX_PIXELS  # bytes that those decoded at a time take
 IN_MEMORY = 1 << 30  # bytes of decoded images
+NAMED = 5  # bad images that a refusal names
 DICOM = (".dcm", ".dicom")
 ENDINGS = {  # of names of images
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -94,8 +95,10 @@ class Listing:
         seen = set(labels)
         if (gap := next((name for label, name in enumerate(classes) if label not in seen), None)) is not None:
             last = max(range(len(names)), key=labels.__getitem__)
-            to = f"classes go to {classes[-1]}, images to class {classes[labels[last]]} ({names[last]})"
-            raise unusable_file(where, f"class {gap} has no image; {to}")
+            told = "every class needs one"
+            if isinstance(classes, range):  # one wrong number makes many classes
+                told = f"classes go to {classes[-1]}, images to class {classes[labels[last]]} ({names[last]})"
+            raise unusable_file(where, f"class {gap} has no image; {told}")
         known = [str(name) for name in classes]
         return cls(where, known, names, np.array(labels, np.int64), opened, decoding_bytes, users, channels)
 
@@ -134,7 +137,7 @@ def decode(
 ) -> Decoded:
     """uint8 images of one shape, made square, resized (see `conform`) and changed.
 
-    InputError for the first bad image in the order of names, unless those are skipped. Skipping may leave a class without an
+    InputError for the first bad images in the order of names, unless those are skipped. Skipping may leave a class without an
     image, or none at all: of private images, one must not decide whether there is a run. The listing names the classes.
     """
     images, errors, modes = room_for((len(listing), *shape)), [""] * len(listing), [""] * len(listing)
@@ -157,8 +160,8 @@ def decode(
             pass
     bad = [error for error in errors if error]
     if bad and on_bad is OnBad.error:
-        more = f", and {len(bad) - 1} more are none" if len(bad) > 1 else ""
-        raise unusable_file(listing.where, f"{bad[0]}{more}; dataset.on_bad=skip leaves them out")
+        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise unusable_file(listing.where, f"{'; '.join(bad[:NAMED])}{more}; dataset.on_bad=skip leaves them out")
     good = np.array([not error for error in errors], bool)
     labels = listing.labels[good]
     users = None if listing.users is None else _numbered([listing.users[row] for row in np.flatnonzero(good)])

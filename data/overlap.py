@@ -69,7 +69,10 @@ def require_private_unseen(private: np.ndarray, public: Mapping[str, Iterable[np
 
 
 def warn_of_shared_test_images(private: np.ndarray, test: np.ndarray) -> None:
-    """Both are digests. The warning goes to this terminal alone: the number is private."""
-    if count := int(np.isin(test, private).sum()):
-        told = f"warning: {count} of {len(test)} test images are also private ones, so what is measured on them is too good"
+    """Both are digests. How many there are is private, and a terminal may be a log: `scripts.inspect` says it."""
+    if np.isin(test, private).any():
+        told = (
+            "warning: some test images are also private ones, so what is measured on them is too good; "
+            "python -m scripts.inspect says how many"
+        )
         console.print(told, highlight=False, markup=False, soft_wrap=True)

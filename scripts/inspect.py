@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ from conf.help import run_script
 from data.dataset import Dataset
 from data.decoding import OnBad, decode
 from data.listed import Listed
+from data.overlap import pixel_digests
 from data.survey import Survey, survey
 from errors import InputError
 from pipeline.config import Config
@@ -34,6 +36,7 @@ METHODS = ("dp_moments", "pe", "dp_diffusion", "dp_loda", "dp_classifier")
 BUDGETS = [1.0, 10.0]  # where none is asked for
 console = Console()
 MOST = 4  # kinds that are named before the others are counted together
+BAD = 20  # images that cannot be used, and are named
 
 
 def main(overrides: list[str]) -> None:
@@ -54,11 +57,17 @@ def _describe(dataset: Dataset) -> None:
         return
     for note in dataset.layout_notes():
         _tell(note)
+    digests: list[np.ndarray] = []
     for part, listing in zip(("private", "for tests"), dataset.listings, strict=True):
         if len(listing):
             _survey(part, survey(listing), dataset.reading.window is None, channels)
-            if bad := decode(listing, dataset.shape, OnBad.skip, reading=dataset.reading).bad:
-                _tell(f"  {len(bad)} cannot be used: {_first(bad)}")
+            found = decode(listing, dataset.shape, OnBad.skip, reading=dataset.reading)
+            if found.bad:
+                _tell(f"  {len(found.bad)} cannot be used: {_first(found.bad)}")
+            digests.append(pixel_digests(found.samples.images))
+    if len(digests) == 2 and (shared := int(np.isin(digests[1], digests[0]).sum())):
+        same = "; where it is one patient under two names, ε protects each of the two" if dataset.unit is Unit.user else ""
+        _tell(f"{shared:,} of the images for tests are also private ones, pixel for pixel{same}")
     if dataset.unit is Unit.user:
         _tell(f"the unit of privacy is a user: {dataset.num_users:,} of them")
 
@@ -140,7 +149,7 @@ def _most(counts: Counter[Any]) -> str:
 
 
 def _first(names: list[str]) -> str:
-    return "; ".join(names[:MOST]) + (" …" if len(names) > MOST else "")
+    return "; ".join(names[:BAD]) + (" …" if len(names) > BAD else "")
 
 
 def _tell(line: str) -> None:

@@ -141,6 +141,11 @@ class Folder(Listed):
         reject_unless(named, "dataset.user_pattern", self.user_pattern, "its images have no names of their own")
         one = self.user_pattern is None or self.user_column is None
         reject_unless(one, "dataset.user_pattern", self.user_pattern, "dataset.user_column says whose images are already")
+        users = self._everything.private.users
+        if users is not None:
+            key = "user_column" if self.user_pattern is None else "user_pattern"
+            problem = f"it finds one user alone, {users[0]}, in all images"
+            reject_unless(len(set(users)) > 1, f"dataset.{key}", getattr(self, key), problem)
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
@@ -170,6 +175,8 @@ class Folder(Listed):
         if not self._own_test and self.num_test and not self.knows_users:
             keeps = "dataset.user_pattern or dataset.user_column keeps them together"
             notes.append(f"images of one person may lie both among the private and among the test images; {keeps}")
+        if len(self._everything.private.classes) == 1:
+            notes.append("there is one class alone, so no classifier can judge the samples by what it learns from them")
         users = self._everything.private.users
         if users is not None and len(set(users)) == len(users):
             key = "dataset.user_column" if self.user_pattern is None else "dataset.user_pattern"

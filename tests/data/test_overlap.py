@@ -58,4 +58,5 @@ def test_test_images_among_private_ones_are_a_warning(monkeypatch):
     assert told == []
     warn_of_shared_test_images(pixel_digests(private), pixel_digests(np.concatenate([private[:3], test])))
     assert len(told) == 1
-    assert "3 of 33 test images" in told[0]
+    assert told[0].startswith("warning: some test images")
+    assert not any(figure in told[0] for figure in "0123456789")  # how many they are is private
