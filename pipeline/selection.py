@@ -325,7 +325,7 @@ def _scored(
     config, own, device = plan.configs[which], plan.runs[which], plan.configs[which].torch_device
     tell(folder, f"a run of {plan.differing[which]}")
     if not folder.noise_key.exists():
-        folder.internal.mkdir(parents=True, exist_ok=True)
+        folder.internal.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret.part(f"selection/run={folder.path.name}").save(folder.noise_key)
     begin(folder, config, own, config.privacy, load, device, config.public_inputs())
     session = Session.of_run(config.dataset, config.privacy, own, folder, Several(), load, config.seed, device)

@@ -100,7 +100,7 @@ class RunDir:
 
         Where another one is there: `waits()` is called and this one waits; without `waits`, InputError.
         """
-        self.internal.mkdir(parents=True, exist_ok=True)
+        self.internal.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else on this machine reads what it will hold
         if self._held:
             return
         file = self._lock_file.open("w")

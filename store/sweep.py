@@ -62,7 +62,7 @@ class Sweep:
         """Written down; the other jobs go on. `error`: the file that says what broke."""
         line: dict[str, Any] = {"job": job, "overrides": overrides, "reason": reason, "status": status}
         line |= {"error": str(error)} if error else {}
-        self.internal.mkdir(exist_ok=True)
+        self.internal.mkdir(mode=0o700, exist_ok=True)
         with self.failed_runs.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
