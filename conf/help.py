@@ -56,6 +56,7 @@ Main keys (every group's keys: --cfg job):
   eval.frechet.embedding, .reference            and of kernel, manifold, inception_score: one or a list; train, test or private
   seed, device, tracker.project
 """
+_KINDS = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}  # as OmegaConf calls them
 
 
 def print_help(config_dir: str) -> None:
@@ -124,6 +125,9 @@ def one_line(error: BaseException) -> str | None:
         known = ""
         if cause.object_type and dataclasses.is_dataclass(cause.object_type) and "not in" in str(cause.msg or cause):
             known = f"; allowed: {', '.join(sorted(f.name for f in dataclasses.fields(cause.object_type)))}"
-        return f"error: {cause.full_key}: {str(cause.msg or cause).splitlines()[0]}{known}"
+        first = str(cause.msg or cause).splitlines()[0]
+        if wrong := re.fullmatch(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", first):
+            return f"error: {cause.full_key} must be {_KINDS.get(wrong[2], wrong[2])}, not {wrong[1]}."
+        return f"error: {cause.full_key}: {first}{known}"
     text = str(error).split("Config search path:")[0]
     return "error: " + re.sub(r"\s*\n\s*", " ", text).strip()

@@ -95,9 +95,15 @@ def register() -> None:
 
 def add(group: str, option: str, component: type[Any]) -> None:
     """One more component: `<group>=<option>` then stands for its defaults, on the command line and for `compose`, as long as
-    `conf/<group>/` has no file of that name. Call it before anything is composed. See docs/extending.md."""
+    `conf/<group>/` has no file of that name. Call it before anything is composed. See docs/extending.md.
+
+    ValueError where its `name` has another default, as a stored run is read back by it, or where the option is taken.
+    """
     if group not in COMPONENTS:
         raise ValueError(f"group={group}: one of {', '.join(COMPONENTS)}")
+    own = next((field.default for field in fields(component) if field.name == "name"), option)  # evaluations have none
+    if own != option:
+        raise ValueError(f"{group}={option}: `name` of {component.__name__} must have the default {option!r}, not {own!r}")
     known = COMPONENTS[group].get(option, component)
     if (known.__module__, known.__name__) != (component.__module__, component.__name__):  # a notebook may define it anew
         raise ValueError(f"{group}={option}: is {known.__module__}.{known.__name__} already; give another name")
