@@ -29,6 +29,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     stored, classifier = load_references(config), config.tested_classifier
     console = Console()
     console.print(table)
+    console.print("Distance and accuracy are measured on real data without noise: they must not be shared as release/ may.")
     if stored:
         told = "Floor and ceiling" if _has_floor(stored, config) else "Ceiling"
         console.print(f"{told}: stored runs of the same evaluator ({stored['command']}).")

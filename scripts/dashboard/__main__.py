@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     # Report
     states = Counter(row["status"] for row in rows)
     counted = ", ".join(f"{count} {state}" for state, count in states.most_common()) or "none yet"
-    print(f"{out}: {len(rows)} runs ({counted}), {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {len(rows)} {'run' if len(rows) == 1 else 'runs'} ({counted}), {out.stat().st_size / 1e6:.1f} MB")
     if rows and settings.private_metrics:
         print("it holds what was measured on real data, and must not be shared as a release may")
 

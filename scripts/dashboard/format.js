@@ -24,6 +24,7 @@ const epsilonText = (value) => significant(value, 3);
 const deltaText = (value) => (value >= 0.001 || value === 0 ? significant(value, 3) : value.toExponential(1).replace("e-", "e−"));
 const grouped = new Intl.NumberFormat("en");
 const countText = (value) => grouped.format(value);
+const runsText = (count) => `${count} ${count === 1 ? "run" : "runs"}`;
 const fixed = (value) => (Number.isFinite(value) ? value.toFixed(1) : significant(value, 3));
 
 function accuracyText(value, row) {

@@ -11,7 +11,7 @@ function redraw() {
 }
 
 function start() {
-  byId("made").textContent = `${data.rows.length} runs · ${data.made}`;
+  byId("made").textContent = `${runsText(data.rows.length)} · ${data.made}`;
   if (!data.rows.length) {
     byId("content").hidden = true;
     byId("empty").hidden = false;

@@ -84,7 +84,7 @@ function drawTable(rows) {
   const sorted = sorting.key ? [...rows].sort(compare) : rows;
   byId("table").tBodies[0].replaceChildren(...sorted.map(line));
   byId("none").hidden = rows.length > 0;
-  byId("count").textContent = rows.length === data.rows.length ? `${rows.length} runs` : `${rows.length} of ${data.rows.length} runs`;
+  byId("count").textContent = rows.length === data.rows.length ? runsText(rows.length) : `${rows.length} of ${runsText(data.rows.length)}`;
 }
 
 function shownRows() {
