@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from opacus.optimizers import DPOptimizer
 
+from dp_finetune.per_example import OuterProducts
 from privacy.noise import NoiseStream
 from tracking import ranks
 
@@ -22,32 +24,49 @@ class PrivateOptimizer(DPOptimizer):
     in float32 falls short by 1 % in a tensor of 20 million weights (pytorch#68326), and a sum in float32 rounds what the others
     add, depending on one. So an example moves the sum by C at most, by less than 1e-9 C in all that is rounded.
 
+    A linear layer that saw one row of each example hands over `OuterProducts` instead: norms and sum are those of the products,
+    in float64 too, and no gradient of an example is ever written down (book-keeping, Bu et al. 2023, where it is exact).
+
     An example whose gradient is not finite contributes zero: it can neither poison the sum nor stop the run, and its
     contribution is within C like any other. `noise` is the stream of the current step; set it before the last `step()`.
     """
 
     noise: NoiseStream | None = None
-    orders: list[list[int]]  # of the parameters' dimensions in `total`
-    total: torch.Tensor  # float64 [all weights]: the sum so far, which every `p.summed_grad` is a view of
+    dense: list[tuple[Any, list[int]]]  # parameters whose gradients are tensors, and the order of their dimensions in memory
+    total: torch.Tensor  # float64 [all weights]: the sum so far, which every `p.summed_grad` is a view of; the dense ones first
 
+    @torch.no_grad()
     def clip_and_accumulate(self) -> None:
         if self.params[0].summed_grad is None:
             self._start_sum()
-        grads = [_flat(p.grad_sample, order) for p, order in zip(self.params, self.orders, strict=True)]
-        norms = torch.stack([torch.linalg.vector_norm(block, dim=1) for _, block in _blocks(grads)]).norm(dim=0)  # [B]
+        if len(self.params[0].grad_sample) == 0:  # an empty batch, or the end of one
+            return
+        grads = [_flat(p.grad_sample, order) for p, order in self.dense]
+        products = [p for p in self.params if isinstance(p.grad_sample, OuterProducts)]
+        parts = [torch.linalg.vector_norm(block, dim=1) for _, block in _blocks(grads)]
+        parts += [p.grad_sample.norms() for p in products]
+        norms = torch.stack(parts).norm(dim=0)  # [B]
         finite = torch.isfinite(norms)
         factor = torch.where(finite, (self.max_grad_norm / (norms * (1 + SLACK))).clamp(max=1.0), 0.0)
         whole = bool(finite.all())
         for columns, block in _blocks(grads):
             block = block if whole else torch.where(finite[:, None], block, 0.0)
             self.total[columns].addmv_(block.T, factor)
+        for p in products:
+            p.summed_grad += p.grad_sample.weighted_sum(factor)
 
     def _start_sum(self) -> None:
-        self.orders = [_memory_order(p.grad_sample) for p in self.params]
+        self.dense = [(p, _memory_order(p.grad_sample)) for p in self.params if isinstance(p.grad_sample, torch.Tensor)]
+        others = [(p, [0, 1]) for p in self.params if not isinstance(p.grad_sample, torch.Tensor)]
         self.total = torch.zeros(sum(p.numel() for p in self.params), dtype=torch.float64, device=self.params[0].device)
-        parts = self.total.split([p.numel() for p in self.params])
-        for p, order, part in zip(self.params, self.orders, parts, strict=True):
+        parts = self.total.split([p.numel() for p, _ in (*self.dense, *others)])
+        for (p, order), part in zip((*self.dense, *others), parts, strict=True):
             p.summed_grad = part.view([p.shape[d] for d in order]).permute(np.argsort(order).tolist())
+
+    @property
+    def grad_samples(self) -> list[Any]:
+        """As they are: the parent's would have every gradient whole."""
+        return [p.grad_sample for p in self.params]
 
     def add_noise(self) -> None:
         """Every process sums the clipped gradients of all and adds the same noise, so it enters once."""
@@ -71,6 +90,8 @@ def _flat(gradients: torch.Tensor, order: list[int]) -> torch.Tensor:
 
 def _blocks(gradients: list[torch.Tensor]) -> Iterator[tuple[slice, torch.Tensor]]:
     """All of them [B, n] side by side, some columns at a time: in float64, a copy of the whole would take twice their memory."""
+    if not gradients:
+        return
     width = max(1, BLOCK.get(gradients[0].device.type, 1 << 16) // max(1, len(gradients[0])))
     held: list[torch.Tensor] = []
     start = end = 0

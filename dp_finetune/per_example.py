@@ -2,13 +2,15 @@
 
 Inside `per_example_gradients`, layers with trainable parameters compute their input gradients for the whole batch at once,
 and their weight gradients separately for each example: the rows of a batch are B examples of K consecutive rows, and
-`p.grad_sample` is float [B, *p.shape] afterwards. Conv2d, Linear, GroupNorm, LayerNorm and Embedding are covered.
+`p.grad_sample` is float [B, *p.shape] afterwards, or `OuterProducts` of a large linear layer that saw one row of each example.
+Conv2d, Linear, GroupNorm, LayerNorm and Embedding are covered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,7 +18,37 @@ import torch.nn.functional as F
 from torch import nn
 
 SUPPORTED = (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
-_Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]  # like x, [B, *weight], [B, *bias]
+SPARED = 8  # times the numbers of an outer product to those of its factors: from there on it is not written down
+
+
+@dataclass(frozen=True)
+class OuterProducts:
+    """Gradients [B, out, in] of a linear layer's weight, one `errors` ⊗ `inputs` for each example."""
+
+    errors: torch.Tensor  # [B, out]
+    inputs: torch.Tensor  # [B, in]
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def __getitem__(self, rows: slice) -> OuterProducts:
+        return OuterProducts(self.errors[rows], self.inputs[rows])
+
+    def dense(self) -> torch.Tensor:
+        return self.errors[:, :, None] * self.inputs[:, None, :]
+
+    def norms(self) -> torch.Tensor:
+        """float64 [B]: |e ⊗ x| = |e| |x|."""
+        return self.errors.double().norm(dim=1) * self.inputs.double().norm(dim=1)
+
+    def weighted_sum(self, factor: torch.Tensor) -> torch.Tensor:
+        """`factor` float64 [B] of each example, and nothing of one whose factor is 0: float64 [out, in]."""
+        some = factor > 0
+        return (factor[some, None] * self.errors[some].double()).T @ self.inputs[some].double()
+
+
+_Gradient = torch.Tensor | OuterProducts | None
+_Gradients = tuple[torch.Tensor | None, _Gradient, torch.Tensor | None]  # like x, [B, *weight], [B, *bias]
 
 
 def unsupported_layers(network: nn.Module) -> list[str]:
@@ -70,13 +102,21 @@ class _Forward:
         y = F.group_norm(x.reshape(1, -1, *x.shape[2:]), rows * module.num_groups, weight, bias, module.eps)
         return y.reshape(x.shape)
 
-    def store(self, gradients: Sequence[torch.Tensor | None]) -> None:
+    def store(self, gradients: Sequence[_Gradient]) -> None:
         """Add this use's weight and bias gradients [B, *shape] to the parameters' `grad_sample`."""
         for parameter, gradient in zip((self.module.weight, getattr(self.module, "bias", None)), gradients, strict=True):
             if parameter is not None and parameter.requires_grad and gradient is not None:
-                gradient = gradient.to(parameter.dtype)
                 before = getattr(parameter, "grad_sample", None)
-                parameter.grad_sample = gradient if before is None else before + gradient
+                if isinstance(gradient, OuterProducts) and before is None:
+                    parameter.grad_sample = gradient
+                    continue
+                gradient = dense(gradient).to(parameter.dtype)
+                parameter.grad_sample = gradient if before is None else dense(before) + gradient
+
+
+def dense(gradient: torch.Tensor | OuterProducts) -> torch.Tensor:
+    """[B, *shape]"""
+    return gradient.dense() if isinstance(gradient, OuterProducts) else gradient
 
 
 class _Layer(torch.autograd.Function):
@@ -146,9 +186,13 @@ def _grouped_products(module: nn.Conv2d, x: torch.Tensor, grad: torch.Tensor) ->
 
 def _linear(module: nn.Linear, x: torch.Tensor, grad: torch.Tensor, examples: int, wanted: bool) -> _Gradients:
     inputs, errors = x.reshape(examples, -1, x.shape[-1]), grad.reshape(examples, -1, grad.shape[-1])
-    weight = torch.bmm(errors.transpose(1, 2), inputs) if module.weight.requires_grad else None
     bias = errors.sum(1) if module.bias is not None else None
-    return grad @ module.weight.to(grad.dtype) if wanted else None, weight, bias
+    x_grad = grad @ module.weight.to(grad.dtype) if wanted else None
+    if not module.weight.requires_grad:
+        return x_grad, None, bias
+    if inputs.shape[1] == 1 and module.weight.numel() >= SPARED * sum(module.weight.shape):
+        return x_grad, OuterProducts(errors[:, 0], inputs[:, 0]), bias
+    return x_grad, torch.bmm(errors.transpose(1, 2), inputs), bias
 
 
 def _layer_norm(module: nn.LayerNorm, x: torch.Tensor, grad: torch.Tensor, examples: int, wanted: bool) -> _Gradients:

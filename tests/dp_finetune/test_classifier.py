@@ -16,6 +16,7 @@ from data.datasets.digits import Digits
 from data.samples import SampleSet
 from dp_finetune.classifier import Classification, LabelledViews
 from dp_finetune.engines import BatchedEngine, ViewsEngine
+from dp_finetune.per_example import dense
 from models.classifiers.networks import ClassifierName, Norm
 from models.classifiers.released import WEIGHTS, ReleasedClassifier
 from models.classifiers.training import Recipe
@@ -171,7 +172,7 @@ def test_both_engines_find_the_gradient_of_each_example(classifier):
     views = Classification(2, [], NoiseSource(bytes(32)), torch.device("cpu")).views(x, labels, [5, 6, 7], step=1)
     assert (views.augmult, views.labels.tolist()) == (2, [0, 0, 3, 3, 1, 1])
     BatchedEngine(network, 6, 2)(Double(views.x, views.labels, 3))
-    batched = [p.grad_sample.clone() for p in network.parameters()]
+    batched = [dense(p.grad_sample).clone() for p in network.parameters()]
     for example in range(3):
         ViewsEngine(network, 2, 2)(Double(views.x[2 * example : 2 * example + 2], views.labels[2 * example : 2 * example + 2], 1))
         for p, every in zip(network.parameters(), batched, strict=True):

@@ -10,6 +10,7 @@ from torch import nn
 import dp_finetune.per_example as per_example
 from dp_finetune.engines import BatchedEngine, Engine, EngineName, ViewsEngine, choose, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import Views, dummy_views
+from dp_finetune.per_example import dense
 from models.diffusion.checkpointing import checkpoint_blocks, training_peak
 from tests.command import call
 from tests.rejects import ANY, assert_refused, rejects
@@ -46,7 +47,7 @@ def by_engine(engine: Engine, views: Views) -> torch.Tensor:
         part = views.part(slice(start * AUGMULT, stop * AUGMULT))
         part.examples = stop - start
         engine(part)
-        rows.append(torch.cat([p.grad_sample.flatten(1) for p in engine.parameters], dim=1))  # type: ignore[attr-defined]
+        rows.append(torch.cat([dense(p.grad_sample).flatten(1) for p in engine.parameters], dim=1))  # type: ignore[attr-defined]
         for p in engine.parameters:
             p.grad_sample = None  # type: ignore[attr-defined]
     return torch.cat(rows)

@@ -8,6 +8,7 @@ from opacus.optimizers import DPOptimizer
 from audit.clipping import Slopes
 from dp_finetune.engines import BatchedEngine, ViewsEngine
 from dp_finetune.optimizer import PrivateOptimizer
+from dp_finetune.per_example import OuterProducts
 from privacy.noise import NoiseSource
 
 CLIP, EXPECTED = 0.5, 4
@@ -74,8 +75,9 @@ def test_equal_gradients_of_millions_of_weights_add_the_clip_norm_and_no_more(si
 
 @pytest.mark.parametrize("kind", [ViewsEngine, BatchedEngine])
 @pytest.mark.parametrize("size", [3_000_000, 30_000_000])
-def test_engines_hand_over_what_is_clipped_to_the_clip_norm(kind, size):
-    network, k = torch.nn.Linear(size // 1000, 1000, bias=False), 2
+@pytest.mark.parametrize("k", [1, 2])
+def test_engines_hand_over_what_is_clipped_to_the_clip_norm(kind, size, k):
+    network = torch.nn.Linear(size // 1000, 1000, bias=False)
     engine = kind(network, k, k)
     made = PrivateOptimizer(torch.optim.SGD(engine.parameters), noise_multiplier=0.0, max_grad_norm=CLIP, expected_batch_size=1)
     engine(Slopes(torch.ones(k, size // 1000), torch.ones(k, 1000)))
@@ -105,6 +107,40 @@ def test_one_example_beside_many_large_ones_moves_their_sum_by_the_clip_norm_and
     others, one = torch.randn(300, 5000), torch.randn(1, 5000)
     moved = (summed(torch.cat([others, one])) - summed(others)).norm()
     assert CLIP * (1 - 1e-6) < moved <= CLIP * (1 + 1e-12)
+
+
+def test_outer_products_are_clipped_and_summed_as_their_gradients_are():
+    """One of them in the middle of other parameters, over two passes, with an example that is not finite."""
+    errors, inputs, other, last = torch.randn(5, 20), torch.randn(5, 30), torch.randn(5, 7), torch.randn(5, 3)
+    inputs[3] *= 1e-3  # is not clipped
+    errors[1, 0] = float("inf")
+    sums = []
+    for products in (True, False):
+        ps = [torch.nn.Parameter(torch.zeros(*shape)) for shape in ((7,), (20, 30), (3,))]
+        made = PrivateOptimizer(torch.optim.SGD(ps), noise_multiplier=0.0, max_grad_norm=CLIP, expected_batch_size=1)
+        for rows in (slice(0, 2), slice(2, 5)):
+            found = OuterProducts(errors[rows], inputs[rows])
+            for p, gradient in zip(ps, (other[rows], found if products else found.dense(), last[rows]), strict=True):
+                p.grad_sample = gradient  # type: ignore[attr-defined]
+            made.clip_and_accumulate()
+        for p in ps:
+            p.grad_sample = p.new_zeros(0, *p.shape)  # type: ignore[attr-defined]
+        made.clip_and_accumulate()
+        sums.append([p.summed_grad for p in ps])  # type: ignore[attr-defined]
+    for one, whole in zip(*sums, strict=True):
+        assert one.dtype == torch.float64
+        assert torch.allclose(one, whole, rtol=1e-6, atol=1e-9)  # products in float32 are rounded
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e18, 1e30])
+def test_an_outer_product_adds_the_clip_norm_and_no_more(scale):
+    p = torch.nn.Parameter(torch.zeros(100, 200))
+    made = PrivateOptimizer(torch.optim.SGD([p]), noise_multiplier=0.0, max_grad_norm=CLIP, expected_batch_size=1)
+    p.grad_sample = OuterProducts(scale * torch.randn(1, 100), torch.randn(1, 200))  # type: ignore[attr-defined]
+    made.clip_and_accumulate()
+    added = p.summed_grad.norm()  # type: ignore[attr-defined]
+    assert added <= CLIP
+    assert added == pytest.approx(min(CLIP, float(p.grad_sample.norms())), rel=1e-6)  # type: ignore[attr-defined]
 
 
 def test_gradients_are_summed_over_passes_and_in_any_order_of_memory():

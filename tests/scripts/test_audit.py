@@ -20,6 +20,7 @@ from dp_finetune.engines import ENGINES, EngineName
 from dp_finetune.method import DPDiffusion
 from dp_finetune.objective import Objective
 from dp_finetune.optimizer import PrivateOptimizer
+from dp_finetune.per_example import dense
 from dp_finetune.training import Trainer
 from mean_embedding.features import FourierFeatures
 from models.diffusion.timesteps import Interval
@@ -64,7 +65,7 @@ def no_noise(self: PrivateOptimizer) -> None:
 
 def no_clipping(self: PrivateOptimizer) -> None:
     for p in self.params:
-        total = p.grad_sample.sum(0)
+        total = dense(p.grad_sample).sum(0)
         p.summed_grad = total if p.summed_grad is None else p.summed_grad.add_(total)
 
 
@@ -169,7 +170,7 @@ def test_a_canary_points_along_its_own_weight_which_nobody_else_touches(engine):
     for i in range(len(labels)):
         run = ENGINES[engine](probe, k, k)
         run(objective.views(torch.randn(1, 1, 8, 8), labels[i : i + 1], [i], step=1))
-        parts = {name: p.grad_sample.flatten() for name, p in trainable(probe).items()}  # type: ignore[attr-defined]
+        parts = {name: dense(p.grad_sample).flatten() for name, p in trainable(probe).items()}  # type: ignore[attr-defined]
         own = parts.pop("weights.weight")
         gradients.append((own, torch.cat(list(parts.values()))))
         for p in probe.parameters():
