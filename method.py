@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from data.dataset import ClassCounts, Dataset
 from data.private import PrivateDataset
+from data.queries import Ask, noisy_answer
 from data.samples import SampleSet
 from errors import reject_unless, require
 from models.classifiers.networks import ClassifierName
@@ -47,6 +50,10 @@ class Run:
 
     def __post_init__(self) -> None:
         self.meter = Meter(self.checkpoints / "meter.json")
+
+    def asking(self, private: PrivateDataset) -> Ask:
+        """Who answers `Query`s: with a spend, with noise, and after a kill with the same noise."""
+        return functools.partial(noisy_answer, private, self.noise, self.checkpoints)
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Advance]:
@@ -138,6 +145,16 @@ class Method:
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> Made:
         raise NotImplementedError
+
+    def measurement(
+        self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
+    ) -> Callable[[Ask], Any] | None:
+        """Of a method that asks private images for nothing but sums with Gaussian noise: all that `run` asks, given who answers.
+
+        `classes`: 1 where classes are not kept apart; `size`: the public number of units; `sigma`: the noise multiplier of all.
+        `scripts.audit` attacks what is asked. None: the method asks for something else.
+        """
+        return None
 
     def embeddings(self) -> set[EmbeddingName]:
         """The embeddings that `run` asks the model for."""

@@ -10,22 +10,24 @@ import numpy as np
 
 from audit.planted import Planted, games, of_users, patterns
 from data.dataset import Dataset
-from data.queries import Query, noisy_answer
+from data.queries import Query
 from data.samples import SampleSet
-from mean_embedding.method import MatchesMeanEmbedding
+from method import Method
 from models.public.settings import PublicModel
-from moments.method import DPMoments
 from pipeline.plan import Plan
 from pipeline.session import Session
 from privacy.config import Privacy
 from privacy.ledger import Ledger
 from privacy.noise import NoiseSource
 
-AskingMethod = DPMoments | MatchesMeanEmbedding
+
+def asks_alone(method: Method) -> bool:
+    """Whether Gaussian queries are all that it asks."""
+    return type(method).measurement is not Method.measurement
 
 
 def play_queries(
-    method: AskingMethod,
+    method: Method,
     dataset: Dataset,
     model: PublicModel,
     privacy: Privacy,
@@ -50,6 +52,7 @@ def play_queries(
     whole = plan.noise_multiplier
     assert whole is not None
     measured = method.measurement(dataset, model, classes, private.num_units + 1, whole, seed)
+    assert measured is not None
 
     def distance(canary: SampleSet) -> float:
         """Between the answers with it and without it, in standard deviations of their noise, where there is none."""
@@ -68,7 +71,7 @@ def play_queries(
 
         def ask(query: Query, sigma: float) -> np.ndarray:
             nonlocal score
-            seen = noisy_answer(start.private, start.run.noise, start.run.checkpoints, query, sigma)
+            seen = start.run.asking(start.private)(query, sigma)
             score += log_likelihood_ratio(seen - query.exact(private), query.exact(canary))
             return seen
 

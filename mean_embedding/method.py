@@ -13,7 +13,7 @@ import torch
 
 from data.dataset import Dataset
 from data.private import PrivateDataset
-from data.queries import Ask, Query, noisy_answer
+from data.queries import Ask, Query
 from data.samples import SampleSet
 from errors import reject_unless, require, unusable
 from mean_embedding.features import (
@@ -96,8 +96,7 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
         classes, shape, sigma = private.num_classes if self.conditional else 1, run.dataset.shape, run.noise_multiplier
         features = self.features(run.dataset, model, run.seed)
         with run.meter.part("mean embedding"):
-            ask = functools.partial(noisy_answer, private, run.noise, run.checkpoints)
-            found = measure_in(features, classes, private.size, sigma, ask)
+            found = measure_in(features, classes, private.size, sigma, run.asking(private))
         counts = positive_counts(found.counts, found.noise, private.size)
         sizes = self.class_sizes(private, run, counts)
         generator = fresh(self, shape, classes, run.seed, features.embedding.device)

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.dataset import Dataset
 from data.private import PrivateDataset
-from data.queries import Ask, Query, noisy_answer
+from data.queries import Ask, Query
 from data.samples import SampleSet
 from errors import reject_unless, require
 from method import Run, apportion
@@ -226,7 +226,7 @@ def measure(
     """At the cost of one Gaussian mechanism of noise multiplier `sigma` on the private images: see `moments.mechanism`."""
     classes = private.num_classes if conditional else 1
     measured = measurement(settings, run.dataset, model, classes, private.size, sigma, run.seed, conditional)
-    return measured(functools.partial(noisy_answer, private, run.noise, run.checkpoints))
+    return measured(run.asking(private))
 
 
 def measurement(

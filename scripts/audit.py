@@ -31,7 +31,7 @@ from rich.table import Table
 
 from audit.clipping import largest_contribution
 from audit.planted import Planted, of_users, patterns
-from audit.queries import AskingMethod, play_queries
+from audit.queries import asks_alone, play_queries
 from audit.statistics import Finding, game, one_run
 from audit.training import Training, train_base, train_with_canaries
 from audit.votes import play
@@ -87,8 +87,8 @@ class Auditing:
         base, plain = self.base_noise_multiplier, type(self.method) is DPDiffusion
         allowed = f"a finite number above 0, at least {LEAST_NOISE:g}, for method=dp_diffusion, or null"
         require(base is None or (plain and LEAST_NOISE <= base < 1e6), "base_noise_multiplier", base, allowed)
-        allowed = "one that adds noise (dp_diffusion, dp_loda, dp_moments, dp_merf, dp_mepf or pe)"
-        known = isinstance(self.method, DPDiffusion | PrivateEvolution | AskingMethod)
+        allowed = "dp_diffusion, dp_loda, dp_moments, dp_merf, dp_mepf, pe, or one with a `measurement`"
+        known = isinstance(self.method, DPDiffusion | PrivateEvolution) or asks_alone(self.method)
         require(known, "method", self.method.name, allowed)
         if isinstance(self.method, DPDiffusion | PrivateEvolution):
             share = self.method.warm_up.epsilon
@@ -181,7 +181,7 @@ def _game(settings: Auditing, noise: NoiseSource, folder: RunDir) -> tuple[Findi
     scores: dict[bool, list[float]] = {True: [], False: []}
     rest = settings.privacy, settings.repetitions, noise, folder.checkpoints, settings.seed, settings.each
     model = settings.model.build(settings.dataset, torch_device(settings.device), settings.seed)
-    if isinstance(settings.method, AskingMethod):
+    if asks_alone(settings.method):
         games = play_queries(settings.method, settings.dataset, model, *rest)
     else:
         assert isinstance(settings.method, PrivateEvolution)

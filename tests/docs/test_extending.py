@@ -23,6 +23,7 @@ from pipeline.plan_document import plan_document
 from run import cli
 from store.identity import digest, plain
 from tests.rejects import rejects
+from tests.scripts.test_audit import audited
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 BLOCKS = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
@@ -94,6 +95,19 @@ def test_the_methods_release_is_near_the_means_of_the_private_classes(here: Path
     means = [result.samples.images[result.samples.labels == label].mean() for label in (0, 1)]
     assert means[1] - means[0] > 100
     assert [spend["purpose"] for spend in result.certificate["mechanisms"]] == ["class_means.sums"]
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_an_attack_on_the_method_finds_out_whether_it_clips(clips: bool, here: Path):
+    """The command of the page, with fewer repetitions and a claim that is there without a search."""
+    assert "    DP_SYNTHESIS_EXTENSIONS=class_means python -m scripts.audit method=class_means repetitions=1000\n" in PAGE
+    lines = BLOCKS["class_means"].splitlines(keepends=True)
+    kept = [line for line in lines if clips or "np.maximum" not in line]
+    assert len(lines) - len(kept) == (not clips)
+    Path("class_means.py").write_text("".join(kept))
+    fixed = ["privacy.epsilon=null", "privacy.noise_multiplier=3", "privacy.accountant=rdp", "device=cpu"]
+    report = audited("method=class_means", "method.clip_norm=0.5", "repetitions=160", *fixed)
+    assert (report["method"], report["refuted"]) == ("class_means", not clips)
 
 
 @pytest.mark.parametrize("name", SMALL)
