@@ -1,17 +1,19 @@
-"""Exact nearest neighbours in L2, in blocks of one size: memory does not grow with the number of pairs, and with `torch` the
-nearest points of a query do not depend on the other queries."""
+"""Exact nearest neighbours in L2, in blocks: memory does not grow with the number of pairs, and the nearest points of a query
+depend neither on the other queries nor on the device that finds them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import numpy as np
 import torch
 
-BLOCK = 1 << 24  # distances held at once: 64 MiB
+BLOCK = {"cpu": 1 << 24, "cuda": 1 << 28}  # distances held at once: 64 MiB, 1 GiB
 LONGEST = 1e37  # squared length: float32 ends at 3.4e38
 VALUES = 1 << 23  # of queries or points held at once in float64: 64 MiB
+CPU = torch.device("cpu")
 
 
 class NeighbourBackend(Enum):
@@ -19,18 +21,21 @@ class NeighbourBackend(Enum):
     faiss = "faiss"
 
 
-def nearest(queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend = NeighbourBackend.torch) -> np.ndarray:
+def nearest(
+    queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend = NeighbourBackend.torch, device: torch.device = CPU
+) -> np.ndarray:
     """The index of the nearest point (float32 [N, D], N >= 1) of each query (float32 [M, D]): int64 [M]; ties to the lowest.
 
     A vector that is not finite, or too long to be squared, is nearest to nothing, and nothing is to it: -1 where a query has no
-    point.
+    point. `torch` computes on the device, and is exact up to float64; `faiss` is exact up to float32, on the processor.
     """
+    find = _by_faiss if backend is NeighbourBackend.faiss else lambda q, z: _by_torch(q, z, device)
     able, there = _measurable(queries), _measurable(points)
     if able.all() and there.all():
-        return _nearest(queries, points, backend)
+        return find(queries, points)
     found = np.full(len(queries), -1, np.int64)
     if there.any():
-        found[able] = np.flatnonzero(there)[_nearest(queries[able], points[there], backend)]
+        found[able] = np.flatnonzero(there)[find(queries[able], points[there])]
     return found
 
 
@@ -40,22 +45,61 @@ def _measurable(vectors: np.ndarray) -> np.ndarray:
         return np.einsum("nd,nd->n", vectors, vectors) < LONGEST
 
 
-def _nearest(queries: np.ndarray, points: np.ndarray, backend: NeighbourBackend) -> np.ndarray:
-    if backend is NeighbourBackend.faiss:
-        import faiss
+def _by_faiss(queries: np.ndarray, points: np.ndarray) -> np.ndarray:
+    import faiss
 
-        index = faiss.IndexFlatL2(points.shape[1])
-        index.add(np.ascontiguousarray(points))
-        return index.search(np.ascontiguousarray(queries), 1)[1][:, 0]
-    z = torch.from_numpy(points)
-    half_norms = z.square().sum(1) / 2
+    index = faiss.IndexFlatL2(points.shape[1])
+    index.add(np.ascontiguousarray(points))
+    return index.search(np.ascontiguousarray(queries), 1)[1][:, 0]
+
+
+def _by_torch(queries: np.ndarray, points: np.ndarray, device: torch.device) -> np.ndarray:
+    """By |z|²/2 - q·z in float32 and, of the points that this cannot tell from the least, by differences in float64."""
+    centre = points.mean(0)
+    z = torch.from_numpy(points - centre).to(device)
+    half = z.square().sum(1) / 2
+    longest = (2 * half.max()).sqrt()
+    # What float32 rounds in a product of D terms, in any order, in |z|² and in the shift (Higham 2002, eq. 3.5), in all
+    rounded = (points.shape[1] + 16) * 2.0**-24
     found = np.empty(len(queries), np.int64)
-    block = torch.zeros(max(1, min(512, BLOCK // len(points))), points.shape[1])
-    for start in range(0, len(queries), len(block)):
-        rows = min(len(block), len(queries) - start)
-        block[:rows] = torch.from_numpy(queries[start : start + rows])  # always as many: rounding depends on it
-        found[start : start + rows] = (half_norms - block @ z.T).argmin(1)[:rows].numpy()
+    height = max(1, BLOCK.get(device.type, BLOCK["cpu"]) // len(points))
+    for start in range(0, len(queries), height):
+        some = slice(start, start + height)
+        q = torch.from_numpy(queries[some] - centre).to(device)
+        with _float32_products():
+            scores = half - q @ z.T
+        least, where = scores.min(1)
+        slack = 2 * rounded * (torch.linalg.vector_norm(q, dim=1) + longest).square()
+        near = scores <= (least + slack)[:, None]
+        found[some] = where.cpu().numpy()
+        unsure = near.sum(1) > 1
+        if unsure.any():
+            rows, columns = (index.cpu().numpy() for index in near[unsure].nonzero(as_tuple=True))
+            numbers = start + unsure.nonzero()[:, 0].cpu().numpy()
+            found[numbers] = _nearest_of(queries, points, numbers[rows], columns)
     return found
+
+
+def _nearest_of(queries: np.ndarray, points: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Of pairs of a query and a point, the nearest point for each of the queries, in their order."""
+    squared = np.empty(len(rows))
+    at_once = max(1, VALUES // points.shape[1])
+    for start in range(0, len(rows), at_once):
+        some = slice(start, start + at_once)
+        squared[some] = np.square(queries[rows[some]].astype(np.float64) - points[columns[some]]).sum(1)
+    order = np.lexsort((columns, squared, rows))
+    return columns[order[np.unique(rows[order], return_index=True)[1]]]
+
+
+@contextmanager
+def _float32_products() -> Iterator[None]:
+    """Whatever else this process allows its GPU to round."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def k_nearest(queries: np.ndarray, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -226,7 +226,8 @@ class PrivateEvolution(Method):
         shares = images.whole_shares
         for vectors, rows in run.meter.each("embedding", there.blocks(images)):
             with run.meter.part("votes"):
-                votes += count_votes(vectors, private_labels[rows], points, population.labels, self.neighbours, shares[rows])
+                found = points, population.labels, self.neighbours, shares[rows], run.device
+                votes += count_votes(vectors, private_labels[rows], *found)
         noisy = noisy_votes(votes, self.noise, mechanism.noise_multiplier, run.noise.stream(purpose), images.parts)
         votes = threshold_votes(noisy, self.threshold)
         run.tracker.log({"pe/noisy_votes": float(votes.sum()), "pe/images_with_votes": int((votes > 0).sum())}, step=t)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 import numpy as np
+import torch
 
-from models.neighbours import NeighbourBackend, nearest
+from models.neighbours import CPU, NeighbourBackend, nearest
 from privacy.mechanisms import DiscreteGaussian, Gaussian, Unit
 from privacy.noise import NoiseStream
 
@@ -31,6 +32,7 @@ def count_votes(
     labels: np.ndarray,
     backend: NeighbourBackend,
     whole_shares: np.ndarray | None = None,
+    device: torch.device = CPU,
 ) -> np.ndarray:
     """Each private embedding votes for the nearest point of its own class: int64 [len(points)]. Not yet private.
 
@@ -42,7 +44,7 @@ def count_votes(
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
         ours = private_labels == label
-        winners = nearest(private[ours], points[mine], backend)
+        winners = nearest(private[ours], points[mine], backend, device)
         found, shares = winners >= 0, None if whole_shares is None else whole_shares[ours]
         counts = np.bincount(winners[found], None if shares is None else shares[found], minlength=len(mine))
         votes[mine] += counts.astype(np.int64)  # exact: whole numbers below 2^53

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -62,7 +63,36 @@ def test_blocks_of_any_size_find_the_same(monkeypatch, block):
     rng = np.random.default_rng(2)
     queries, points = rng.normal(size=(101, 8)).astype(np.float32), rng.normal(size=(40, 8)).astype(np.float32)
     whole = squared_distances(queries, points).argmin(1)
-    monkeypatch.setattr(neighbours, "BLOCK", block)
+    monkeypatch.setattr(neighbours, "BLOCK", {"cpu": block})
+    assert np.array_equal(nearest(queries, points), whole)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 64, 2048])
+@pytest.mark.parametrize("gap", [1e-3, 1e-5, 1e-7, 0.0])
+def test_points_that_float32_cannot_tell_apart_are_told_apart_in_float64(dim, gap):
+    """Each query has several points at nearly the same distance, far from the origin."""
+    rng = np.random.default_rng(dim)
+    around = rng.normal(7, 1, (20, dim)).astype(np.float32)
+    points = np.concatenate([around, around + gap * rng.normal(size=(20, dim)), around]).astype(np.float32)
+    queries = (around + rng.normal(size=(20, dim))).astype(np.float32)
+    assert np.array_equal(nearest(queries, points), squared_distances(queries, points).argmin(1))
+    one_by_one = [nearest(query[None], points)[0] for query in queries]
+    assert np.array_equal(nearest(queries, points), one_by_one)  # other kernels for other shapes
+
+
+def test_a_device_that_rounds_more_finds_the_same(monkeypatch):
+    """Products of another order, as on a GPU: each rounded anew, up to the bound that is allowed for."""
+    rng = np.random.default_rng(7)
+    points = np.repeat(rng.normal(size=(50, 32)), 4, 0) + 1e-6 * rng.normal(size=(200, 32))
+    queries, points = rng.normal(size=(300, 32)).astype(np.float32), points.astype(np.float32)
+    whole, product = nearest(queries, points), torch.Tensor.__matmul__
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        exact = product(a, b)
+        bound = 32 * 2.0**-24 * a.norm(dim=1)[:, None] * b.norm(dim=0)
+        return exact + bound * (2 * torch.rand(exact.shape) - 1)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
     assert np.array_equal(nearest(queries, points), whole)
 
 
