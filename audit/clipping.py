@@ -6,6 +6,7 @@ gradients of one large tensor, chosen to be hard to sum, through the method's ow
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -47,11 +48,11 @@ def largest_contribution(method: DPSGD, dataset: Dataset, device: torch.device, 
     weight: Any = network.weight
     kinds = list(ENGINES) if method.gradient_engine is EngineName.auto else [method.gradient_engine]
     largest = 0.0
-    for kind in kinds:
-        engine = ENGINES[kind](network, method.augmult, method.augmult)
+    for kind, views in itertools.product(kinds, {method.augmult, 2}):  # one view is summed in a way of its own
+        engine = ENGINES[kind](network, views, views)
         optimizer = method.private_optimizer(engine.parameters, 1.0, dataset)
         for inputs, errors in _hard(side, method.max_grad_norm):
-            inputs, errors = (x.to(device).expand(method.augmult, side) for x in (inputs, errors))
+            inputs, errors = (x.to(device).expand(views, side) for x in (inputs, errors))
             engine(Slopes(inputs, errors))
             optimizer.signal_skip_step(True)  # clip and add: no noise, no step
             optimizer.step()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from opacus.optimizers import DPOptimizer
 
-from dp_finetune.per_example import OuterProducts
+from dp_finetune.per_example import OuterProducts, dense
 from privacy.noise import NoiseStream
 from tracking import ranks
 
@@ -33,6 +33,7 @@ class PrivateOptimizer(DPOptimizer):
 
     noise: NoiseStream | None = None
     dense: list[tuple[Any, list[int]]]  # parameters whose gradients are tensors, and the order of their dimensions in memory
+    products: list[Any]  # the other parameters
     total: torch.Tensor  # float64 [all weights]: the sum so far, which every `p.summed_grad` is a view of; the dense ones first
 
     @torch.no_grad()
@@ -41,8 +42,10 @@ class PrivateOptimizer(DPOptimizer):
             self._start_sum()
         if len(self.params[0].grad_sample) == 0:  # an empty batch, or the end of one
             return
-        grads = [_flat(p.grad_sample, order) for p, order in self.dense]
-        products = [p for p in self.params if isinstance(p.grad_sample, OuterProducts)]
+        grads = [_flat(dense(p.grad_sample), order) for p, order in self.dense]
+        products = self.products
+        if not all(isinstance(p.grad_sample, OuterProducts) for p in products):
+            raise ValueError("the passes of a step hand over the gradients of a layer in two forms")
         parts = [torch.linalg.vector_norm(block, dim=1) for _, block in _blocks(grads)]
         parts += [p.grad_sample.norms() for p in products]
         norms = torch.stack(parts).norm(dim=0)  # [B]
@@ -57,11 +60,17 @@ class PrivateOptimizer(DPOptimizer):
 
     def _start_sum(self) -> None:
         self.dense = [(p, _memory_order(p.grad_sample)) for p in self.params if isinstance(p.grad_sample, torch.Tensor)]
-        others = [(p, [0, 1]) for p in self.params if not isinstance(p.grad_sample, torch.Tensor)]
+        self.products = [p for p in self.params if isinstance(p.grad_sample, OuterProducts)]
+        others = [(p, [0, 1]) for p in self.products]
         self.total = torch.zeros(sum(p.numel() for p in self.params), dtype=torch.float64, device=self.params[0].device)
         parts = self.total.split([p.numel() for p, _ in (*self.dense, *others)])
         for (p, order), part in zip((*self.dense, *others), parts, strict=True):
             p.summed_grad = part.view([p.shape[d] for d in order]).permute(np.argsort(order).tolist())
+
+    @property
+    def accumulated_iterations(self) -> int:
+        """One pass at a time is added to the sum."""
+        return 1
 
     @property
     def grad_samples(self) -> list[Any]:

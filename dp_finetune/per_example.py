@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 SUPPORTED = (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
-SPARED = 8  # times the numbers of an outer product to those of its factors: from there on it is not written down
+SPARED = 8  # an outer product of at least so many times the numbers of its two factors is not written down
 
 
 @dataclass(frozen=True)
