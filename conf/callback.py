@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from disk import write_json
+from disk import private_folder, write_json
 from pipeline.selection import Candidate
 from privacy.risk import format_epsilon
 from store.sweep import Sweep
@@ -64,7 +64,7 @@ class Report(Callback):
 
 def report(sweep: Sweep) -> None:
     runs, composed = sweep.runs, sweep.composed()
-    sweep.internal.mkdir(exist_ok=True)
+    private_folder(sweep.internal)
     write_json(sweep.report, {"composed": composed, "failed": sweep.failures})
     table = Table(title=f"{sweep.folder}: {len(runs)} runs")
     configs = [flat(yaml.safe_load(run.config.read_text())) for run in runs]

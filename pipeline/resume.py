@@ -85,11 +85,12 @@ def begin(
     text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     folder.making.open(text)
     folder.start_with(_images(plan, load) if folder.output else _all_held(plan, load, device, inputs))
-    ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
-    if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
-        problem = f"it has spends in its ledger but no {folder.noise_key.name}; start a new run"
-        raise unusable(folder.key, folder.path, problem)
-    NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
+    if folder.output is None:  # a release is evaluated without the key, which its holder may have deleted
+        ledger = Ledger(folder.ledger, plan.spends, plan.delta, privacy.accountant)
+        if ledger.spends and not folder.noise_key.exists() and privacy.noise_seed is None:
+            problem = f"it has spends in its ledger but no {folder.noise_key.name}; start a new run"
+            raise unusable(folder.key, folder.path, problem)
+        NoiseSource.for_run(folder.noise_key, privacy.noise_seed)
     folder.open(text)
     return True
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from data.samples import SampleSet
 from data.shards import open_release, read_samples, save_release
-from disk import write_json
+from disk import private_folder, write_json
 from errors import InputError, reject_unless, require, unusable
 from eval.evaluator import EvaluationContext
 from models.api import KeepsState
@@ -325,7 +325,7 @@ def _scored(
     config, own, device = plan.configs[which], plan.runs[which], plan.configs[which].torch_device
     tell(folder, f"a run of {plan.differing[which]}")
     if not folder.noise_key.exists():
-        folder.internal.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder.internal)
         secret.part(f"selection/run={folder.path.name}").save(folder.noise_key)
     begin(folder, config, own, config.privacy, load, device, config.public_inputs())
     session = Session.of_run(config.dataset, config.privacy, own, folder, Several(), load, config.seed, device)

@@ -18,6 +18,7 @@ import yaml
 
 from conf.compose import from_stored
 from conf.help import run_script
+from disk import private_folder
 from errors import InputError
 from store.identity import digest, plain
 from store.run_dir import RunDir
@@ -64,7 +65,7 @@ def convert(run: RunDir) -> str | None:
         return f"as {target.making.path.name} holds another release that was made with the same settings"
     run.config.write_text(yaml.safe_dump({**values, MOVING: True}, sort_keys=False))  # before its certificate goes elsewhere
     for place in (target, target.making):
-        place.internal.mkdir(parents=True, exist_ok=True)
+        private_folder(place.internal)
         place.config.write_text(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
     for name in (*OF_THE_RELEASE, *ALSO):
         source, kept = run.path / name, target.making.path / name

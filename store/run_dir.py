@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from disk import sync_folder, sync_tree, write_json, write_whole
+from disk import private_folder, sync_folder, sync_tree, write_json, write_whole
 from errors import unusable
 
 _STARTED = time.time() - 1  # clocks of file systems are coarse
@@ -82,8 +82,10 @@ class RunDir:
 
     def open(self, config_yaml: str) -> None:
         """Start here, or go on with the same run: call it with the lock held and after `require_usable`."""
-        self.figures.mkdir(parents=True, exist_ok=True)
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        private_folder(self.internal)
+        self.figures.mkdir(exist_ok=True)
+        private_folder(self.making.internal)
+        self.checkpoints.mkdir(exist_ok=True)
         if not self.config.exists():
             write_whole(self.config, config_yaml)
 
@@ -100,7 +102,7 @@ class RunDir:
 
         Where another one is there: `waits()` is called and this one waits; without `waits`, InputError.
         """
-        self.internal.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else on this machine reads what it will hold
+        private_folder(self.internal)
         if self._held:
             return
         file = self._lock_file.open("w")

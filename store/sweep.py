@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from disk import private_folder
 from errors import unusable
 from privacy.accounting import compose_epsilon
 from privacy.inherited import BASE
@@ -62,7 +63,7 @@ class Sweep:
         """Written down; the other jobs go on. `error`: the file that says what broke."""
         line: dict[str, Any] = {"job": job, "overrides": overrides, "reason": reason, "status": status}
         line |= {"error": str(error)} if error else {}
-        self.internal.mkdir(mode=0o700, exist_ok=True)
+        private_folder(self.internal)
         with self.failed_runs.open("a") as file:
             file.write(json.dumps(line) + "\n")
 

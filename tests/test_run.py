@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def test_a_run_leaves_the_promised_files_and_no_partial_ones(smoke):
 
 def test_the_noise_key_is_readable_by_its_owner_alone(smoke):
     assert (smoke / "internal" / "noise.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_release_is_evaluated_without_the_noise_key_which_its_holder_may_delete(smoke, here):
+    shutil.copytree(smoke, here / "run")
+    for name in ("metrics.json", "noise.key"):
+        (here / "run" / "internal" / name).unlink()
+    before = bytes_of(here / "run" / "release")
+    assert finished(call(*SMOKE), here)
+    assert bytes_of(here / "run" / "release") == before
+    assert not (here / "run" / "internal" / "noise.key").exists()
 
 
 def test_the_samples_are_labelled_images_of_every_class_with_their_public_conditioning(smoke):

@@ -186,3 +186,13 @@ def test_a_run_directory_elsewhere_makes_its_own_release(tmp_path):
     run = RunDir(tmp_path / "a-2")
     assert run.making is run
     assert not run.in_store
+
+
+def test_internal_is_for_its_owner_alone_in_the_store_too_and_where_it_was_open(tmp_path):
+    run = RunDir(tmp_path / f"{16 * 'a'}-{8 * 'b'}")
+    run.internal.mkdir(parents=True)
+    run.internal.chmod(0o755)
+    opened(run)
+    assert run.making is not run
+    for place in (run, run.making):
+        assert place.internal.stat().st_mode & 0o077 == 0
