@@ -17,7 +17,7 @@ from privacy.mechanisms import Unit
 from privacy.risk import format_epsilon, in_words, rounded_up
 
 CARD = "README.md"
-LICENCE = "license: other  # for the holder of the private data to choose, and to name here\n"
+LICENCE = "license: other  # for the holder of the private data to choose: scripts.export license=… names it\n"
 PROTECTION = "What is protected, and how well"
 USE = "How to read and check them"
 PICTURE = "![Some of the images, one row for each class](grid.png)"
@@ -38,7 +38,14 @@ def features(classes: list[str]) -> list[dict[str, Any]]:
     return [{"name": "image", "dtype": "image"}, {"name": "label", "dtype": {"class_label": {"names": names}}}]
 
 
-def header(name: str, classes: list[str], size: int, pattern: str | None = None, with_features: bool = True) -> str:
+def header(
+    name: str,
+    classes: list[str],
+    size: int,
+    pattern: str | None = None,
+    with_features: bool = True,
+    licence: str | None = None,
+) -> str:
     """The YAML at the top. `pattern`: of the files that `datasets` reads; without it, of none."""
     task = "image-classification" if len(classes) > 1 else "unconditional-image-generation"
     values = {
@@ -49,7 +56,8 @@ def header(name: str, classes: list[str], size: int, pattern: str | None = None,
         **({"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": pattern}]}]} if pattern else {}),
         **({"dataset_info": {"features": features(classes)}} if with_features else {}),
     }
-    return f"---\n{LICENCE}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
+    line = LICENCE if licence is None else yaml.safe_dump({"license": licence})
+    return f"---\n{line}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
 
 
 def classifier_header(name: str) -> str:

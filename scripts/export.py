@@ -3,6 +3,7 @@
     python -m scripts.export release=runs/…/release to=my_set format=imagefolder    # train/CLASS/00000000.png
     python -m scripts.export release=runs/…/release to=my_set format=parquet        # data/train-00000-of-00001.parquet
     python -m scripts.export release=runs/…/more_samples to=my_set format=webdataset shard=50000
+    python -m scripts.export release=… to=… format=parquet license=cc-by-4.0        # which the card then names
 
 Pictures are PNG, and classes go by name. The card goes with them, as README.md, and so does the certificate, with the sha256 of
 these files in place of those of the release, and of the certificate of the release: `scripts.verify` checks an export too, and
@@ -29,6 +30,7 @@ from disk import sha256_of, write_json, write_whole
 from errors import reject_unless, require, unusable
 from pipeline.card import CARD, PICTURE, USE, header, title, use_of_export, without_header
 from privacy.inherited import CERTIFICATE
+from privacy.signing import SIGNATURE
 from scripts.verify import read_certificate
 from store.seal import altered, sealed
 from tracking.progress import progress
@@ -53,6 +55,7 @@ class Exporting:
     to: str = MISSING
     format: Format = MISSING
     shard: int = 10_000
+    license: str | None = None  # of the card, by Hugging Face's name for it
 
 
 def main(arguments: list[str]) -> None:
@@ -67,6 +70,9 @@ def main(arguments: list[str]) -> None:
         classes, total = document["classes"], exports.count(files)
     except SampleFileError as error:
         raise unusable("release", release, str(error)) from error
+    stated = document.get("num_samples", total)  # where digests are kept, of these samples
+    whole = "files" not in document or total == stated
+    reject_unless(whole, "release", release, f"it holds {total:,} samples, and {stated} are certified")
     write, pattern = WRITERS[settings.format]
 
     # Run
@@ -80,15 +86,20 @@ def main(arguments: list[str]) -> None:
         raise unusable("release", release, str(error)) from error
     names = exports.folder_names(classes) if settings.format is Format.imagefolder else classes
     with_features = settings.format is not Format.webdataset  # whose columns are those of its files
-    write_whole(partial / CARD, _card(release, header(title(document), names, total, pattern, with_features), document))
-    exported = {"of_certificate": sha256_of(release / CERTIFICATE), "format": settings.format.value}
-    write_json(partial / CERTIFICATE, {**document, "exported": exported, "files": sealed(partial)})
+    head = header(title(document), names, total, pattern, with_features, settings.license)
+    write_whole(partial / CARD, _card(release, head, document))
+    if "files" in document:  # else nobody compared the samples with their certificate, and nobody shall think so
+        document["exported"] = {"of_certificate": sha256_of(release / CERTIFICATE), "format": settings.format.value}
+        document["files"] = sealed(partial)
+    write_json(partial / CERTIFICATE, document)
     if to.exists():
         to.rmdir()
     os.replace(partial, to)
 
     # Report
     print(f"{total:,} images in {to}: datasets.load_dataset({str(to)!r})")
+    if (release / SIGNATURE).exists():
+        print("the signature of the release is not of these files: scripts.sign signs them")
 
 
 def _readable(release: Path) -> tuple[dict[str, Any], list[Path]]:

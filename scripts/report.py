@@ -58,6 +58,7 @@ MECHANISMS = {
     "discrete_laplace": "noise on counts (discrete Laplace)",
     "permute_and_flip": "a noisy choice (permute and flip)",
     "declared_public": "none: declared to be public",
+    "best_of": "the best of a secret number of runs",
 }
 
 
@@ -146,7 +147,8 @@ def _decision(document: dict[str, Any], signed: str) -> str:
         belief = percent(risk["posterior"]["0.5"])
         found = (
             f"ε = {format_epsilon(document['epsilon'])}, δ = {document['delta']:g}, for one {one}. A belief of 50 % that a given "
-            f"{one} was in the private data becomes at most {belief}, but for a probability of {risk['posterior_but_for']:g}."
+            f"{one} was in the private data rises to at most {belief}; with a probability of at most "
+            f"{risk['posterior_but_for']:g} it rises further."
         )
     else:
         found = "No private image was read: ε = 0."
@@ -157,9 +159,12 @@ def _decision(document: dict[str, Any], signed: str) -> str:
         "Are there, or will there be, other releases from the same private images? Their ε add up; nothing here counts them.",
         "Were settings tried on the same private images, and the best kept? That costs more than this ε.",
     ]
+    checked = "Every file is the one that the certificate names."
+    if "files" not in document:
+        checked = "The certificate is of an earlier version and names no files, so they were not checked."
     items = "".join(f"<li>{escape(one)}</li>" for one in decide)
     return (
-        f"<h2>In short</h2><p>{escape(found + caution)} Every file is the one that the certificate names. {escape(signed)}</p>"
+        f"<h2>In short</h2><p>{escape(found + caution)} {checked} {escape(signed)}</p>"
         f"<p>What only you can decide, before <code>release/</code> is shared:</p><ul>{items}</ul>\n"
     )
 
@@ -195,12 +200,20 @@ def _table(caption: str, head: list[str], rows: list[list[str]]) -> str:
 
 
 def _ledger(mechanisms: list[dict[str, Any]]) -> str:
+    head = ["What for", "Times", "What hides a single one", "How much"]
+    return _table("Every use of the private images", head, _uses(mechanisms))
+
+
+def _uses(mechanisms: list[dict[str, Any]]) -> list[list[str]]:
+    """Rows. Below the best of several runs stands what a run of each setting uses."""
     rows = []
     for spend in mechanisms:
-        noise = {key: value for key, value in spend.items() if key not in ("purpose", "count", "mechanism")}
-        told = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in noise.items())
+        numbers = {key: value for key, value in spend.items() if key != "count" and isinstance(value, int | float)}
+        told = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in numbers.items())
         rows.append([spend["purpose"], f"{spend['count']:,}", MECHANISMS.get(spend["mechanism"], spend["mechanism"]), told])
-    return _table("Every use of the private images", ["What for", "Times", "What hides a single one", "How much"], rows)
+        for number, candidate in enumerate(spend.get("candidates", []), 1):
+            rows += [[f"setting {number}: {cells[0]}", *cells[1:]] for cells in _uses(candidate)]
+    return rows
 
 
 def _risk(document: dict[str, Any]) -> str:

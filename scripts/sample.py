@@ -33,6 +33,7 @@ from models.diffusion.schedules import respaced_timesteps
 from models.embedded import embedded_or
 from pipeline.config import check_device, torch_device
 from privacy.inherited import CERTIFICATE, Inherited, PublicInput
+from store.seal import sealed
 from tracking import ranks
 from tracking.progress import progress
 
@@ -77,6 +78,9 @@ def main(arguments: list[str]) -> None:
                 SampleSet(images, labels, len(classes), classes[labels], {"model": "release/model"}).save(path)
     ranks.stop()
     if ranks.rank() == 0:
+        if certificate is not None:
+            own = {"num_samples": settings.num_samples, "files": sealed(out)}
+            write_json(out / CERTIFICATE, {**certificate, **own})
         print(f"{settings.num_samples} images in {out}")
 
 

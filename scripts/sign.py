@@ -2,9 +2,9 @@
 
     python -m scripts.sign release=runs/…/release key=holder.key      # writes privacy.json.sig; nothing else changes
 
-`key` is a file with an Ed25519 private key (docs/privacy.md); it needs `pip install cryptography`. A release that is private
-no more than in name, that was changed, or that another signature stands beside, is refused: what is signed here holds by
-`scripts.verify`, which the receiver runs with the public key. Nothing is spent.
+`key` is a file with an Ed25519 private key (docs/privacy.md); it needs `pip install cryptography`. Refused are a release that is
+not private, one that was changed, and one that is signed already: only what `scripts.verify` finds right is signed. The receiver
+runs that with the public key. Nothing is spent.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def read_certificate(folder: Path) -> dict[str, Any]:
         document = json.loads(place.read_bytes())
     except ValueError as error:
         raise unusable("release", folder, f"its {CERTIFICATE} is no JSON") from error
-    reject_unless(isinstance(document, dict), "release", folder, f"its {CERTIFICATE} is no certificate")
+    whole = isinstance(document, dict) and isinstance(document.get("files", {}), dict)
+    reject_unless(whole, "release", folder, f"its {CERTIFICATE} is no certificate")
     return document
 
 
@@ -256,7 +257,7 @@ def _assumed(document: dict[str, Any], signed: bool) -> Iterator[str]:
         "methods)."
     )
     if "exported" in document:
-        source = document["exported"]["of_certificate"]
+        source = document["exported"].get("of_certificate") if isinstance(document["exported"], dict) else None
         yield f"These images are an export: those of the release whose certificate has the sha256 {source}."
     listed = '"best_of"' in json.dumps(document.get("mechanisms"))  # which may be anything
     but = "but those that are listed " if listed else ""

@@ -48,6 +48,13 @@ def test_bad_files_deep_ones_and_users_are_told(mine, capsys):
     assert "go from 0 to 7\n" in page(capsys, "dataset.window=[0,9]", "dataset.test_fraction=0")
 
 
+def test_images_for_tests_that_are_also_private_are_counted(here, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+    files = {f"train/{'ab'[i % 2]}/{i}.png": png(image) for i, image in enumerate(images)}
+    put(Path("mine"), files | {f"test/{'ab'[i % 2]}/{i}.png": png(image) for i, image in enumerate(images[:3])})
+    assert "3 of 3 images for tests are also private ones" in page(capsys)
+
+
 def test_an_embedded_dataset_is_told_by_its_public_numbers(here, capsys):
     inspect.main([])
     text = capsys.readouterr().out

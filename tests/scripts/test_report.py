@@ -15,8 +15,9 @@ from PIL import Image
 from data.samples import SampleSet
 from disk import write_json
 from pipeline.card import card
-from privacy.mechanisms import Gaussian, Spend
+from privacy.mechanisms import BestOf, Gaussian, Spend
 from privacy.risk import TradeOff, risk
+from privacy.selection import TruncatedNegativeBinomial
 from scripts import report
 from store.seal import add_signature, seal
 from tests.command import PUBLIC_ONLY, SMOKE, call
@@ -149,6 +150,14 @@ def test_names_of_classes_do_no_harm(tmp_path):
     assert len(page.all("img")) == 1
     assert all("onerror" not in found for _, found in page.elements)
     assert "onerror" in page.text  # as text
+
+
+def test_the_best_of_several_runs_is_told_with_what_each_spends():
+    candidates = ((Spend("moments", Gaussian(2.0)),), (Spend("moments", Gaussian(3.0)),))
+    best = BestOf(TruncatedNegativeBinomial.of_mean(4.0, 1.0), candidates)
+    text = Page(report._ledger([Spend("selection", best).to_dict()])).text
+    for words in ("the best of a secret number of runs", "setting 1: moments", "setting 2: moments", "noise multiplier 3"):
+        assert words in text
 
 
 def test_the_figure_is_the_curve_above_chance():

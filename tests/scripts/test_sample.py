@@ -13,6 +13,7 @@ from data.samples import SampleSet
 from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
+from store.seal import sealed
 from tests.command import ROOT, ended, in_processes, on_nodes
 from tests.rejects import ANY, assert_line, rejects
 from tests.toy import tiny_unet
@@ -46,7 +47,9 @@ def test_shards_hold_as_many_images_as_asked_for_in_balanced_classes(released, t
     assert [len(part) for part in parts] == [10, 10, 5]
     assert np.bincount(np.concatenate([part.labels for part in parts])).tolist() == [9, 8, 8]
     assert len(np.unique(np.concatenate([part.images for part in parts]).reshape(25, -1), axis=0)) == 25
-    assert json.loads((tmp_path / "more_samples" / "privacy.json").read_text()) == CERTIFICATE
+    document = json.loads((tmp_path / "more_samples" / "privacy.json").read_text())
+    assert document == {**CERTIFICATE, "num_samples": 25, "files": sealed(tmp_path / "more_samples")}
+    assert len(document["files"]) == 3 + 1  # and sampling.json
 
 
 def test_a_base_that_has_spent_what_the_adapter_does_not_say_is_refused(released, tmp_path):

@@ -55,6 +55,41 @@ def test_what_does_not_hold_is_neither_signed_nor_exported(release, tmp_path):
         export.main([f"release={release}", f"to={tmp_path / 'out'}", "format=imagefolder"])
 
 
+def test_samples_that_no_digest_was_compared_with_are_exported_and_not_signed(release, tmp_path, capsys):
+    private, _ = key_pair(tmp_path)
+    place = release / "privacy.json"
+    document = json.loads(place.read_text())
+    del document["files"]
+    place.write_text(json.dumps(document))
+    other_image(release)
+    out = tmp_path / "out"
+    export.main([f"release={release}", f"to={out}", "format=imagefolder"])
+    assert status(capsys, out)[0] == 1
+    for folder in (release, out):
+        with rejects("release", str(folder), "names no files"):
+            signed(folder, private)
+
+
+def test_a_licence_is_named_by_an_export(release, tmp_path, capsys):
+    out = tmp_path / "out"
+    export.main([f"release={release}", f"to={out}", "format=imagefolder", "license=cc-by-4.0"])
+    assert (out / "README.md").read_text().startswith("---\nlicense: cc-by-4.0\n")
+    assert status(capsys, out)[0] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"files": []}, {"exported": "x"}])
+def test_a_certificate_of_another_form_is_no_traceback(wrong, release, tmp_path, capsys):
+    place = release / "privacy.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **wrong}))
+    if "files" in wrong:
+        with rejects("release", str(release)):
+            export.main([f"release={release}", f"to={tmp_path / 'out'}", "format=imagefolder"])
+        with rejects("release", str(release)):
+            status(capsys, release)
+    else:
+        assert status(capsys, release)[0] == 0
+
+
 def test_more_than_what_was_spent_is_not_signed(release, tmp_path):
     private, _ = key_pair(tmp_path)
     place = release / "privacy.json"
