@@ -31,6 +31,7 @@ COMPONENTS, LOW_FREQUENCIES = 64, 100  # of public images; without any: on print
 CELLS = 8  # of a class, where the noise is small
 LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
 NEAR = 1.35  # root mean squared distances from their mean: nine in ten photographs and printed digits are nearer
+CLEAR = 1000  # N/(K σ) without public images: below it X-rays were speckled, and their classifiers far apart (docs/moments.md)
 VISIBLE = 200  # N/(K σ) without public images: printed digits taught 62 % at it, 44 at half, 19 at a quarter, 80 at eight times
 _BLOCK = 4096  # images at a time
 
@@ -105,15 +106,17 @@ class Moments:
         return [*location, Spend(PURPOSE, Gaussian(second))]
 
     def moments_hints(self, dataset: Dataset, sigma: float, conditional: bool) -> list[str]:
-        """Of means and covariances that are mostly noise: see `VISIBLE`."""
+        """Of means and covariances that are noisy: see `VISIBLE` and `CLEAR`."""
         classes = len(dataset.classes) if conditional else 1
         nothing_public = self.prior_of(dataset) is Prior.none
         ratio = dataset.num_private / (classes * self.sigmas(sigma, nothing_public)[1])
-        if not nothing_public or ratio >= VISIBLE:
+        if not nothing_public or ratio >= CLEAR:
             return []
         better = "a larger epsilon, fewer classes, or public images of the same kind (dataset.public_path) make it better"
-        few = dataset.counted(classes)
-        return [f"Moments of {few} are mostly noise at this budget, and so will be what is drawn from them: {better}."]
+        expected = "mostly noise at this budget, and so will be what is drawn from them"
+        if ratio >= VISIBLE:
+            expected = "noisy at this budget: expect speckled images, and results that differ from run to run"
+        return [f"Moments of {dataset.counted(classes)} are {expected} (N/(K·σ) = {ratio:.0f}, docs/choosing.md); {better}."]
 
     def sigmas(self, sigma: float, nothing_public: bool) -> tuple[float | None, float]:
         """Noise multipliers for the location, if it is asked for, and for the moments; together they cost what `sigma` does."""

@@ -17,7 +17,7 @@ from data.samples import SampleSet
 from dp_finetune.method import DPDiffusion
 from models.diffusion.autoencoder import Autoencoder
 from models.public.settings import PublicModel
-from moments.measure import CELLS, VISIBLE, BasisName, Prior, cells, measure, weights
+from moments.measure import CELLS, CLEAR, VISIBLE, BasisName, Prior, cells, measure, weights
 from moments.method import DPMoments
 from moments.warm_up import WarmUp
 from pe.evolution import InitialLabels, PrivateEvolution
@@ -365,10 +365,12 @@ def test_moment_samples_are_never_shown_at_clean_timesteps(dataset, tmp_path, mo
 def test_moments_that_are_mostly_noise_are_told_where_no_image_is_public():
     few = Grey(class_counts=ClassCounts.moments)
     sigma = few.num_private / (CLASSES * VISIBLE) / 0.9**0.5
-    assert not DPMoments().moments_hints(few, sigma * 0.89, conditional=True)
+    (hint,) = DPMoments().moments_hints(few, sigma * 0.89, conditional=True)
+    assert "speckled" in hint
+    assert not DPMoments().moments_hints(few, sigma * 0.89 * VISIBLE / CLEAR, conditional=True)
     (hint,) = DPMoments().moments_hints(few, sigma * 1.01, conditional=True)
     assert f"{few.num_private} images in {CLASSES} classes are mostly noise" in hint
-    assert not DPMoments().moments_hints(few, sigma * 1.01, conditional=False)
+    assert not DPMoments().moments_hints(few, sigma * 1.01 * VISIBLE / CLEAR, conditional=False)
     assert not DPMoments().moments_hints(WithPublic(), sigma * 1.01, conditional=True)
 
 
