@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from baselines.methods import PublicOnly, RealData
 from data.datasets.camelyon17 import Camelyon17
@@ -87,10 +88,14 @@ def register() -> None:
                 raise
             raise unusable(EXTENSIONS, name, "there is no such module beside run.py or on PYTHONPATH") from error
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    known = store.repo.get("schema", {})
     for group, options in COMPONENTS.items():
         for name, cls in options.items():
-            store.store(group=f"schema/{group}", name=name, node=cls)
+            node = known.get(group, {}).get(f"{name}.yaml")
+            if node is None or OmegaConf.get_type(node.node) is not cls:  # to make one takes a quarter of composing
+                store.store(group=f"schema/{group}", name=name, node=cls)
+    if "schema.yaml" not in store.repo:
+        store.store(name="schema", node=Config)
 
 
 def add(group: str, option: str, component: type[Any]) -> None:

@@ -20,10 +20,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import run
@@ -65,12 +68,12 @@ def composed(*overrides: str) -> DictConfig:
 
 def composed_model(*overrides: str) -> Model:
     """Its settings alone, which need not fit the dataset."""
-    return to_typed(composed(*overrides)).model
+    return to_typed(_composed(overrides)).model
 
 
 def typed(*overrides: str) -> Config:
     """Checked."""
-    config = to_typed(composed(*overrides))
+    config = to_typed(_composed(overrides))  # objects of its own
     config.check()
     return config
 
@@ -92,7 +95,7 @@ def call(*overrides: str) -> Result:
         sys.argv = ["run.py", *overrides]
         if not any(override.startswith("hydra.") for override in overrides):
             sys.argv.append("hydra.run.dir=run")
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(Hydra, "get_mode", _mode):
             code = run.cli()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -100,6 +103,14 @@ def call(*overrides: str) -> Result:
     finally:
         sys.argv = argv
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def _mode(_: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    """Of an experiment that is a sweep of its own. Hydra composes everything to find it, and then once more to run."""
+    named = [override.partition("=")[2] for override in overrides if override.startswith("+experiment=")]
+    files = [ROOT / "conf" / "experiment" / f"{name}.yaml" for name in named]
+    sweeps = any(file.exists() and "mode: MULTIRUN" in file.read_text() for file in files)
+    return RunMode.MULTIRUN if sweeps else None
 
 
 def in_processes(count: int, *command: str) -> Result:

@@ -6,6 +6,7 @@ Private and test: scikit-learn's `load_digits` (UCI Optical Recognition of Handw
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,18 @@ _SPLIT_SEED = 20_230_524  # fixed: the splits are part of the dataset's definiti
 
 def handwritten(split: str) -> tuple[np.ndarray, np.ndarray]:
     """The `private` (1,437) or `test` (360) split: uint8 [N, 8, 8, 1] and int64 [N]; disjoint and fixed."""
+    images, labels = _digits()
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(images))
+    rows = {"private": order[:NUM_PRIVATE], "test": order[NUM_PRIVATE:]}[split]
+    return images[rows], labels[rows]
+
+
+@functools.cache  # they are parsed from text
+def _digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(digits.images))
-    rows = {"private": order[:NUM_PRIVATE], "test": order[NUM_PRIVATE:]}[split]
-    images = np.round(digits.images[rows] * (255 / 16)).astype(np.uint8)[..., None]
-    return images, digits.target[rows].astype(np.int64)
+    return np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None], digits.target.astype(np.int64)
 
 
 @dataclass(kw_only=True)
