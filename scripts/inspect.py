@@ -45,6 +45,7 @@ def main(overrides: list[str]) -> None:
     config.dataset.check()
     _tell("These numbers are exact, and so private: do not share this page.")
     _describe(config.dataset)
+    _overlap(config.dataset)
     asked = config.privacy.epsilon if any(_key(one) == "privacy.epsilon" for one in overrides) else None
     _compare(overrides, BUDGETS if asked is None else [asked])
 
@@ -57,19 +58,28 @@ def _describe(dataset: Dataset) -> None:
         return
     for note in dataset.layout_notes():
         _tell(note)
-    digests: list[np.ndarray] = []
     for part, listing in zip(("private", "for tests"), dataset.listings, strict=True):
         if len(listing):
             _survey(part, survey(listing), dataset.reading.window is None, channels)
-            found = decode(listing, dataset.shape, OnBad.skip, reading=dataset.reading)
-            if found.bad:
-                _tell(f"  {len(found.bad)} cannot be used: {_first(found.bad)}")
-            digests.append(pixel_digests(found.samples.images))
-    if len(digests) == 2 and (shared := int(np.isin(digests[1], digests[0]).sum())):
-        same = "; where it is one patient under two names, ε protects each of the two" if dataset.unit is Unit.user else ""
-        _tell(f"{shared:,} of the images for tests are also private ones, pixel for pixel{same}")
+            if bad := decode(listing, dataset.shape, OnBad.skip, reading=dataset.reading).bad:
+                _tell(f"  {len(bad)} cannot be used: {_first(bad)}")
     if dataset.unit is Unit.user:
         _tell(f"the unit of privacy is a user: {dataset.num_users:,} of them")
+
+
+def _overlap(dataset: Dataset) -> None:
+    """Of the images that a run would read; nothing where it would stop at a bad one."""
+    if not dataset.num_test:
+        return
+    try:
+        private = pixel_digests(dataset.private().images)
+        shared = int(np.isin(pixel_digests(dataset.test().images), private).sum())
+    except InputError:
+        return
+    if shared:
+        _tell(f"{shared:,} of {dataset.num_test:,} images for tests are also private ones, pixel for pixel")
+        if dataset.unit is Unit.user:
+            _tell("  if that is one person under two names, ε protects each name separately, and not the person")
 
 
 def _survey(part: str, found: Survey, narrow: bool, channels: int) -> None:

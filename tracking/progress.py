@@ -37,7 +37,7 @@ def _bar(description: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(description: str, total: int) -> Iterator[Advance]:
-    """For a log: none of a part that takes less than a minute but that it is done."""
+    """For a log. A part of less than a minute has one line: done."""
     done, told = 0, time.monotonic()
 
     def advance(count: int = 1) -> None:
@@ -45,7 +45,8 @@ def _lines(description: str, total: int) -> Iterator[Advance]:
         done += count
         if time.monotonic() - told >= EVERY:
             told = time.monotonic()
-            console.print(f"{description}: {done:,} of {total:,}", highlight=False, markup=False, soft_wrap=True)
+            of = f" of {total:,}" if total else ""  # of a file whose size nobody told
+            console.print(f"{description}: {done:,}{of}", highlight=False, markup=False, soft_wrap=True)
 
     yield advance
     console.print(f"{description}: done", highlight=False, markup=False, soft_wrap=True)

@@ -176,7 +176,7 @@ class Folder(Listed):
             keeps = "dataset.user_pattern or dataset.user_column keeps them together"
             notes.append(f"images of one person may lie both among the private and among the test images; {keeps}")
         if len(self._everything.private.classes) == 1:
-            notes.append("there is one class alone, so no classifier can judge the samples by what it learns from them")
+            notes.append("there is only one class, so the samples cannot be judged by a classifier that is trained on them")
         users = self._everything.private.users
         if users is not None and len(set(users)) == len(users):
             key = "dataset.user_column" if self.user_pattern is None else "dataset.user_pattern"

@@ -97,6 +97,18 @@ def test_the_methods_release_is_near_the_means_of_the_private_classes(here: Path
     assert [spend["purpose"] for spend in result.certificate["mechanisms"]] == ["class_means.sums"]
 
 
+def test_the_method_goes_on_with_an_answer_that_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch):
+    config = compose([*overrides_of("class_means"), *SMALL["class_means"]])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.running.publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config, here / "out")
+    assert not (here / "out" / "release").exists()
+    result = run(config, here / "out")
+    assert result is not None
+    assert result.certificate["mechanisms"][0]["count"] == 1
+
+
 @pytest.mark.parametrize("clips", [True, False])
 def test_an_attack_on_the_method_finds_out_whether_it_clips(clips: bool, here: Path):
     """The command of the page, with fewer repetitions and a claim that is there without a search."""
