@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.listed import uniform
 from data.private import PrivateDataset
 from data.samples import PARTS, SampleSet
 from dp_finetune.engines import ViewsEngine
@@ -244,6 +245,22 @@ def test_a_pattern_that_finds_every_image_a_user_of_its_own_is_told(tmp_path):
     assert ["is dataset.user_pattern right" in notes for notes in told] == [False, True]
 
 
+def test_a_user_for_each_image_is_no_unit_of_its_own_and_one_for_all_is_none(tmp_path):
+    place = hospital(tmp_path)
+    for pattern, unit in ((r".+", Unit.user), ("()patient", Unit.image), (r"\.png", Unit.image)):
+        dataset = folder(place, user_pattern=pattern)
+        dataset.unit = unit  # type: ignore[misc]
+        with rejects("dataset.user_pattern", pattern):
+            dataset.check()
+
+
+def test_the_certificate_says_how_users_were_told_apart(tmp_path):
+    dataset = folder(hospital(tmp_path), user_pattern=PATTERN)
+    assert f"whose an image is, as dataset.user_pattern={PATTERN} finds it" not in dataset.assumptions()
+    dataset.unit = Unit.user  # type: ignore[misc]
+    assert f"whose an image is, as dataset.user_pattern={PATTERN} finds it" in dataset.assumptions()
+
+
 def test_one_user_more_moves_no_other(tmp_path):
     before = folder(hospital(tmp_path), user_pattern=PATTERN)
     held = set(before._lists[1].users or [])
@@ -359,6 +376,8 @@ METHODS = {
 @pytest.mark.parametrize("method", ["dp_moments", "dp_merf", "dp_diffusion"])
 def test_users_of_one_image_each_are_bitwise_the_images(method, tmp_path):
     root = hospital(tmp_path / "mine", 60, most=1)
+    held_out = next(number for number in range(1000, 2000) if uniform(str(number)) < 0.2)  # with two images
+    put(root, {f"ill/patient{held_out}/{i}.png": png(picture()) for i in range(2)})
     whose = f"dataset.user_pattern='{PATTERN}'"
     by_unit = [run_of(root, unit, f"privacy.unit={unit}", whose, *METHODS[method]) for unit in ("image", "user")]
     image, user = (SampleSet.load(out / "samples.npz") for out in by_unit)

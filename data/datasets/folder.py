@@ -20,6 +20,7 @@ from data.samples import SampleSet
 from data.tables import Columns
 from errors import reject_unless, require, unusable
 from privacy.inherited import PublicInput
+from privacy.mechanisms import Unit
 
 _PLACE = "a folder, zip, tar, npz or Parquet file that is there"
 PART = 4096  # public images that are decoded at once, where they are only compared with private ones
@@ -132,11 +133,6 @@ class Folder(Listed):
             reject_unless(not apart, "dataset.path", self.path, "its classes are its users, and names of classes are public")
 
     def _check_users(self) -> None:
-        if self.user_pattern is not None:
-            try:
-                re.compile(self.user_pattern)
-            except re.error as error:
-                raise unusable("dataset.user_pattern", self.user_pattern, f"it is no regular expression ({error})") from error
         named = self.user_pattern is None or not self._nameless
         reject_unless(named, "dataset.user_pattern", self.user_pattern, "its images have no names of their own")
         one = self.user_pattern is None or self.user_column is None
@@ -146,6 +142,15 @@ class Folder(Listed):
             key = "user_column" if self.user_pattern is None else "user_pattern"
             problem = f"it finds one user alone, {users[0]}, in all images"
             reject_unless(len(set(users)) > 1, f"dataset.{key}", getattr(self, key), problem)
+            problem = "it finds a user of its own for each image; where that is right, privacy.unit=image says so"
+            shared = self.unit is Unit.image or len(set(users)) < len(users)
+            reject_unless(shared, f"dataset.{key}", getattr(self, key), problem)
+
+    def assumptions(self) -> list[str]:
+        if self.unit is Unit.image:
+            return super().assumptions()
+        key = "user_pattern" if self.user_column is None else "user_column"
+        return [*super().assumptions(), f"whose an image is, as dataset.{key}={getattr(self, key)} finds it"]
 
     def public(self) -> SampleSet:
         assert self._public_list is not None
@@ -217,8 +222,12 @@ class Folder(Listed):
 
     def _with_users(self, listing: Listing, pattern: str) -> Listing:
         users = []
+        try:
+            whose = re.compile(pattern)
+        except re.error as error:
+            raise unusable("dataset.user_pattern", pattern, f"it is no regular expression ({error})") from error
         for name in listing.names:
-            match = re.search(pattern, name)
+            match = whose.search(name)
             problem = f"it finds no user in {name}"
             reject_unless(match is not None, "dataset.user_pattern", pattern, problem)
             assert match is not None
