@@ -17,6 +17,7 @@ from privacy.risk import format_epsilon, percent
 from store.run_dir import RunDir
 from tracking.results import distance
 
+GUESSING = 0.53  # balanced accuracy of two classes, where guessing has 0.5
 REFERENCES = Path(__file__).parents[1] / "eval" / "references"
 
 
@@ -29,7 +30,8 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     stored, classifier = load_references(config), config.tested_classifier
     console = Console()
     console.print(table)
-    console.print("Distance and accuracy are measured on real data without noise: they must not be shared as release/ may.")
+    if any(key.endswith(("/accuracy", "_train", "_test")) for key in metrics):
+        console.print("Distance and accuracy are measured on real data without noise: they must not be shared as release/ may.")
     if stored:
         told = "Floor and ceiling" if _has_floor(stored, config) else "Ceiling"
         console.print(f"{told}: stored runs of the same evaluator ({stored['command']}).")
@@ -37,7 +39,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
         console.print("Fréchet distance in the space of the public feature extractor, to the real training images; not FID.")
     if "frechet/public_features_train_floor" in metrics:
         console.print(f"Two halves of them are {metrics['frechet/public_features_train_floor']:.1f} apart.")
-    if beside := _unbalanced(metrics, classifier.value):
+    if beside := unbalanced(metrics, classifier.value):
         console.print(beside)
     if not certificate["private"]:
         console.print(f"[bold red]Not private:[/] {certificate['reason']}.")
@@ -51,7 +53,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     console.print(f"{shown:<14} {place}", soft_wrap=True, highlight=False)
     console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
     shared = "release/ may be shared" if output == folder.release else "nothing of this run may be shared"
-    console.print(f"               {shared}; all else, metrics.jsonl too, must not be")
+    console.print(f"               {shared}; internal/ and metrics.jsonl must not be (docs/privacy.md: what may be shared)")
 
 
 def columns(config: Config) -> list[str]:
@@ -132,11 +134,13 @@ def _risk(found: dict[str, Any], unit: str) -> str:
     )
 
 
-def _unbalanced(metrics: dict[str, Any], classifier: str) -> str | None:
+def unbalanced(metrics: dict[str, Any], classifier: str) -> str | None:
     """What to look at beside an accuracy that counts some classes for more than others."""
     rate, balanced = (metrics.get(f"{classifier}/{kind}") for kind in ("accuracy", "balanced_accuracy"))
     if rate is None or balanced is None or abs(rate - balanced) < 0.01:
         return None
     area = metrics.get(f"{classifier}/auc")
     told = f"Balanced accuracy, the mean over the classes: {100 * balanced:.1f} %"
-    return f"{told}." if area is None else f"{told}; AUC: {area:.3f}."
+    told = f"{told}." if area is None else f"{told}; AUC: {area:.3f}."
+    guessing = area is not None and balanced < GUESSING  # AUC is of two classes
+    return f"{told} That is no better than to guess the larger class always." if guessing else told

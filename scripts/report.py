@@ -31,7 +31,7 @@ from conf.help import run_script
 from disk import sha256_of, write_whole
 from errors import reject_unless, require, unusable
 from pipeline.card import CARD, PICTURE, PROTECTION, title, without_header
-from pipeline.report import beside_references, columns
+from pipeline.report import beside_references, columns, unbalanced
 from privacy.inherited import CERTIFICATE
 from privacy.mechanisms import Spend
 from privacy.risk import TradeOff, format_epsilon, percent
@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> None:
     # Setup
     settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Reporting), OmegaConf.from_cli(arguments)))
     run = RunDir(Path(settings.run), key="run")
+    reject_unless(run.path.name != "release", "run", run.path, "it is a release; give the folder that it is in")
     card = run.release / CARD
     reject_unless(card.is_file(), "run", run.path, f"it has no release/{CARD}: it is no run, not finished, not private, or older")
     document = read_certificate(run.release)
@@ -142,8 +143,9 @@ def _caption(classes: list[str]) -> str:
 
 def _decision(document: dict[str, Any], signed: str) -> str:
     """What the page is for, in a few lines."""
+    one = {"image": "image", "user": "person"}[document["unit"]]
     if document["mechanisms"]:
-        one, risk = {"image": "image", "user": "person"}[document["unit"]], document["risk"]
+        risk = document["risk"]
         belief = percent(risk["posterior"]["0.5"])
         found = (
             f"ε = {format_epsilon(document['epsilon'])}, δ = {document['delta']:g}, for one {one}. A belief of 50 % that a given "
@@ -154,18 +156,24 @@ def _decision(document: dict[str, Any], signed: str) -> str:
         found = "No private image was read: ε = 0."
     caution = f" Caution: {document['caution']}." if "caution" in document else ""
     decide = [
-        "Is this ε small enough for these images? No number is right for all: the tables below say what it allows.",
+        f"Is this ε small enough for these images? It holds against somebody who knows all but that one {one}. A "
+        "convention calls ε up to 1 strong, up to 10 reasonable, and more weak (Ponomareva et al. 2023).",
         "May everybody know what is listed under “What was taken as public”?",
+        "Do many images show the same text, as a hospital's name in a corner? That is not private, and may be in the samples.",
         "Are there, or will there be, other releases from the same private images? Their ε add up; nothing here counts them.",
         "Were settings tried on the same private images, and the best kept? That costs more than this ε.",
     ]
+    if one == "image":
+        decide.insert(1, "Has somebody several of these images? Then that person is protected less than these numbers say.")
     checked = "Every file is the one that the certificate names."
     if "files" not in document:
         checked = "The certificate is of an earlier version and names no files, so they were not checked."
     items = "".join(f"<li>{escape(one)}</li>" for one in decide)
     return (
         f"<h2>In short</h2><p>{escape(found + caution)} {checked} {escape(signed)}</p>"
-        f"<p>What only you can decide, before <code>release/</code> is shared:</p><ul>{items}</ul>\n"
+        f"<p>What only you can decide, before <code>release/</code> is shared:</p><ul>{items}</ul>"
+        "<p>Approved by: ______________________ on: ______________ The signature is given afterwards, by "
+        "<code>scripts.sign</code>, with the sha256 at the foot of this page.</p>\n"
     )
 
 
@@ -283,9 +291,13 @@ def _figure(curve: TradeOff, found: tuple[float, float] | None = None) -> str:
 
 
 def _measured(run: RunDir) -> str:
-    config = from_stored(yaml.safe_load(run.config.read_text()))
-    told = "Between samples of the public model and the private images themselves, where these are stored; on real test images"
-    return _table(told, columns(config), beside_references(config, json.loads(run.metrics.read_text())))
+    config, metrics = from_stored(yaml.safe_load(run.config.read_text())), json.loads(run.metrics.read_text())
+    rows = beside_references(config, metrics)
+    if all(cells[2:] == ["–", "–"] for cells in rows):
+        return "<p>It was not measured. <code>python -m scripts.evaluate release=…</code> does.</p>"
+    told = "Beside samples of the public model, and the private images themselves, where these are stored; on real test images"
+    beside = unbalanced(metrics, config.tested_classifier.value)
+    return _table(told, columns(config), rows) + ("" if beside is None else f"<p>{escape(beside)}</p>")
 
 
 if __name__ == "__main__":
