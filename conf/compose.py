@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ CONFIG_DIR = str(Path(__file__).parent)
 TUNED = Path(CONFIG_DIR, "tuned")
 WITHOUT_WEIGHTS = ("dp_moments", "dp_merf", "dp_diffusion", "dp_classifier")  # need no public model, or make a random one
 OWN_COUNTS = {"dataset.class_counts": "moments"}  # classes have any sizes, and these cost nothing more
+_COMPLETED = {"config": ("method", "eval", "model", "dataset"), "evaluate": ("eval", "model")}  # the groups, by configuration
 OWN_IMAGES = {"method": "dp_moments", "eval": "own_images"}  # none needs public weights or a GPU
 
 
@@ -44,7 +45,7 @@ def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: b
     """What `python run.py` would be given, or a script with `conf/<name>.yaml`; with Hydra's own settings where asked for."""
     register()
     check_tuned(overrides)
-    overrides = completed(overrides) if name == "config" else overrides
+    overrides = completed(overrides, _COMPLETED[name]) if name in _COMPLETED else overrides
     GlobalHydra.instance().clear()  # of a command that ran in this process
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
@@ -61,8 +62,9 @@ def _each(overrides: Sequence[str]) -> list[list[str]]:
     return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)[0]
 
 
-def completed(overrides: Sequence[str]) -> list[str]:
-    """With what `dataset=folder` runs where no model is named: no public model at hand is like the images of a user.
+def completed(overrides: Sequence[str], groups: Collection[str] = ("method", "eval", "model", "dataset")) -> list[str]:
+    """With what `dataset=folder` runs where no model is named: no public model at hand is like the images of a user. `groups`
+    are those that there are.
 
     Hydra lets no option of one group choose that of another, but in an experiment, and those say both.
     """
@@ -72,7 +74,8 @@ def completed(overrides: Sequence[str]) -> list[str]:
     usual = dict(OWN_IMAGES)
     if "method" not in chosen or {f"method={name}" for name in WITHOUT_WEIGHTS} & set(overrides):
         usual |= {"model": "own_unet"} | OWN_COUNTS
-    return [*(f"{key}={value}" for key, value in usual.items() if key not in chosen), *overrides]
+    own = {key: value for key, value in usual.items() if key not in chosen and key.split(".")[0] in groups}
+    return [*(f"{key}={value}" for key, value in own.items()), *overrides]
 
 
 def check_tuned(overrides: Sequence[str]) -> None:

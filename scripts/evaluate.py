@@ -1,6 +1,6 @@
 """Judge any release, or any npz of images and labels, against real images.
 
-    python -m scripts.evaluate release=runs/…/release                       # as the run itself would
+    python -m scripts.evaluate release=runs/…/release                       # as the run itself would, on its own images
     python -m scripts.evaluate release=samples.npz dataset=cifar10 model=dpd_32 eval.frechet.embedding=pixels
     python -m scripts.evaluate release=… eval.frechet.reference=test out=judged
     python -m scripts.evaluate release=runs/…/more_samples eval.frechet.enabled=false    # what scripts.sample wrote
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import MISSING, OmegaConf
 
-from conf.compose import compose_script
+from conf.compose import OWN_IMAGES, compose_script, from_stored
 from conf.help import run_script
 from data.dataset import Dataset
 from data.shards import is_sharded
@@ -103,11 +104,29 @@ def _settings(overrides: list[str]) -> Judging:
     settings: Any = OmegaConf.to_object(composed)
     assert isinstance(settings, Judging)
     refuse_added_keys(settings)
+    _as_the_run(settings, overrides)
     check_device(settings.device)
     settings.dataset.check()
     settings.model.check(settings.dataset)
     settings.eval.check(settings.dataset, settings.model)
     return settings
+
+
+def _as_the_run(settings: Judging, overrides: list[str]) -> None:
+    """Where neither is named: the images and the model of the run whose release it is, and what judges it, if anything did."""
+    stored = run_of(Path(settings.release)).config
+    named = {override.partition("=")[0].lstrip("+").split(".")[0] for override in overrides}
+    if named & {"dataset", "model"} or not stored.is_file():
+        return
+    config = from_stored(yaml.safe_load(stored.read_text()))
+    settings.dataset, settings.model = config.dataset, config.model
+    if "eval" in named:
+        return
+    settings.eval = config.eval
+    if not config.eval.evaluators:  # eval=none
+        usual = OWN_IMAGES["eval"] if config.dataset.name == "folder" else "default"
+        other: Any = OmegaConf.to_object(compose_script("evaluate", Judging, [f"eval={usual}", "release=any"]))
+        settings.eval = other.eval
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ import pytest
 from omegaconf import OmegaConf
 
 import run
-from conf.compose import CONFIG_DIR
+from conf.compose import CONFIG_DIR, compose_script
 from conf.schema import COMPONENTS
+from models.classifiers.networks import ClassifierName
 from pipeline.config import Config
 from pipeline.plan import Plan
+from scripts.evaluate import Judging
 from tests.command import composed, typed
 from tests.data.test_folder import class_folders
 from tests.sheets import SHEETS
@@ -46,6 +48,14 @@ def test_the_defaults_are_private_evolution_on_the_embedded_digits():
 @pytest.fixture(scope="module")
 def own_images(tmp_path_factory) -> Path:
     return class_folders(tmp_path_factory.mktemp("own"), 40)
+
+
+def test_images_of_one_s_own_are_judged_alike_by_a_run_and_by_the_command(own_images):
+    images = ["dataset=folder", f"dataset.path={own_images}", "dataset.image_size=8"]
+    by_run, by_command = composed(*images), compose_script("evaluate", Judging, [*images, "release=release"])
+    assert by_command.eval == by_run.eval
+    assert by_command.model == by_run.model
+    assert by_run.eval.downstream.classifier is ClassifierName.lenet
 
 
 def component(group: str, option: str, own_images: Path) -> tuple[Any, Config]:

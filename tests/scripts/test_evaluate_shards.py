@@ -1,4 +1,4 @@
-"""scripts.evaluate on a folder of shards."""
+"""scripts.evaluate on a folder of shards, and on the release of a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from data.datasets.digits import handwritten
 from data.samples import SampleSet
+from models.classifiers.networks import ClassifierName
 from scripts import evaluate
+from store.identity import plain
+from tests.command import typed
+from tests.data.test_folder import class_folders
 
 FAST = ["device=cpu", "eval.downstream.classifier=cnn", "eval.downstream.steps=3", "eval.downstream.batch_size=16"]
 
@@ -49,3 +54,15 @@ def test_of_several_processes_the_first_alone_judges(folder, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     evaluate.main([f"release={folder}", *FAST])
     assert not (folder.parent / "internal").exists()
+
+
+@pytest.mark.parametrize("judge", ["eval=none", "eval.downstream.steps=7"])
+def test_a_release_is_judged_on_the_images_of_its_run_and_as_there(judge, tmp_path):
+    images = class_folders(tmp_path / "mine", 40)
+    config = typed("dataset=folder", f"dataset.path={images}", "dataset.image_size=8", judge)
+    (tmp_path / "run" / "release").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(plain(config)))
+    settings = evaluate._settings([f"release={tmp_path / 'run' / 'release'}"])
+    assert (settings.dataset, settings.model) == (config.dataset, config.model)
+    assert settings.eval.downstream.classifier is ClassifierName.lenet
+    assert (settings.eval == config.eval) == (judge != "eval=none")
