@@ -130,4 +130,10 @@ def one_line(error: BaseException) -> str | None:
             return f"error: {cause.full_key} must be {_KINDS.get(wrong[2], wrong[2])}, not {wrong[1]}."
         return f"error: {cause.full_key}: {first}{known}"
     text = str(error).split("Config search path:")[0]
+    if missing := re.search(r"missing mandatory value: (\w+)", text):
+        return f"error: {missing[1]} must be given: {missing[1]}=…"
+    if re.search(r"no viable alternative at|mismatched input|extraneous input|token recognition error", text):
+        text = text.split(" See https")[0]
+        quotes = "a value with brackets, commas or spaces needs quotes around it within those of the shell: \"key='value'\""
+        return "error: " + re.sub(r"\s*\n\s*", " ", text).strip() + f" ({quotes})"
     return "error: " + re.sub(r"\s*\n\s*", " ", text).strip()

@@ -20,10 +20,14 @@ def sign(setting: str, key_file: str, content: bytes) -> bytes:
 def private_key(setting: str, key_file: str) -> Any:
     """InputError, which names the setting, where it is not there, not an Ed25519 key, or closed by a passphrase."""
     ed25519, serialization = _cryptography(setting, key_file)
+    content = _content(setting, key_file)
     try:
-        key = serialization.load_pem_private_key(_content(setting, key_file), password=None)
-    except (ValueError, TypeError) as error:
-        raise unusable(setting, key_file, "it is no private key in PEM form without a passphrase") from error
+        key = serialization.load_pem_private_key(content, password=None)
+    except TypeError as error:
+        problem = "it is closed by a passphrase; openssl pkey -in FILE -out OPEN writes an open copy, to be deleted after signing"
+        raise unusable(setting, key_file, problem) from error
+    except ValueError as error:
+        raise unusable(setting, key_file, "it is no private key in PEM form") from error
     reject_unless(isinstance(key, ed25519.Ed25519PrivateKey), setting, key_file, "it is no Ed25519 key")
     return key
 

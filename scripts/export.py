@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
     # Report
     print(f"{total:,} images in {to}: datasets.load_dataset({str(to)!r})")
     if (release / SIGNATURE).exists():
-        print("the signature of the release is not of these files: scripts.sign signs them")
+        print(f"the signature of the release is not of these files: python -m scripts.sign release={to} key=… signs them")
 
 
 def _readable(release: Path) -> tuple[dict[str, Any], list[Path]]:

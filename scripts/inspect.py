@@ -89,7 +89,7 @@ def _survey(part: str, found: Survey, narrow: bool, channels: int) -> None:
     if found.images_of_users:
         counts = found.images_of_users
         middle = counts[len(counts) // 2]
-        _tell(f"  of {len(counts):,} users, with {counts[0]} to {counts[-1]} images each, {middle} in the middle")
+        _tell(f"  of {len(counts):,} users, with {counts[0]} to {counts[-1]} images each, median {middle}")
     if found.deepest is not None:
         low, high = found.deepest
         needs = "; dataset.window=[low,high] is needed" if narrow else ""

@@ -68,7 +68,9 @@ def main(arguments: list[str]) -> None:
     for assumption in _assumed(document, signed=settings.public_key is not None):
         print(f"- {assumption}")
     failed = sum(finding.holds is False for finding in findings)
-    print(f"\n{folder}: {f'{failed} of {len(findings)} checks failed' if failed else 'all that can be checked is right'}")
+    wrong = "; ".join(finding.told for finding in findings if finding.holds is False)
+    ends = f"{failed} of {len(findings)} checks failed: {wrong}" if failed else "all that can be checked is right"
+    print(f"\n{folder}: {ends}")
     if failed:
         raise SystemExit(1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from disk import sha256_of
 from scripts import export, sign
 from tests.keys import key_pair
 from tests.rejects import rejects
@@ -30,6 +31,16 @@ def test_a_release_is_signed_after_it_was_approved_and_keeps_its_certificate(rel
     assert status(capsys, release, f"public_key={public}")[0] == 0
     with rejects("release", str(release), "privacy.json.sig"):
         signed(release, private)
+
+
+def test_only_the_certificate_that_was_approved_is_signed(release, tmp_path, capsys):
+    private, _ = key_pair(tmp_path)
+    digest = sha256_of(release / "privacy.json")
+    for wrong in ("0" * 64, digest[:7]):
+        with rejects("sha256", wrong):
+            sign.main([f"release={release}", f"key={private}", f"sha256={wrong}"])
+    sign.main([f"release={release}", f"key={private}", f"sha256={digest[:16]}"])
+    assert digest in capsys.readouterr().out
 
 
 def test_an_export_holds_and_is_signed_like_a_release(release, tmp_path, capsys):
