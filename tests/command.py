@@ -110,7 +110,7 @@ def _mode(_: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | 
     named = [override.partition("=")[2] for override in overrides if override.startswith("+experiment=")]
     files = [ROOT / "conf" / "experiment" / f"{name}.yaml" for name in named]
     sweeps = any(file.exists() and "mode: MULTIRUN" in file.read_text() for file in files)
-    return RunMode.MULTIRUN if sweeps else None
+    return RunMode.MULTIRUN if sweeps or "hydra.mode=MULTIRUN" in overrides else None
 
 
 def in_processes(count: int, *command: str) -> Result:

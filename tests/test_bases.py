@@ -175,7 +175,8 @@ def test_test_images_among_the_private_ones_are_told(pixels):
     folder_of("test", pixels[:30])
     done = call(*own("dataset.class_counts=laplace", "privacy.class_counts_epsilon=1"))
     assert done.code == 0
-    assert "20 of 30 test images are also private ones" in done.err
+    assert "some test images are also private ones" in done.err
+    assert "20" not in done.err.split("warning:")[1].splitlines()[0]
 
 
 def test_none_may_be_held_out_where_no_evaluator_asks_for_test_images(pixels):

@@ -129,7 +129,7 @@ def test_outer_products_are_clipped_and_summed_as_their_gradients_are():
         sums.append([p.summed_grad for p in ps])  # type: ignore[attr-defined]
     for one, whole in zip(*sums, strict=True):
         assert one.dtype == torch.float64
-        assert torch.allclose(one, whole, rtol=1e-6, atol=1e-9)  # products in float32 are rounded
+        assert torch.allclose(one, whole, rtol=1e-6, atol=1e-7 * CLIP)  # products in float32 are rounded, by 6e-8 of each example
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e18, 1e30])
