@@ -5,9 +5,10 @@
     python -m scripts.bench_pe --model mnist_unet --images 256                   # another public model
     python -m scripts.bench_pe --model mnist_unet --beside mnist_patches         # sampling alone, of two public models
 
-Votes: every private vector finds the nearest of all synthetic ones, by torch in blocks (`method.neighbours=torch`), by faiss,
-and by a plain blocked loop in numpy; seconds, peak memory beyond the vectors, and private images whose nearest is not the
-loop's (ties in rounding). A round: random images, variations, embedding, votes and the rest, as one run spends them. Sampling:
+Votes: every private vector finds the nearest of all synthetic ones, by torch in blocks (`method.neighbours=torch`), on a card too
+where there is one, by faiss, and by a plain blocked loop in numpy; seconds, peak memory beyond the vectors, and private images
+whose nearest is not the loop's (ties in rounding). A round: random images,
+variations, embedding, votes and the rest, as one run spends them. Sampling:
 images a second of this project beside a plain loop over diffusers' own DDIM scheduler, alternating; or of two models, with random
 weights. Prints Markdown.
 """
@@ -32,7 +33,7 @@ from diffusers import DDIMScheduler
 
 from conf.compose import compose_config, to_typed
 from conf.help import run_script
-from models.neighbours import NeighbourBackend, nearest
+from models.neighbours import CPU, NeighbourBackend, nearest
 from pe import evolution
 from pipeline.config import check_device, torch_device
 from pipeline.plan import Plan
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
     if args.beside:
         sampling_beside(args.model, args.beside, args.repetitions, device=args.device)
         return
-    votes(args.private, args.synthetic, args.dim)
+    votes(args.private, args.synthetic, args.dim, torch_device(args.device))
     if not args.votes_only:
         parts_of_a_round(args.model, args.images, args.device)
         sampling(args.model, args.repetitions, device=args.device)
@@ -66,11 +67,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--beside", help="another model of conf/model: images a second of both, and nothing else")
     parser.add_argument("--images", type=int, default=1000, help="population of the round")
     parser.add_argument("--repetitions", type=int, default=4, help="of sampling; the first is dropped")
-    parser.add_argument("--device", default="auto", help="of the network, auto, cpu or cuda; votes are counted on the processor")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     return parser
 
 
-def votes(private: int, synthetic: int, dim: int) -> None:
+def votes(private: int, synthetic: int, dim: int, device: torch.device = CPU) -> None:
     rng = np.random.default_rng(0)
     queries, points = (rng.standard_normal((count, dim), np.float32) for count in (private, synthetic))
     by: dict[str, Nearest] = {
@@ -85,6 +86,13 @@ def votes(private: int, synthetic: int, dim: int) -> None:
         found, seconds, mebibytes = in_child(function, queries, points)
         expected = found if expected is None else expected
         print(f"| {name} | {seconds:.1f} | {mebibytes:.0f} | {int((found != expected).sum())} |", flush=True)
+    if device.type == "cuda":  # here, as a fork has no card
+        nearest(queries[:2], points[:1000], device=device)
+        torch.cuda.reset_peak_memory_stats(device)
+        started = time.perf_counter()
+        found = nearest(queries, points, device=device)
+        seconds, mebibytes = time.perf_counter() - started, torch.cuda.max_memory_allocated(device) / 2**20
+        print(f"| torch, on the card | {seconds:.1f} | {mebibytes:.0f} | {int((found != expected).sum())} |", flush=True)
     print()
 
 
