@@ -3,6 +3,7 @@ depend neither on the other queries nor on the device that finds them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -10,9 +11,10 @@ from enum import Enum
 import numpy as np
 import torch
 
-BLOCK = {"cpu": 1 << 24, "cuda": 1 << 28}  # distances held at once: 64 MiB, 1 GiB
+BLOCK = {"cpu": 1 << 23, "cuda": 1 << 27}  # distances held at once, with as many products: 64 MiB, 1 GiB
 LONGEST = 1e37  # squared length: float32 ends at 3.4e38
-VALUES = 1 << 23  # of queries or points held at once in float64: 64 MiB
+VALUES = 1 << 22  # of queries or points, or pairs of them, held at once in float64: 32 MiB
+SOME = 256  # points that a centre is of
 CPU = torch.device("cpu")
 
 
@@ -29,6 +31,9 @@ def nearest(
     A vector that is not finite, or too long to be squared, is nearest to nothing, and nothing is to it: -1 where a query has no
     point. `torch` computes on the device, and is exact up to float64; `faiss` is exact up to float32, on the processor.
     """
+    if backend is NeighbourBackend.torch and len(kept := _different(points)) < len(points):  # a population may collapse to copies
+        found = nearest(queries, points[kept], backend, device)
+        return np.where(found < 0, found, kept[found])
     find = _by_faiss if backend is NeighbourBackend.faiss else lambda q, z: _by_torch(q, z, device)
     able, there = _measurable(queries), _measurable(points)
     if able.all() and there.all():
@@ -37,6 +42,14 @@ def nearest(
     if there.any():
         found[able] = np.flatnonzero(there)[find(queries[able], points[there])]
     return found
+
+
+def _different(points: np.ndarray) -> np.ndarray:
+    """Of each vector the row in which it is first, int64, ascending."""
+    first: dict[bytes, int] = {}
+    for row, point in enumerate(np.ascontiguousarray(points)):
+        first.setdefault(hashlib.blake2b(point.data, digest_size=16).digest(), row)
+    return np.fromiter(first.values(), np.int64, len(first))
 
 
 def _measurable(vectors: np.ndarray) -> np.ndarray:
@@ -55,33 +68,38 @@ def _by_faiss(queries: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _by_torch(queries: np.ndarray, points: np.ndarray, device: torch.device) -> np.ndarray:
     """By |z|²/2 - q·z in float32 and, of the points that this cannot tell from the least, by differences in float64."""
-    centre = points.mean(0)
+    centre = np.median(points[:: -(-len(points) // SOME)], axis=0)  # any will do; one far point does not move this one
     z = torch.from_numpy(points - centre).to(device)
     half = z.square().sum(1) / 2
-    longest = (2 * half.max()).sqrt()
-    # What float32 rounds in a product of D terms, in any order, in |z|² and in the shift (Higham 2002, eq. 3.5), in all
-    rounded = (points.shape[1] + 16) * 2.0**-24
+    lengths = (2 * half).sqrt()
+    # What float32 rounds in a product of D terms, in any order, in |z|² and in the shift (Higham 2002, eq. 3.5), in all; and
+    # what it loses where products are below its least normal number
+    terms = points.shape[1] + 16
+    rounded, lost = terms * 2.0**-24, terms * torch.finfo(torch.float32).tiny
     found = np.empty(len(queries), np.int64)
     height = max(1, BLOCK.get(device.type, BLOCK["cpu"]) // len(points))
     for start in range(0, len(queries), height):
         some = slice(start, start + height)
         q = torch.from_numpy(queries[some] - centre).to(device)
+        own = torch.linalg.vector_norm(q, dim=1)
         with _float32_products():
             scores = half - q @ z.T
         least, where = scores.min(1)
-        slack = 2 * rounded * (torch.linalg.vector_norm(q, dim=1) + longest).square()
-        near = scores <= (least + slack)[:, None]
+        slack = 2 * (rounded * (own + lengths.max()).square() + lost)
+        unsure = ((scores <= (least + slack)[:, None]).sum(1) > 1).nonzero()[:, 0]
         found[some] = where.cpu().numpy()
-        unsure = near.sum(1) > 1
-        if unsure.any():
-            rows, columns = (index.cpu().numpy() for index in near[unsure].nonzero(as_tuple=True))
-            numbers = start + unsure.nonzero()[:, 0].cpu().numpy()
+        at_once = max(1, VALUES // len(points))
+        for part in unsure.split(at_once):  # with a bound for each point: one may be far longer than all others
+            error = rounded * (own[part, None] + lengths).square() + lost
+            near = scores[part] - error <= (scores[part] + error).min(1, keepdim=True).values
+            rows, columns = (index.cpu().numpy() for index in near.nonzero(as_tuple=True))
+            numbers = start + part.cpu().numpy()
             found[numbers] = _nearest_of(queries, points, numbers[rows], columns)
     return found
 
 
 def _nearest_of(queries: np.ndarray, points: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Of pairs of a query and a point, the nearest point for each of the queries, in their order."""
+    """Of pairs of a query and a point, by rows, the nearest point for each of the queries, in their order."""
     squared = np.empty(len(rows))
     at_once = max(1, VALUES // points.shape[1])
     for start in range(0, len(rows), at_once):

@@ -64,7 +64,7 @@ class PrivateEvolution(Method):
     expansion_degree: float | None = None  # of these variations; null without any
     noise: VoteNoise = VoteNoise.discrete_gaussian  # of the votes
     embedding: EmbeddingName = EmbeddingName.public_features  # the space in which images vote
-    # which library finds the sample that an image votes for; both are exact
+    # which library finds the sample that an image votes for; torch is exact, and the same on every device
     neighbours: NeighbourBackend = NeighbourBackend.torch
     initial_labels: InitialLabels = InitialLabels.random  # which public labels the first population has
     warm_up: WarmUp = field(default_factory=WarmUp)  # the first population is VARIATIONS of samples of moments

@@ -80,6 +80,23 @@ def test_points_that_float32_cannot_tell_apart_are_told_apart_in_float64(dim, ga
     assert np.array_equal(nearest(queries, points), one_by_one)  # other kernels for other shapes
 
 
+@pytest.mark.parametrize("scale", [1e-22, 1e-21, 1e-18])
+def test_products_that_are_no_normal_numbers_of_float32_are_told_apart_too(scale):
+    rng = np.random.default_rng(3)
+    queries, points = ((scale * rng.normal(size=(count, 8))).astype(np.float32) for count in (2000, 50))
+    assert np.array_equal(nearest(queries, points), squared_distances(queries, points).argmin(1))
+
+
+def test_one_point_that_is_far_longer_sends_no_other_to_float64(monkeypatch):
+    rng = np.random.default_rng(4)
+    queries, points = rng.normal(size=(200, 64)).astype(np.float32), rng.normal(size=(300, 64)).astype(np.float32)
+    points[7] *= 1e5
+    pairs, exactly = [], neighbours._nearest_of
+    monkeypatch.setattr(neighbours, "_nearest_of", lambda *args: pairs.append(len(args[2])) or exactly(*args))
+    assert np.array_equal(nearest(queries, points), squared_distances(queries, points).argmin(1))
+    assert sum(pairs) < 20 * len(queries)  # of 300 each
+
+
 def test_a_device_that_rounds_more_finds_the_same(monkeypatch):
     """Products of another order, as on a GPU: each rounded anew, up to the bound that is allowed for."""
     rng = np.random.default_rng(7)
