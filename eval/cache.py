@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from disk import whole_file
+from disk import private_folder, whole_file
 from eval.frechet import Gaussian
 from tracking.progress import console
 
@@ -39,7 +39,7 @@ def kept_gaussian(folder: Path | None, key: str, fit: Callable[[], Gaussian]) ->
 
 
 def _write(path: Path, key: str, fitted: Gaussian) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)  # statistics of private images, without noise
     own = path.with_suffix(f".{os.getpid()}")  # the runs of a sweep may write the same at once
     with whole_file(own) as file:
         np.savez(file, key=np.array(key), count=fitted.count, mean=fitted.mean, covariance=fitted.covariance)

@@ -30,7 +30,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     stored, classifier = load_references(config), config.tested_classifier
     console = Console()
     console.print(table)
-    if any(key.endswith(("/accuracy", "_train", "_test")) for key in metrics):
+    if config.judging.evaluators:
         console.print("Distance and accuracy are measured on real data without noise: they must not be shared as release/ may.")
     if stored:
         told = "Floor and ceiling" if _has_floor(stored, config) else "Ceiling"
@@ -53,7 +53,7 @@ def print_report(config: Config, metrics: dict[str, Any], certificate: dict[str,
     console.print(f"{shown:<14} {place}", soft_wrap=True, highlight=False)
     console.print(f"run directory  {folder.path}", soft_wrap=True, highlight=False)
     shared = "release/ may be shared" if output == folder.release else "nothing of this run may be shared"
-    console.print(f"               {shared}; internal/ and metrics.jsonl must not be (docs/privacy.md: what may be shared)")
+    console.print(f"               {shared}; all else, metrics.jsonl too, must not be")
 
 
 def columns(config: Config) -> list[str]:
@@ -142,5 +142,7 @@ def unbalanced(metrics: dict[str, Any], classifier: str) -> str | None:
     area = metrics.get(f"{classifier}/auc")
     told = f"Balanced accuracy, the mean over the classes: {100 * balanced:.1f} %"
     told = f"{told}." if area is None else f"{told}; AUC: {area:.3f}."
-    guessing = area is not None and balanced < GUESSING  # AUC is of two classes
-    return f"{told} That is no better than to guess the larger class always." if guessing else told
+    if area is None or balanced >= GUESSING:  # AUC is of two classes
+        return told
+    orders = ", though its scores tell the classes apart (AUC)" if area >= 0.6 else ""
+    return f"{told} Its decisions are no better than always guessing the larger class{orders}."

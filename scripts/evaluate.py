@@ -15,19 +15,20 @@ the work of one process: under torchrun the others leave it to the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from conf.compose import OWN_IMAGES, compose_script, from_stored
 from conf.help import run_script
 from data.dataset import Dataset
 from data.shards import is_sharded
-from disk import write_json
-from errors import require
+from disk import private_folder, write_json
+from errors import require, unusable
 from eval.config import Evaluation
 from eval.evaluator import EvaluationContext
 from eval.run import failure, run_evaluators
@@ -69,6 +70,7 @@ def main(overrides: list[str]) -> None:
     beside = f"{release.name}_judged" if is_sharded(release) else "judged"
     out = Path(settings.out) if settings.out else run_of(release).internal / beside
     require("release" not in out.resolve().parts, "out", out, "outside release/ folders, which may be shared")
+    private_folder(run_of(release).internal if settings.out is None else out)
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     context = EvaluationContext(
@@ -113,20 +115,34 @@ def _settings(overrides: list[str]) -> Judging:
 
 
 def _as_the_run(settings: Judging, overrides: list[str]) -> None:
-    """Where neither is named: the images and the model of the run whose release it is, and what judges it, if anything did."""
-    stored = run_of(Path(settings.release)).config
-    named = {override.partition("=")[0].lstrip("+").split(".")[0] for override in overrides}
-    if named & {"dataset", "model"} or not stored.is_file():
+    """Where neither is named: images, model and seed of the run whose release it is, and what judges it, if anything did.
+
+    Single keys of `eval` change what the run had. Where statistics are kept stays this command's own setting.
+    """
+    run, named = run_of(Path(settings.release)), {override.partition("=")[0].lstrip("+") for override in overrides}
+    if {key.split(".")[0] for key in named} & {"dataset", "model"} or not (run.config.is_file() and run.internal.is_dir()):
         return
-    config = from_stored(yaml.safe_load(stored.read_text()))
+    problem = f"{run.config} beside it cannot be read by this version; name dataset=… and model=…"
+    try:
+        config = from_stored(yaml.safe_load(run.config.read_text()))
+    except (ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise unusable("release", settings.release, problem) from error
     settings.dataset, settings.model = config.dataset, config.model
+    settings.seed = settings.seed if "seed" in named else config.seed
+    print(f"judged as {run.config} says, on the images of dataset={config.dataset.name}")
     if "eval" in named:
         return
-    settings.eval = config.eval
-    if not config.eval.evaluators:  # eval=none
+    stored = config.eval
+    if not stored.evaluators:  # eval=none
         usual = OWN_IMAGES["eval"] if config.dataset.name == "folder" else "default"
         other: Any = OmegaConf.to_object(compose_script("evaluate", Judging, [f"eval={usual}", "release=any"]))
-        settings.eval = other.eval
+        stored = other.eval
+    changed = OmegaConf.structured(replace(stored, cache=settings.eval.cache))
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.startswith("eval."):
+            OmegaConf.update(changed, key.removeprefix("eval."), yaml.safe_load(value))
+    settings.eval = OmegaConf.to_object(changed)  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from scripts.verify import read_certificate
 from store.run_dir import RunDir
 from store.seal import altered
 
+UNSIGNED = "It is not signed."
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = Path(__file__).parent / "dashboard" / "page.css"
 OWN_STYLE = """
@@ -168,12 +169,15 @@ def _decision(document: dict[str, Any], signed: str) -> str:
     checked = "Every file is the one that the certificate names."
     if "files" not in document:
         checked = "The certificate is of an earlier version and names no files, so they were not checked."
+    afterwards = (
+        "It is signed afterwards: <code>python -m scripts.sign</code>, with the <code>sha256</code> at the foot of this page."
+    )
+    afterwards = afterwards if signed == UNSIGNED else ""
     items = "".join(f"<li>{escape(one)}</li>" for one in decide)
     return (
         f"<h2>In short</h2><p>{escape(found + caution)} {checked} {escape(signed)}</p>"
         f"<p>What only you can decide, before <code>release/</code> is shared:</p><ul>{items}</ul>"
-        "<p>Approved by: ______________________ on: ______________ The signature is given afterwards, by "
-        "<code>scripts.sign</code>, with the sha256 at the foot of this page.</p>\n"
+        f"<p>Approved by: ______________________ on: ______________ {afterwards}</p>\n"
     )
 
 
@@ -181,7 +185,7 @@ def _signed(release: Path, public_key: str | None) -> str:
     place = release / SIGNATURE
     if not place.exists():
         require(public_key is None, "public_key", public_key, "null, as the release is not signed")
-        return "It is not signed."
+        return UNSIGNED
     if public_key is None:
         return "It is signed; by whom was not checked."
     right = fits(public_key, place.read_bytes(), (release / CERTIFICATE).read_bytes())
@@ -292,9 +296,11 @@ def _figure(curve: TradeOff, found: tuple[float, float] | None = None) -> str:
 
 def _measured(run: RunDir) -> str:
     config, metrics = from_stored(yaml.safe_load(run.config.read_text())), json.loads(run.metrics.read_text())
+    later = run.internal / "judged" / "metrics.json"  # by scripts.evaluate
+    metrics |= json.loads(later.read_text()) if later.exists() else {}
     rows = beside_references(config, metrics)
     if all(cells[2:] == ["–", "–"] for cells in rows):
-        return "<p>It was not measured. <code>python -m scripts.evaluate release=…</code> does.</p>"
+        return "<p>Neither distance nor accuracy was measured. <code>python -m scripts.evaluate release=…</code> does.</p>"
     told = "Beside samples of the public model, and the private images themselves, where these are stored; on real test images"
     beside = unbalanced(metrics, config.tested_classifier.value)
     return _table(told, columns(config), rows) + ("" if beside is None else f"<p>{escape(beside)}</p>")

@@ -15,6 +15,7 @@ from scripts import evaluate
 from store.identity import plain
 from tests.command import typed
 from tests.data.test_folder import class_folders
+from tests.rejects import rejects
 
 FAST = ["device=cpu", "eval.downstream.classifier=cnn", "eval.downstream.steps=3", "eval.downstream.batch_size=16"]
 
@@ -59,10 +60,24 @@ def test_of_several_processes_the_first_alone_judges(folder, monkeypatch):
 @pytest.mark.parametrize("judge", ["eval=none", "eval.downstream.steps=7"])
 def test_a_release_is_judged_on_the_images_of_its_run_and_as_there(judge, tmp_path):
     images = class_folders(tmp_path / "mine", 40)
-    config = typed("dataset=folder", f"dataset.path={images}", "dataset.image_size=8", judge)
+    config = typed("dataset=folder", f"dataset.path={images}", "dataset.image_size=8", "seed=5", judge)
     (tmp_path / "run" / "release").mkdir(parents=True)
+    (tmp_path / "run" / "internal").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     settings = evaluate._settings([f"release={tmp_path / 'run' / 'release'}"])
     assert (settings.dataset, settings.model) == (config.dataset, config.model)
     assert settings.eval.downstream.classifier is ClassifierName.lenet
     assert (settings.eval == config.eval) == (judge != "eval=none")
+    assert settings.seed == config.seed == 5
+    settings = evaluate._settings([f"release={tmp_path / 'run' / 'release'}", "eval.downstream.batch_size=16", "seed=2"])
+    assert (settings.eval.downstream.batch_size, settings.eval.downstream.classifier.value, settings.seed) == (16, "lenet", 2)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "dataset: digits", "site_name: x"])
+def test_a_configuration_that_is_none_is_refused_in_one_line_and_beside_other_files_not_looked_at(text, tmp_path):
+    (tmp_path / "run" / "release").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(text)
+    assert evaluate._settings([f"release={tmp_path / 'run' / 'release'}"]).dataset.name == "digits"
+    (tmp_path / "run" / "internal").mkdir()
+    with rejects("release", str(tmp_path / "run" / "release")):
+        evaluate._settings([f"release={tmp_path / 'run' / 'release'}"])
