@@ -109,7 +109,7 @@ class Moments:
         """Of means and covariances that are noisy: see `VISIBLE` and `CLEAR`."""
         classes = len(dataset.classes) if conditional else 1
         nothing_public = self.prior_of(dataset) is Prior.none
-        ratio = dataset.num_private / (classes * self.sigmas(sigma, nothing_public)[1])
+        ratio = dataset.num_private / (classes * sigma)
         if not nothing_public or ratio >= CLEAR:
             return []
         better = "a larger epsilon, fewer classes, or public images of the same kind (dataset.public_path) make it better"

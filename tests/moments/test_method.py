@@ -364,7 +364,7 @@ def test_moment_samples_are_never_shown_at_clean_timesteps(dataset, tmp_path, mo
 
 def test_moments_that_are_mostly_noise_are_told_where_no_image_is_public():
     few = Grey(class_counts=ClassCounts.moments)
-    sigma = few.num_private / (CLASSES * VISIBLE) / 0.9**0.5
+    sigma = few.num_private / (CLASSES * VISIBLE)
     (hint,) = DPMoments().moments_hints(few, sigma * 0.89, conditional=True)
     assert "speckled" in hint
     assert not DPMoments().moments_hints(few, sigma * 0.89 * VISIBLE / CLEAR, conditional=True)
