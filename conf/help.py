@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from conf.schema import EXTENSIONS, added
 from errors import InputError, unusable
@@ -121,6 +121,8 @@ def one_line(error: BaseException) -> str | None:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, MissingMandatoryValue):
+        return f"error: {cause.full_key} must be given: {cause.full_key}=…"
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         known = ""
         if cause.object_type and dataclasses.is_dataclass(cause.object_type) and "not in" in str(cause.msg or cause):
@@ -130,8 +132,6 @@ def one_line(error: BaseException) -> str | None:
             return f"error: {cause.full_key} must be {_KINDS.get(wrong[2], wrong[2])}, not {wrong[1]}."
         return f"error: {cause.full_key}: {first}{known}"
     text = str(error).split("Config search path:")[0]
-    if missing := re.search(r"missing mandatory value: (\w+)", text):
-        return f"error: {missing[1]} must be given: {missing[1]}=…"
     if re.search(r"no viable alternative at|mismatched input|extraneous input|token recognition error", text):
         text = text.split(" See https")[0]
         quotes = "a value with brackets, commas or spaces needs quotes around it within those of the shell: \"key='value'\""

@@ -98,6 +98,8 @@ def main(arguments: list[str]) -> None:
 
     # Report
     print(f"{total:,} images in {to}: datasets.load_dataset({str(to)!r})")
+    if "files" not in document:
+        print("its certificate names no files, so scripts.verify does not pass, and scripts.sign refuses it")
     if (release / SIGNATURE).exists():
         print(f"the signature of the release is not of these files: python -m scripts.sign release={to} key=… signs them")
 

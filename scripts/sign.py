@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     add_signature(folder, "key", settings.key)
 
     # Report
-    print(f"{folder / SIGNATURE}: of the certificate with id {document['id']}, sha256 {digest}")
+    print(f"{folder / SIGNATURE}: of the certificate with id {document.get('id')}, sha256 {digest}")
 
 
 if __name__ == "__main__":

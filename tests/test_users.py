@@ -242,7 +242,7 @@ def test_no_user_lies_on_both_sides(tmp_path):
 def test_a_pattern_that_finds_every_image_a_user_of_its_own_is_told(tmp_path):
     place = hospital(tmp_path)
     told = [" ".join(folder(place, user_pattern=pattern).layout_notes()) for pattern in (PATTERN, r".+")]
-    assert ["is dataset.user_pattern right" in notes for notes in told] == [False, True]
+    assert ["does dataset.user_pattern find the person" in notes for notes in told] == [False, True]
 
 
 def test_a_user_for_each_image_is_no_unit_of_its_own_and_one_for_all_is_none(tmp_path):

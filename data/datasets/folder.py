@@ -182,10 +182,10 @@ class Folder(Listed):
             notes.append(f"images of one person may lie both among the private and among the test images; {keeps}")
         if len(self._everything.private.classes) == 1:
             notes.append("there is only one class, so the samples cannot be judged by a classifier that is trained on them")
-        users = self._everything.private.users
-        if users is not None and len(set(users)) == len(users):
+        listing = self._everything.private
+        if listing.users is not None and len(set(zip(listing.users, listing.labels.tolist(), strict=True))) == len(listing):
             key = "dataset.user_column" if self.user_pattern is None else "dataset.user_pattern"
-            notes.append(f"every image is of a user of its own: is {key} right? A user is then protected as an image is")
+            notes.append(f"no user has two images of one class: does {key} find the person, and not the number of an image?")
         return notes
 
     def notes(self) -> list[str]:
