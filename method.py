@@ -149,7 +149,7 @@ class Method:
     def measurement(
         self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
     ) -> Callable[[Ask], Any] | None:
-        """Of a method that asks private images for nothing but sums with Gaussian noise: all that `run` asks, given who answers.
+        """What `run` asks of private images, given who answers, where that is sums with Gaussian noise alone.
 
         `classes`: 1 where classes are not kept apart; `size`: the public number of units; `sigma`: the noise multiplier of all.
         `scripts.audit` attacks what is asked. None: the method asks for something else.

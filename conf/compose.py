@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def compose_config(overrides: Sequence[str], name: str = "config", with_hydra: b
     """What `python run.py` would be given, or a script with `conf/<name>.yaml`; with Hydra's own settings where asked for."""
     register()
     check_tuned(overrides)
-    overrides = completed(overrides, _COMPLETED[name]) if name in _COMPLETED else overrides
+    overrides = completed(overrides, name)
     GlobalHydra.instance().clear()  # of a command that ran in this process
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
@@ -62,14 +62,15 @@ def _each(overrides: Sequence[str]) -> list[list[str]]:
     return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)[0]
 
 
-def completed(overrides: Sequence[str], groups: Collection[str] = ("method", "eval", "model", "dataset")) -> list[str]:
-    """With what `dataset=folder` runs where no model is named: no public model at hand is like the images of a user. `groups`
-    are those that there are.
+def completed(overrides: Sequence[str], name: str = "config") -> list[str]:
+    """With what `dataset=folder` runs where no model is named: no public model at hand is like the images of a user. Of a
+    script's configuration, with those groups that it has.
 
     Hydra lets no option of one group choose that of another, but in an experiment, and those say both.
     """
     chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
-    if "dataset=folder" not in overrides or chosen & {"experiment", "model"}:
+    groups = _COMPLETED.get(name, ())
+    if not groups or "dataset=folder" not in overrides or chosen & {"experiment", "model"}:
         return list(overrides)
     usual = dict(OWN_IMAGES)
     if "method" not in chosen or {f"method={name}" for name in WITHOUT_WEIGHTS} & set(overrides):

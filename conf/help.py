@@ -131,9 +131,8 @@ def one_line(error: BaseException) -> str | None:
         if wrong := re.fullmatch(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", first):
             return f"error: {cause.full_key} must be {_KINDS.get(wrong[2], wrong[2])}, not {wrong[1]}."
         return f"error: {cause.full_key}: {first}{known}"
-    text = str(error).split("Config search path:")[0]
+    text = re.sub(r"\s*\n\s*", " ", str(error).split("Config search path:")[0]).strip()
     if re.search(r"no viable alternative at|mismatched input|extraneous input|token recognition error", text):
-        text = text.split(" See https")[0]
         quotes = "a value with brackets, commas or spaces needs quotes around it within those of the shell: \"key='value'\""
-        return "error: " + re.sub(r"\s*\n\s*", " ", text).strip() + f" ({quotes})"
-    return "error: " + re.sub(r"\s*\n\s*", " ", text).strip()
+        text = f"{text.split(' See https')[0]} ({quotes})"
+    return f"error: {text}"

@@ -3,8 +3,9 @@ depend neither on the other queries nor on the device that finds them."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 
@@ -31,21 +32,21 @@ def nearest(
     A vector that is not finite, or too long to be squared, is nearest to nothing, and nothing is to it: -1 where a query has no
     point. `torch` computes on the device, and is exact up to float64; `faiss` is exact up to float32, on the processor.
     """
-    if backend is NeighbourBackend.torch and len(kept := _different(points)) < len(points):  # a population may collapse to copies
-        found = nearest(queries, points[kept], backend, device)
-        return np.where(found < 0, found, kept[found])
-    find = _by_faiss if backend is NeighbourBackend.faiss else lambda q, z: _by_torch(q, z, device)
-    able, there = _measurable(queries), _measurable(points)
-    if able.all() and there.all():
+    able, kept = _measurable(queries), np.flatnonzero(_measurable(points))
+    find: Callable[[np.ndarray, np.ndarray], np.ndarray] = _by_faiss
+    if backend is NeighbourBackend.torch:
+        kept = np.intersect1d(kept, _first_rows(points))  # a population may collapse to copies
+        find = functools.partial(_by_torch, device=device)
+    if able.all() and len(kept) == len(points):
         return find(queries, points)
     found = np.full(len(queries), -1, np.int64)
-    if there.any():
-        found[able] = np.flatnonzero(there)[find(queries[able], points[there])]
+    if len(kept):
+        found[able] = kept[find(queries[able], points[kept])]
     return found
 
 
-def _different(points: np.ndarray) -> np.ndarray:
-    """Of each vector the row in which it is first, int64, ascending."""
+def _first_rows(points: np.ndarray) -> np.ndarray:
+    """The rows without those that repeat an earlier one: int64, ascending."""
     first: dict[bytes, int] = {}
     for row, point in enumerate(np.ascontiguousarray(points)):
         first.setdefault(hashlib.blake2b(point.data, digest_size=16).digest(), row)
@@ -99,7 +100,7 @@ def _by_torch(queries: np.ndarray, points: np.ndarray, device: torch.device) -> 
 
 
 def _nearest_of(queries: np.ndarray, points: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Of pairs of a query and a point, by rows, the nearest point for each of the queries, in their order."""
+    """The nearest point for each query, int64, queries ascending; `rows` and `columns` are pairs of a query and a point."""
     squared = np.empty(len(rows))
     at_once = max(1, VALUES // points.shape[1])
     for start in range(0, len(rows), at_once):

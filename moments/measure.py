@@ -106,7 +106,7 @@ class Moments:
         return [*location, Spend(PURPOSE, Gaussian(second))]
 
     def moments_hints(self, dataset: Dataset, sigma: float, conditional: bool) -> list[str]:
-        """Of means and covariances that are noisy: see `VISIBLE` and `CLEAR`."""
+        """A sentence where N/(K σ) is below `CLEAR` or `VISIBLE`, and no image is public."""
         classes = len(dataset.classes) if conditional else 1
         nothing_public = self.prior_of(dataset) is Prior.none
         ratio = dataset.num_private / (classes * sigma)

@@ -68,7 +68,7 @@ def _describe(dataset: Dataset) -> None:
 
 
 def _overlap(dataset: Dataset) -> None:
-    """Of the images that a run would read; nothing where it would stop at a bad one."""
+    """How many images for tests are also private. It says nothing where a bad image would stop a run."""
     if not dataset.num_test:
         return
     try:

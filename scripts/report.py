@@ -108,14 +108,14 @@ def page(card: str, document: dict[str, Any], release: Path, measured: str | Non
     """`card`: README.md of the release; `measured`: HTML of what was measured on real data, where it may be in; `signed`: a
     sentence on the signature."""
     words = without_header(card)
-    rows = document.get("classes", [])
-    if PICTURE in words:  # a classifier has none
+    pictured = PICTURE in words  # a classifier has none
+    if pictured:
         picture = base64.b64encode((release / "grid.png").read_bytes()).decode()
         words = words.replace(PICTURE, PICTURE.replace("grid.png", f"data:image/png;base64,{picture}"))
     start, *sections = words.split("\n## ")
     parts = [_html(start)]
-    if PICTURE in without_header(card):
-        parts.append(_caption(rows))
+    if pictured:
+        parts.append(_caption(document.get("classes", [])))
     parts.append(_decision(document, signed))
     for section in sections:
         parts.append(_html(f"## {section}"))
@@ -137,7 +137,7 @@ def page(card: str, document: dict[str, Any], release: Path, measured: str | Non
 
 
 def _caption(classes: list[str]) -> str:
-    """Of the picture: what its rows are."""
+    """The line below the picture, which says what its rows are."""
     rows = f" From the top, a row for each class: {', '.join(classes)}." if len(classes) > 1 else ""
     return f'<p class="muted">{escape(f"Some of the images, nothing picked.{rows}")}</p>\n'
 

@@ -21,7 +21,7 @@ from disk import sha256_of
 from errors import reject_unless, require
 from privacy.inherited import CERTIFICATE
 from privacy.signing import SIGNATURE
-from scripts.verify import check_claims, check_files, read_certificate
+from scripts.verify import check_claims, check_files, failed, read_certificate
 from store.seal import add_signature
 
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     alike = approved is None or (len(approved) >= 8 and digest.startswith(approved))
     require(alike, "sha256", approved, f"that of the certificate, {digest}, or its first 8 characters at least")
     reject_unless(not (folder / SIGNATURE).exists(), "release", folder, f"it is signed; delete {SIGNATURE} to sign it anew")
-    wrong = [finding.told for finding in [*check_files(folder, document), *check_claims(document)] if finding.holds is False]
+    wrong = failed([*check_files(folder, document), *check_claims(document)])
     reject_unless(not wrong, "release", folder, f"scripts.verify finds it wrong: {'; '.join(wrong)}")
 
     # Run

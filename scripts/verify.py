@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,15 @@ def main(arguments: list[str]) -> None:
     print("\nWhat nobody can check from a release, and is assumed:")
     for assumption in _assumed(document, signed=settings.public_key is not None):
         print(f"- {assumption}")
-    failed = sum(finding.holds is False for finding in findings)
-    wrong = "; ".join(finding.told for finding in findings if finding.holds is False)
-    ends = f"{failed} of {len(findings)} checks failed: {wrong}" if failed else "all that can be checked is right"
+    wrong = failed(findings)
+    ends = f"{len(wrong)} of {len(findings)} checks failed: {'; '.join(wrong)}" if wrong else "all that can be checked is right"
     print(f"\n{folder}: {ends}")
-    if failed:
+    if wrong:
         raise SystemExit(1)
+
+
+def failed(findings: Iterable[Finding]) -> list[str]:
+    return [finding.told for finding in findings if finding.holds is False]
 
 
 def read_certificate(folder: Path) -> dict[str, Any]:

@@ -82,9 +82,9 @@ class RunDir:
 
     def open(self, config_yaml: str) -> None:
         """Start here, or go on with the same run: call it with the lock held and after `require_usable`."""
-        private_folder(self.internal)
+        for place in (self, self.making):
+            private_folder(place.internal)
         self.figures.mkdir(exist_ok=True)
-        private_folder(self.making.internal)
         self.checkpoints.mkdir(exist_ok=True)
         if not self.config.exists():
             write_whole(self.config, config_yaml)
