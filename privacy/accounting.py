@@ -110,6 +110,13 @@ def calibrate(
 
     Raises InputError where what does not depend on the noise multiplier already costs `epsilon` or more.
     """
+    return math.exp(_log_noise(spends, epsilon, delta, accountant, tolerance=5e-7))
+
+
+def _log_noise(
+    spends: Callable[[float], Sequence[Spend]], epsilon: float, delta: float, accountant: Accountant, tolerance: float
+) -> float:
+    """The logarithm of what `calibrate` finds, to `tolerance`."""
 
     def excess(log_sigma: float) -> float:
         return math.log(max(compose_epsilon(spends(math.exp(log_sigma)), delta, accountant), 1e-12) / epsilon)
@@ -124,10 +131,10 @@ def calibrate(
     reach = stride
     while excess(low) < 0:
         low, high, reach = low - reach, low, 2 * reach
-    root = brentq(excess, low, high, xtol=5e-7) if low < high else low
+    root = brentq(excess, low, high, xtol=tolerance) if low < high else low
     while excess(root) > 0:
-        root += 5e-7
-    return math.exp(root)
+        root += tolerance
+    return float(root)
 
 
 def _first_guess(
@@ -142,7 +149,7 @@ def _first_guess(
         }:  # discrete noise costs as much, unless it is little
             return math.log(calibrate(lambda sigma: [_smooth(spend) for spend in spends(sigma)], epsilon, delta)), 5e-4
         if accountant is not Accountant.rdp:
-            return math.log(calibrate(spends, epsilon, delta, Accountant.rdp)), 0.1
+            return _log_noise(spends, epsilon, delta, Accountant.rdp, tolerance=1e-2), 0.1
     return 0.0, 1.0
 
 
