@@ -37,7 +37,7 @@ dashboard: setup ## one page of all runs, into runs/dashboard.html
 	@$(BIN)/python -m scripts.dashboard
 
 test: setup lint ## what must pass before a change: linting, types, tests
-	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist worksteal
 
 test-quick: setup ## the tests of the parts, without those that start the command: about two minutes on two cores
 	@$(BIN)/python -m pytest -q -m "not slow and not end_to_end" -n 2 --dist worksteal --ignore=tests/scripts --ignore=tests/conf
