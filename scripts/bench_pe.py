@@ -4,6 +4,7 @@
     python -m scripts.bench_pe --private 10000 --synthetic 10000 --votes-only    # another shape
     python -m scripts.bench_pe --model mnist_unet --images 256                   # another public model
     python -m scripts.bench_pe --model mnist_unet --beside mnist_patches         # sampling alone, of two public models
+    python -m scripts.bench_pe --sampling-only --precision bfloat16              # beside a plain loop in float32
 
 Votes: every private vector finds the nearest of all synthetic ones, by torch in blocks (`method.neighbours=torch`), on a card too
 where there is one, by faiss, and by a plain blocked loop in numpy; seconds, peak memory beyond the vectors, and private images
@@ -51,10 +52,12 @@ def main(arguments: list[str]) -> None:
     if args.beside:
         sampling_beside(args.model, args.beside, args.repetitions, device=args.device)
         return
-    votes(args.private, args.synthetic, args.dim, torch_device(args.device))
-    if not args.votes_only:
+    if not args.sampling_only:
+        votes(args.private, args.synthetic, args.dim, torch_device(args.device))
+    if not args.sampling_only and not args.votes_only:
         parts_of_a_round(args.model, args.images, args.device)
-        sampling(args.model, args.repetitions, device=args.device)
+    if not args.votes_only:
+        sampling(args.model, args.repetitions, precision=args.precision, device=args.device)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--synthetic", type=int, default=50_000)
     parser.add_argument("--dim", type=int, default=2048, help="of the embedding: Inception's")
     parser.add_argument("--votes-only", action="store_true")
+    parser.add_argument("--sampling-only", action="store_true")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of our sampling")
     parser.add_argument("--model", default="digits_unet", help="a model of conf/model, for the round and for sampling")
     parser.add_argument("--beside", help="another model of conf/model: images a second of both, and nothing else")
     parser.add_argument("--images", type=int, default=1000, help="population of the round")
@@ -167,9 +172,10 @@ def parts_of_a_round(model_name: str, images: int, device: str = "auto") -> None
     print(f"\nOutside network calls: {1 - network / total:.1%} (goal: 5 % or less)\n")
 
 
-def sampling(model_name: str, repetitions: int, images: int = 64, device: str = "auto") -> None:
-    """Ratios of images a second, ours over the plain loop's."""
-    config = to_typed(compose_config([f"model={model_name}", "method=public_only", f"device={device}"]))
+def sampling(model_name: str, repetitions: int, images: int = 64, precision: str = "float32", device: str = "auto") -> None:
+    """Ratios of images a second, ours in `precision` over the plain loop's in float32."""
+    settings = [f"model={model_name}", f"model.precision={precision}", "method=public_only", f"device={device}"]
+    config = to_typed(compose_config(settings))
     generator = config.model.build(config.dataset, config.torch_device, 0).denoiser
     steps, labels = config.model.calls(), np.arange(images) % generator.num_labels
     betas = 1 - generator.alpha_bar / np.concatenate([[1.0], generator.alpha_bar[:-1]])
@@ -194,8 +200,9 @@ def sampling(model_name: str, repetitions: int, images: int = 64, device: str = 
         ours.append(images / (middle - started))
         ratios.append((ended - middle) / (middle - started))
     median, spread = statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:]))
-    print(f"Sampling {images} images in {steps} steps: {statistics.median(ours[1:]):.1f} images/s, {median:.2f} times")
-    print(f"({spread[0]:.2f}–{spread[1]:.2f}) as many as a plain loop of diffusers")
+    rate, name = statistics.median(ours[1:]), f"`{model_name}` in {precision}"
+    print(f"Sampling {images} images by {name} in {steps} steps: {rate:.1f} images/s, {median:.2f} times")
+    print(f"({spread[0]:.2f}–{spread[1]:.2f}) as many as a plain loop of diffusers in float32")
 
 
 def sampling_beside(model_name: str, other_name: str, repetitions: int, images: int = 64, device: str = "auto") -> None:

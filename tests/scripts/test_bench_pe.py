@@ -31,8 +31,8 @@ def test_the_parts_of_a_round_are_the_whole_round(capsys, monkeypatch):
 
 
 def test_sampling_is_compared_to_a_plain_loop(capsys):
-    bench_pe.sampling("digits_unet", repetitions=2, images=2)
-    assert "Sampling 2 images in 20 steps" in capsys.readouterr().out
+    bench_pe.main(["--sampling-only", "--precision", "bfloat16", "--repetitions", "2", "--device", "cpu"])
+    assert "Sampling 64 images by `digits_unet` in bfloat16 in 20 steps" in capsys.readouterr().out
 
 
 def test_two_models_are_compared(capsys):
