@@ -69,6 +69,8 @@ bench: setup     ## the tables of docs/performance.md of a processor, into runs/
 	@$(call table,dp_adapters,$(BIN)/python -m scripts.bench_dp_step --device cpu --adapter loda)
 	@$(call table,pe,$(BIN)/python -m scripts.bench_pe --device cpu)
 	@$(call table,patches,OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_pe --device cpu --model mnist_unet --beside mnist_patches)
+	@$(call table,bfloat16,OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_pe --device cpu --model mnist_patches \
+	    --sampling-only --precision bfloat16 --repetitions 8)
 	@$(call table,many,$(BIN)/python -m scripts.bench_many)
 
 bench-gpu: setup ## those of a GPU, into runs/bench
