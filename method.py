@@ -149,7 +149,8 @@ class Method:
     def measurement(
         self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
     ) -> Callable[[Ask], Any] | None:
-        """What `run` asks of private images, given who answers, where that is sums with Gaussian noise alone.
+        """A function that asks the private images all that `run` asks; it takes the `Ask` that answers. Of a method that asks for
+        sums with Gaussian noise and nothing else.
 
         `classes`: 1 where classes are not kept apart; `size`: the public number of units; `sigma`: the noise multiplier of all.
         `scripts.audit` attacks what is asked. None: the method asks for something else.

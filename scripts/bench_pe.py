@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> None:
     if args.beside:
         sampling_beside(args.model, args.beside, args.repetitions, device=args.device)
         return
-    if not args.sampling_only:
+    if args.only != "sampling":
         votes(args.private, args.synthetic, args.dim, torch_device(args.device))
-    if not args.sampling_only and not args.votes_only:
+    if args.only is None:
         parts_of_a_round(args.model, args.images, args.device)
-    if not args.votes_only:
+    if args.only != "votes":
         sampling(args.model, args.repetitions, precision=args.precision, device=args.device)
 
 
@@ -65,8 +65,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--private", type=int, default=50_000)
     parser.add_argument("--synthetic", type=int, default=50_000)
     parser.add_argument("--dim", type=int, default=2048, help="of the embedding: Inception's")
-    parser.add_argument("--votes-only", action="store_true")
-    parser.add_argument("--sampling-only", action="store_true")
+    only = parser.add_mutually_exclusive_group()
+    for part in ("votes", "sampling"):
+        only.add_argument(f"--{part}-only", action="store_const", dest="only", const=part)
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of our sampling")
     parser.add_argument("--model", default="digits_unet", help="a model of conf/model, for the round and for sampling")
     parser.add_argument("--beside", help="another model of conf/model: images a second of both, and nothing else")

@@ -137,12 +137,10 @@ def _as_the_run(settings: Judging, overrides: list[str]) -> None:
         usual = OWN_IMAGES["eval"] if config.dataset.name == "folder" else "default"
         other: Any = OmegaConf.to_object(compose_script("evaluate", Judging, [f"eval={usual}", "release=any"]))
         stored = other.eval
-    changed = OmegaConf.structured(replace(stored, cache=settings.eval.cache))
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key.startswith("eval."):
-            OmegaConf.update(changed, key.removeprefix("eval."), yaml.safe_load(value))
-    settings.eval = OmegaConf.to_object(changed)  # type: ignore[assignment]
+    changes = OmegaConf.from_dotlist([override for override in overrides if override.startswith("eval.")])
+    had = {"eval": OmegaConf.structured(replace(stored, cache=settings.eval.cache))}
+    changed: Any = OmegaConf.to_object(OmegaConf.merge(had, changes))
+    settings.eval = changed["eval"]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Forgetting:
 def main(arguments: list[str]) -> None:
     settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Forgetting), OmegaConf.from_cli(arguments)))
     path = Path(settings.run)
-    run = RunDir(path.resolve() if path.is_symlink() else path, key="run")
+    run = RunDir(path, key="run")
     reject_unless(run.output is not None, "run", path, "it has no release yet, and cannot go on without its key")
     keys = sorted(run.noise_key.parent.rglob(run.noise_key.name))  # those of the runs that a selection compared, too
     for key in keys:
