@@ -9,14 +9,17 @@ import io
 import json
 import multiprocessing
 import os
+import runpy
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -113,18 +116,57 @@ def _mode(_: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | 
     return RunMode.MULTIRUN if sweeps or "hydra.mode=MULTIRUN" in overrides else None
 
 
-def in_processes(count: int, *command: str) -> Result:
-    """`torchrun --nproc_per_node=count command`, the processes talking over the loopback alone."""
+def by_torchrun(count: int, *command: str) -> Result:
+    """`torchrun --nproc_per_node=count command`, the processes talking over the loopback alone. Slow to start."""
     return ended(torchrun("--standalone", f"--nproc-per-node={count}", *command))
 
 
 def on_nodes(count: int, *command: str) -> list[subprocess.Popen[str]]:
-    """The agents of `count` nodes of one process each, as torchrun is started on each of several machines."""
+    """The agents of `count` nodes of one process each, as torchrun is started on each of several machines. Slow to start."""
+    place = [f"--nnodes={count}", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    return [torchrun(*place, f"--node-rank={node}", *command) for node in range(count)]
+
+
+def in_processes(count: int, *command: str, nodes: int = 1) -> Result:
+    """The `count` processes of one run, on `nodes` nodes, forked where everything is imported already and without an agent.
+
+    `command` is that of torchrun: `-m` and a module, or a file of Python, and arguments. Returns what all wrote, rank by rank.
+    """
+    context, port = forking(), str(free_port())
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name, str(rank)) for rank in range(count)]
+        processes = []
+        for rank, folder in enumerate(folders):
+            folder.mkdir()
+            world = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank % (count // nodes), "LOCAL_WORLD_SIZE": count // nodes}
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+            environment = {**{key: str(value) for key, value in world.items()}, **place}
+            processes.append(context.Process(target=_ranked, args=(folder, command, environment)))
+            processes[-1].start()
+        for process in processes:
+            process.join()
+        codes = [process.exitcode for process in processes]
+        out, err = ("".join((folder / name).read_text() for folder in folders) for name in ("out", "err"))
+    return Result(max(abs(code) if code is not None else 1 for code in codes), out, err)
+
+
+def _ranked(folder: Path, command: tuple[str, ...], environment: dict[str, str]) -> None:
+    _writing_to(folder)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    module = command[0] == "-m"
+    sys.argv = list(command[module:])
+    if module:
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(command[0], run_name="__main__")
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = [f"--nnodes={count}", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
-    return [torchrun(*place, f"--node-rank={node}", *command) for node in range(count)]
+        port: int = free.getsockname()[1]
+    return port
 
 
 def torchrun(*arguments: str) -> subprocess.Popen[str]:
@@ -177,15 +219,21 @@ class Forked:
 def fork(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Forked:
     """Start the command with the run directory `folder`/run; `patch()` runs first in the new process."""
     folder.mkdir(exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["run"])
-    with contextlib.chdir(ROOT):  # where the server finds `run`
-        forkserver.ensure_running()
+    context = forking()
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(folder, [f"hydra.run.dir={folder}/run", *overrides], patch, theirs))
     process.start()
     theirs.close()
     return Forked(process, folder, ours)
+
+
+def forking() -> ForkServerContext:
+    """Its processes have imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["run"])
+    with contextlib.chdir(ROOT):  # where the server finds `run`
+        forkserver.ensure_running()
+    return context
 
 
 def fork_run(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Result:
@@ -226,8 +274,7 @@ def ledger(folder: Path) -> list[str]:
 
 
 def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None, parent: Connection) -> None:
-    for descriptor, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    _writing_to(folder)
     os.chdir(folder)
     torch.set_num_threads(1)
     sys.argv = ["run.py", *overrides]
@@ -235,6 +282,11 @@ def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None,
         patch()
     _ask_before_files(folder, parent)
     sys.exit(run.cli())
+
+
+def _writing_to(folder: Path) -> None:
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
 
 
 def _ask_before_files(folder: Path, parent: Connection) -> None:

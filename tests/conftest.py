@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 
 from data.samples import SampleSet
 
 torch.set_num_threads(1)  # toy sizes gain nothing from more, and two processes that share cores stall each other
 
-STARTERS = {"call", "fork", "fork_run", "in_processes", "on_nodes", "python_run"}  # of tests.command: they start the command
+# Of tests.command: they start the command.
+STARTERS = {"by_torchrun", "call", "fork", "fork_run", "in_processes", "on_nodes", "python_run"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +48,20 @@ def _names(code: CodeType) -> Iterator[str]:
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _names(inner)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def schemas_are_not_copied() -> Iterator[None]:
+    """Hydra copies all that is registered each time it composes, a sixth of that, to give its repository other sources.
+
+    A shallow copy does: sources are replaced, and no schema is changed.
+    """
+
+    def shallow(self: CachingConfigRepository, delegate: ConfigRepository) -> None:
+        self.delegate, self.cache = copy.copy(delegate), {}
+
+    with mock.patch.object(CachingConfigRepository, "__init__", shallow):
+        yield
 
 
 @pytest.fixture

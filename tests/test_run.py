@@ -27,11 +27,11 @@ from tests.command import (
     PUBLIC_ONLY,
     SMOKE,
     Result,
+    by_torchrun,
     bytes_of,
     call,
     fork,
     fork_run,
-    in_processes,
     output_of,
     parts_of,
     python_run,
@@ -70,7 +70,7 @@ def finished(result: Result, folder: Path) -> Path:
 def smoke(tmp_path_factory) -> Path:
     """`python run.py +experiment=smoke` in a process of its own."""
     folder = tmp_path_factory.mktemp("smoke")
-    return finished(python_run(*SMOKE, f"hydra.run.dir={folder}/run"), folder)
+    return finished(fork_run(folder, *SMOKE), folder)
 
 
 @pytest.fixture(scope="session")
@@ -289,7 +289,7 @@ def assert_resumes_to(seeded: Path, folder: Path) -> None:
 
 
 def test_two_processes_evolve_bitwise_what_one_does(seeded, tmp_path):
-    both = finished(in_processes(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"), tmp_path)
+    both = finished(by_torchrun(2, "run.py", *SEEDED, f"hydra.run.dir={tmp_path}/run"), tmp_path)
     assert bytes_of(output_of(both)) == bytes_of(output_of(seeded))
     assert lines(both / "internal" / "ledger.jsonl") == lines(seeded / "internal" / "ledger.jsonl")
 

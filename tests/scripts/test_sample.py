@@ -14,7 +14,7 @@ from models.diffusion.model import DiffusionModel
 from models.diffusion.schedules import linear_alpha_bar
 from scripts import sample
 from store.seal import sealed
-from tests.command import ROOT, ended, in_processes, on_nodes
+from tests.command import ROOT, in_processes
 from tests.rejects import ANY, assert_line, rejects
 from tests.toy import tiny_unet
 from tracking import ranks
@@ -85,8 +85,8 @@ def test_two_processes_make_the_same_images_and_go_on_where_one_was_killed(relea
 def test_two_nodes_make_the_same_images_and_need_the_same_model(released, tmp_path, monkeypatch):
     command = [f"model={released}", "num_samples=70", "shard=66"]
     sample.main([*command, f"out={tmp_path}/one"])
-    results = [ended(agent) for agent in on_nodes(2, "-m", "scripts.sample", *command, f"out={tmp_path}/two")]
-    assert [result.code for result in results] == [0, 0], results
+    done = in_processes(2, "-m", "scripts.sample", *command, f"out={tmp_path}/two", nodes=2)
+    assert done.code == 0, done.err
     for one, two in zip(shards(tmp_path / "one"), shards(tmp_path / "two"), strict=True):
         assert np.array_equal(one.images, two.images)
     monkeypatch.setattr(ranks, "differing", lambda found: list(found())[:1])

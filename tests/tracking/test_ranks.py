@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.command import ROOT, ended, in_processes, on_nodes
+from tests.command import in_processes
 from tracking import ranks
 from tracking.ranks import decided_once
 
@@ -25,13 +25,12 @@ for late in (6, 0):
 """
 
 
-def test_rank_0_may_come_later_than_a_group_waits(tmp_path, monkeypatch):
+def test_rank_0_may_come_later_than_a_group_waits(tmp_path):
     script = tmp_path / "late.py"
     script.write_text(LATE)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = in_processes(2, str(script))
     assert done.code == 0, done.err
-    assert done.out.count("together") == 4  # of two processes that write at once, lines may join
+    assert done.out.count("together") == 4
 
 
 TWO_NODES = """
@@ -55,12 +54,11 @@ ranks.stop()
 """
 
 
-def test_nodes_know_what_they_share(tmp_path, monkeypatch):
+def test_nodes_know_what_they_share(tmp_path):
     script = tmp_path / "two_nodes.py"
     script.write_text(TWO_NODES)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for result in [ended(agent) for agent in on_nodes(2, str(script), str(tmp_path))]:
-        assert result.code == 0, result.err
+    done = in_processes(2, str(script), str(tmp_path), nodes=2)
+    assert done.code == 0, done.err
 
 
 def test_one_node_has_nothing_to_compare(tmp_path):
