@@ -129,7 +129,7 @@ def calibrate(
             over = exact(start)
             if tolerance * slope <= over <= 0:
                 return math.exp(start)
-            if slope >= 0 or math.isinf(over):
+            if abs(over) >= -slope:  # far from the root, or where noise changes little
                 break
             step = tolerance / 2 - over / slope
             start += step
