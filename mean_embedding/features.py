@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,7 +75,7 @@ class FeatureMap(ABC):
 
 @dataclass(frozen=True)
 class FourierFeatures(FeatureMap):
-    """√(2/D) (cos Wv, sin Wv), of norm 1: their products are a Gaussian kernel (Rahimi & Recht 2007)."""
+    """√(2/D) (cos Wv, sin Wv), of norm 1: their products are a mean of Gaussian kernels (Rahimi & Recht 2007)."""
 
     frequencies: torch.Tensor  # W, float32 [D/2, d], on the device of the embedding
 
@@ -98,9 +99,13 @@ class PerceptualMoments(FeatureMap):
         return torch.cat([first, second], 1)  # [N, 2d]
 
 
-def fourier_features(embedding: Perceives, shape: tuple[int, int, int], size: int, scale: float, seed: int) -> FourierFeatures:
-    """Of the kernel exp(-‖x - x'‖² / (2 scale²)) on pixels 0 … 1; the frequencies are public, as `seed` is."""
-    drawn = numpy_rng(seed, "mean_embedding/frequencies").standard_normal((size // 2, math.prod(shape))) / scale
+def fourier_features(
+    embedding: Perceives, shape: tuple[int, int, int], size: int, scales: Sequence[float], seed: int
+) -> FourierFeatures:
+    """Of the kernel that is the mean, over `scales`, of exp(-‖x - x'‖² / (2 scale²)) on pixels 0 … 1 (the mixture of Li, Swersky
+    & Zemel 2015); an equal share of the frequencies belongs to each. They are public, as `seed` is."""
+    drawn = numpy_rng(seed, "mean_embedding/frequencies").standard_normal((size // 2, math.prod(shape)))
+    drawn /= np.resize(scales, len(drawn))[:, None]
     return FourierFeatures(embedding, shape, torch.from_numpy(drawn.astype(np.float32)).to(embedding.device))
 
 

@@ -50,16 +50,18 @@ class Generator(nn.Module):
 
 @dataclass(kw_only=True)
 class GeneratorTraining:
-    """How the generator is built and trained, by Adam, its learning rate falling by a cosine to 0."""
+    """How a generator is built and trained, by Adam, its learning rate falling by a cosine to 0."""
 
     steps: int = 1000  # of training
     batch_size: int = 100  # images of a step
     learning_rate: float = 1e-2  # of Adam
     code_size: int = 10  # numbers that an image is made from
     width: int = 16  # channels of its last layer but one
+    num_generators: int = 1  # trained one after the other, each from its own initial weights; each makes an equal share
 
     def check_training(self, key: str, classes: int) -> None:
-        for name, least in (("steps", 1), ("batch_size", 2 * classes), ("code_size", 1), ("width", 1)):
+        least_of = {"steps": 1, "batch_size": 2 * classes, "code_size": 1, "width": 1, "num_generators": 1}
+        for name, least in least_of.items():
             require(getattr(self, name) >= least, f"{key}.{name}", getattr(self, name), f"{least} or more")
         require(0 < self.learning_rate < math.inf, f"{key}.learning_rate", self.learning_rate, "a finite number above 0")
 

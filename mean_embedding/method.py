@@ -6,7 +6,7 @@ import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from models.api import Perceives
 from models.features.spaces import EmbeddingName
 from models.flops import forward_cost
 from models.public.settings import Model, PublicModel
+from models.seeds import derive
 from moments.estimate import positive_counts
 from privacy.config import Privacy
 from privacy.mechanisms import Gaussian, Spend
@@ -69,12 +70,16 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
         return [*self.class_counts_spend(dataset, privacy), Spend(PURPOSE, Gaussian(noise_multiplier))]
 
     def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
-        """The public model is not called; the generator is trained."""
-        return {"steps": self.steps, "network_calls": 0, "backward_calls": self.steps * self.batch_size}
+        """The public model is not called; generators are trained."""
+        steps = self.num_generators * self.steps
+        return {"steps": steps, "network_calls": 0, "backward_calls": steps * self.batch_size}
 
     def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
         parameters, forward, _ = self._generator_cost(dataset)
-        return {"trainable_parameters": parameters, "backward_flops": 3 * int(forward + self.feature_cost(dataset, model)[0])}
+        return {
+            "trainable_parameters": self.num_generators * parameters,
+            "backward_flops": 3 * int(forward + self.feature_cost(dataset, model)[0]),
+        }
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         parameters, _, kept = self._generator_cost(dataset)
@@ -83,7 +88,7 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
             return None
         features = 24 * size * (2 * self._classes(dataset) + 2 * PASS_ROWS + self.batch_size)
         samples = 2 * self.num_samples * math.prod(dataset.shape)
-        return features + network + samples + 16 * parameters + self.batch_size * kept + 2**27
+        return features + network + samples + 16 * self.num_generators * parameters + self.batch_size * kept + 2**27
 
     def measurement(
         self, dataset: Dataset, model: PublicModel, classes: int, size: int, sigma: float, seed: int
@@ -99,15 +104,19 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
             found = measure_in(features, classes, private.size, sigma, run.asking(private))
         counts = positive_counts(found.counts, found.noise, private.size)
         sizes = self.class_sizes(private, run, counts)
-        generator = fresh(self, shape, classes, run.seed, features.embedding.device)
-        with run.meter.part("generator"), run.progress(f"{self.name}: generator", self.steps) as advance:
-            done, kept = 0, run.checkpoints / "generator.pt"
-            for step in train(generator, features, counts / counts.sum(), found.means, self, run.seed, kept):
-                advance(step - done)
-                done = step
+        seeds = [derive(run.seed, f"generator={i}") if i else run.seed for i in range(self.num_generators)]
+        generators = [fresh(self, shape, classes, seed, features.embedding.device) for seed in seeds]
+        with run.meter.part("generator"), run.progress(f"{self.name}: generator", len(seeds) * self.steps) as advance:
+            for i, (generator, seed) in enumerate(zip(generators, seeds, strict=True)):
+                done, kept = 0, run.checkpoints / f"generator{i or ''}.pt"
+                for step in train(generator, features, counts / counts.sum(), found.means, self, seed, kept):
+                    advance(step - done)
+                    done = step
         labels = np.repeat(np.arange(len(sizes)), sizes)
+        images = np.empty((len(labels), *shape), np.uint8)
         with run.meter.part("sampling"), run.progress(f"{self.name}: samples", len(labels)) as advance:
-            images = generate(generator, labels, shape, run.seed, advance)
+            for i, (generator, seed) in enumerate(zip(generators, seeds, strict=True)):
+                images[i :: len(seeds)] = generate(generator, labels[i :: len(seeds)], shape, seed, advance)
         return SampleSet(images, labels, len(sizes))
 
     def _classes(self, dataset: Dataset) -> int:
@@ -137,6 +146,7 @@ class DPMERF(MatchesMeanEmbedding):
     name: str = "dp_merf"
     num_features: int = 2000  # D
     length_scale: float | None = None  # of the kernel, pixels being 0 … 1; null: half the `usual_distance`
+    kernel_scales: list[float] = field(default_factory=lambda: [1.0])  # of which the kernel is the mean, in length scales
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
@@ -144,6 +154,8 @@ class DPMERF(MatchesMeanEmbedding):
         require(even, "method.num_features", self.num_features, "an even number from 2 to 100000")
         scale = self.length_scale
         require(scale is None or 1e-3 <= scale <= 1e3, "method.length_scale", scale, "from 0.001 to 1000, or null")
+        some = 1 <= len(self.kernel_scales) <= self.num_features // 2 and all(1e-2 <= s <= 1e2 for s in self.kernel_scales)
+        require(some, "method.kernel_scales", self.kernel_scales, "one or more numbers from 0.01 to 100")
 
     def embeddings(self) -> set[EmbeddingName]:
         return {EmbeddingName.pixels}
@@ -152,7 +164,7 @@ class DPMERF(MatchesMeanEmbedding):
         pixels = model.embeddings[EmbeddingName.pixels]  # where the run computes
         assert isinstance(pixels, Perceives)
         scale = self.length_scale or OF_DISTANCE * usual_distance(dataset, seed)
-        return fourier_features(pixels, dataset.shape, self.num_features, scale, seed)
+        return fourier_features(pixels, dataset.shape, self.num_features, [scale * s for s in self.kernel_scales], seed)
 
     def feature_cost(self, dataset: Dataset, model: Model) -> tuple[float, int, int | None]:
         weights = self.num_features // 2 * math.prod(dataset.shape)

@@ -80,7 +80,11 @@ METHODS = [
     Case(DPDiffusion, DP_SGD, {"steps": 0, "batch_size": 49, "max_grad_norm": 0.0, "label_dropout": 1.0, "num_samples": 7}),
     Case(DPLoDA, {**DP_SGD, "adapter": AdapterName.loda, "rank": 2, "learning_rate": 0.01}, {"rank": 0, "learning_rate": 0.0}),
     Case(DPMoments, dict(num_samples=6, components=8), {"components": 0, "cells": 2, "num_samples": 7}, checkpoints=1),
-    Case(DPMERF, {**GENERATOR, "num_features": 20}, {"num_features": 3, "length_scale": 0.0, "steps": 0, "num_samples": 7}),
+    Case(
+        DPMERF,
+        {**GENERATOR, "num_features": 20, "num_generators": 2},
+        {"num_features": 3, "length_scale": 0.0, "steps": 0, "num_samples": 7},
+    ),
     Case(DPMEPF, {**GENERATOR, "embedding": EmbeddingName.pixels}, {"square_share": -0.1, "batch_size": 5, "num_samples": 7}),
     Case(DPDiffusion, {**DP_SGD, "warm_up": WarmUp(**WARM)}),
     Case(DPLoDA, {**DP_SGD, "adapter": AdapterName.loda, "rank": 2, "warm_up": WarmUp(**WARM)}),

@@ -59,8 +59,9 @@ def network() -> PublicFeatures:
 def of(kind: str) -> FeatureMap:
     pixels = Pixels()
     made: dict[str, Any] = {
-        "fourier": lambda: fourier_features(pixels, SHAPE, 60, 1.0, 0),
-        "fourier, wild": lambda: fourier_features(pixels, SHAPE, 60, 1e-3, 0),
+        "fourier": lambda: fourier_features(pixels, SHAPE, 60, [1.0], 0),
+        "fourier, wild": lambda: fourier_features(pixels, SHAPE, 60, [1e-3], 0),
+        "fourier, three scales": lambda: fourier_features(pixels, SHAPE, 60, [1.0, 2.0, 4.0], 0),
         "pixels": lambda: PerceptualMoments(pixels, SHAPE, 0.5),
         "first alone": lambda: PerceptualMoments(pixels, SHAPE, 0.0),
         "second alone": lambda: PerceptualMoments(pixels, SHAPE, 1.0),
@@ -72,7 +73,18 @@ def of(kind: str) -> FeatureMap:
     return made[kind]()
 
 
-KINDS = ["fourier", "fourier, wild", "pixels", "first alone", "second alone", "network", "broken", "broken, fourier", "loud"]
+KINDS = [
+    "fourier",
+    "fourier, wild",
+    "fourier, three scales",
+    "pixels",
+    "first alone",
+    "second alone",
+    "network",
+    "broken",
+    "broken, fourier",
+    "loud",
+]
 every_map = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -157,11 +169,12 @@ def test_without_noise_the_perceptual_moments_are_their_definition():
         np.testing.assert_allclose(found.means[label], [*(first * (1 - s) ** 0.5), *(second * s**0.5)], atol=1e-6)
 
 
-def test_products_of_fourier_features_are_the_gaussian_kernel():
-    features = fourier_features(Pixels(), SHAPE, 40_000, 2.0, 0)
+@pytest.mark.parametrize("scales", [[2.0], [1.0, 2.0, 4.0]])
+def test_products_of_fourier_features_are_the_mean_of_gaussian_kernels(scales):
+    features = fourier_features(Pixels(), SHAPE, 40_000, scales, 0)
     x = images(6).images
     phi, v = features.of_images(x), x.reshape(6, -1) / 255
-    kernel = np.exp(-((v[:, None] - v[None]) ** 2).sum(2) / (2 * 2.0**2))
+    kernel = np.mean([np.exp(-((v[:, None] - v[None]) ** 2).sum(2) / (2 * scale**2)) for scale in scales], axis=0)
     np.testing.assert_allclose(phi @ phi.T, kernel, atol=0.02)
 
 
@@ -211,7 +224,7 @@ def test_the_length_scale_is_the_median_distance_of_public_images_or_a_constant(
 
 def test_frequencies_are_those_of_the_seed_and_of_the_scale():
     one, same, other, wide = (
-        fourier_features(Pixels(), SHAPE, 20_000, scale, seed).frequencies for scale, seed in ((1, 0), (1, 0), (1, 1), (4, 0))
+        fourier_features(Pixels(), SHAPE, 20_000, [scale], seed).frequencies for scale, seed in ((1, 0), (1, 0), (1, 1), (4, 0))
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -19,7 +19,7 @@ SHORT = GeneratorTraining(steps=6, batch_size=12, width=2, code_size=3)
 
 
 def features() -> FeatureMap:
-    return fourier_features(Pixels(), SHAPE, 50, 2.0, 0)
+    return fourier_features(Pixels(), SHAPE, 50, [2.0], 0)
 
 
 def trained(folder: Path, settings: GeneratorTraining = SHORT, stop: int | None = None) -> Generator:
@@ -91,7 +91,7 @@ def test_a_generator_comes_to_the_classes_that_it_is_asked_for(tmp_path):
     """Of a class whose images are all the same it makes that image."""
     settings = GeneratorTraining(steps=150, batch_size=30, width=4, code_size=3)
     wanted = np.stack([np.zeros(SHAPE), np.full(SHAPE, 255), np.tile([[[0], [255]]], (8, 4, 1))]).astype(np.uint8)
-    seen = fourier_features(Pixels(), SHAPE, 1000, 5.0, 0)
+    seen = fourier_features(Pixels(), SHAPE, 1000, [5.0], 0)
     target = seen.of_images(wanted) / 3
     made = fresh(settings, SHAPE, CLASSES, 0, torch.device("cpu"))
     list(train(made, seen, np.full(3, 1 / 3), target, settings, 0, tmp_path / "generator.pt"))

@@ -13,6 +13,7 @@ import torch
 from data.dataset import ClassCounts
 from data.samples import SampleSet
 from mean_embedding.features import COUNT
+from mean_embedding.generator import generate
 from mean_embedding.method import DPMEPF, DPMERF
 from models.features.extractors import PublicFeatures
 from models.features.spaces import EmbeddingName
@@ -115,16 +116,42 @@ def test_an_embedding_without_gradients_is_refused_before_anything_is_spent(tmp_
         (DPMERF, "num_features", 0),
         (DPMERF, "length_scale", 0.0),
         (DPMERF, "length_scale", float("nan")),
+        (DPMERF, "kernel_scales", []),
+        (DPMERF, "kernel_scales", [1.0, 0.0]),
         (DPMEPF, "square_share", 1.5),
         (DPMEPF, "code_size", 0),
         (DPMERF, "width", 0),
         (DPMERF, "learning_rate", float("inf")),
         (DPMERF, "batch_size", 5),
+        (DPMERF, "num_generators", 0),
     ],
 )
 def test_settings_that_cannot_run_are_refused(method, key, value):
     with rejects(f"method.{key}", value):
         method(**{**SMALL, key: value}).check(Grey(closed=True), model_settings(), PRIVACY)
+
+
+@both
+def test_of_several_generators_each_makes_an_equal_share_of_every_class(method, tmp_path, monkeypatch):
+    made = []
+
+    def spy(generator, labels, *rest):
+        made.append((generator.body[0].weight.clone(), np.bincount(labels).tolist()))
+        return generate(generator, labels, *rest)
+
+    monkeypatch.setattr("mean_embedding.method.generate", spy)
+    session = opened(tmp_path / "run", method, Grey())
+    one = method.run(session.private, tiny_model()[0], session.run)
+    several = type(method)(**{**vars(method), "num_generators": 2})
+    session = opened(tmp_path / "several", several, Grey())
+    two = several.run(session.private, tiny_model()[0], session.run)
+    assert [spend.purpose for spend in session.ledger.spends] == ["mean_embedding"]
+    (alone, whole), (first, half), (second, other) = made
+    assert torch.equal(alone, first)
+    assert not torch.equal(first, second)
+    assert (whole, half, other) == ([20] * 3, [10] * 3, [10] * 3)
+    assert np.array_equal(one.labels, two.labels)
+    assert len(np.unique(two.images, axis=0)) == 60
 
 
 @both
@@ -149,3 +176,6 @@ def test_a_plan_counts_the_generator(method):
     assert facts[0]["backward_flops"] < facts[1]["backward_flops"]
     assert method.memory(dataset, model) < wide.memory(dataset, model)
     assert method.work(dataset, model) == {"steps": 3, "network_calls": 0, "backward_calls": 36}
+    several = type(method)(**{**vars(method), "num_generators": 2})
+    assert several.training_facts(dataset, model)["trainable_parameters"] == 2 * facts[0]["trainable_parameters"]
+    assert several.work(dataset, model) == {"steps": 6, "network_calls": 0, "backward_calls": 72}
