@@ -1,4 +1,4 @@
-"""`method=dp_merf` and `dp_mepf`: the noisy mean of public features of private images, and a generator of images that have it."""
+"""`method=dp_merf` and `dp_mepf`: the noisy mean of public features of private images, and generators of images that have it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OF_DISTANCE = 0.5  # the length scale: on printed digits it taught 66 %, the who
 class MatchesMeanEmbedding(GeneratorTraining, Method):
     """What both methods are, but for their features. The private images are read once."""
 
-    told = "The mean of public features of the private images was measured with noise, once; a generator was trained to have it."
+    told = "The mean of public features of the private images was measured with noise, once; image generators were trained to it."
 
     num_samples: int = 10_000
 
@@ -59,6 +59,8 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
         self.check_training("method", self._classes(dataset))
+        few = self.num_generators <= self.num_samples
+        require(few, "method.num_generators", self.num_generators, f"at most method.num_samples={self.num_samples}")
         small = max(dataset.shape[:2]) <= LARGEST_SIDE
         require(small, "dataset", dataset.name, f"one of images up to {LARGEST_SIDE}×{LARGEST_SIDE} for method={self.name}")
 
@@ -104,7 +106,8 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
             found = measure_in(features, classes, private.size, sigma, run.asking(private))
         counts = positive_counts(found.counts, found.noise, private.size)
         sizes = self.class_sizes(private, run, counts)
-        seeds = [derive(run.seed, f"generator={i}") if i else run.seed for i in range(self.num_generators)]
+        # The first has the seed and the checkpoint of a run of one generator.
+        seeds = [run.seed, *(derive(run.seed, f"mean_embedding/generator={i}") for i in range(1, self.num_generators))]
         generators = [fresh(self, shape, classes, seed, features.embedding.device) for seed in seeds]
         with run.meter.part("generator"), run.progress(f"{self.name}: generator", len(seeds) * self.steps) as advance:
             for i, (generator, seed) in enumerate(zip(generators, seeds, strict=True)):
@@ -112,6 +115,7 @@ class MatchesMeanEmbedding(GeneratorTraining, Method):
                 for step in train(generator, features, counts / counts.sum(), found.means, self, seed, kept):
                     advance(step - done)
                     done = step
+                advance(self.steps - done)  # of one that was trained before a kill
         labels = np.repeat(np.arange(len(sizes)), sizes)
         images = np.empty((len(labels), *shape), np.uint8)
         with run.meter.part("sampling"), run.progress(f"{self.name}: samples", len(labels)) as advance:
@@ -154,8 +158,9 @@ class DPMERF(MatchesMeanEmbedding):
         require(even, "method.num_features", self.num_features, "an even number from 2 to 100000")
         scale = self.length_scale
         require(scale is None or 1e-3 <= scale <= 1e3, "method.length_scale", scale, "from 0.001 to 1000, or null")
-        some = 1 <= len(self.kernel_scales) <= self.num_features // 2 and all(1e-2 <= s <= 1e2 for s in self.kernel_scales)
-        require(some, "method.kernel_scales", self.kernel_scales, "one or more numbers from 0.01 to 100")
+        scales = self.kernel_scales
+        some = 1 <= len(scales) <= self.num_features // 2 and all(1e-2 <= s <= 1e2 for s in scales)
+        require(some, "method.kernel_scales", scales, f"1 to {self.num_features // 2} numbers (num_features/2) from 0.01 to 100")
 
     def embeddings(self) -> set[EmbeddingName]:
         return {EmbeddingName.pixels}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
-from errors import InputError, unusable
+from errors import unusable
 from privacy.gaussian import gaussian_epsilon, gaussian_log_delta
 from privacy.mechanisms import (
     BestOf,
@@ -114,50 +114,58 @@ def calibrate(
     """
 
     def excess(cost: Cost) -> Callable[[float], float]:
-        """Of the logarithm of a noise multiplier, with which it falls."""
+        """log(cost / epsilon) as a function of log(noise multiplier): it falls."""
         return functools.cache(lambda log_sigma: math.log(max(cost(spends(math.exp(log_sigma)), delta), 1e-12) / epsilon))
 
     exact, tolerance = excess(functools.partial(compose_epsilon, accountant=accountant)), 5e-7
-    never = unusable("privacy.epsilon", epsilon, f"at delta={delta} it is out of reach of any noise multiplier")
     start, stride, slope = 0.0, 1.0, 0.0
-    with suppress(InputError):  # a looser accountant may not reach what a tight one does
-        for cost, near in _quicker({type(spend.mechanism) for spend in spends(1.0)}, accountant):
-            quick = excess(cost)
-            start, stride = _root(quick, start, stride, near, never), 10 * near
-            slope = (quick(start + near) - quick(start)) / near
-        for _ in range(8):  # secants, as each exact value takes long
-            over = exact(start)
-            if tolerance * slope <= over <= 0:
-                return math.exp(start)
-            if abs(over) >= -slope:  # far from the root, or where noise changes little
-                break
-            step = tolerance / 2 - over / slope
-            start += step
-            if abs(step) > 1e-4:  # else what a change of the grid changes would decide
-                slope = (exact(start) - over) / step
-    return math.exp(_root(exact, start, stride, tolerance, never))
+    for cost, error in _estimates({type(spend.mechanism) for spend in spends(1.0)}, accountant):
+        with suppress(_NoRoot):  # a looser one may not reach what the next does
+            estimate = excess(cost)
+            start, stride = _root(estimate, start, stride, error), 10 * error
+            slope = (estimate(start + error) - estimate(start)) / error
+    for _ in range(8):  # secants, as each exact value takes long
+        over = exact(start)
+        if tolerance * slope <= over <= 0:
+            return math.exp(start)
+        if abs(over) >= -slope:  # far from the root, or where noise changes little
+            break
+        step = tolerance / 2 - over / slope
+        start += step
+        if abs(step) > 1e-4:  # a shorter one would measure the jumps of the grid, and not the slope
+            slope = (exact(start) - over) / step
+    try:
+        return math.exp(_root(exact, start, stride, tolerance))
+    except _NoRoot:
+        raise unusable("privacy.epsilon", epsilon, f"no noise multiplier comes to it at delta={delta}") from None
 
 
-def _quicker(mechanisms: set[type[Mechanism]], accountant: Accountant) -> list[tuple[Cost, float]]:
-    """What tells about what `accountant` does, each nearer than the one before, and how far off the logarithm of the noise is."""
+class _NoRoot(Exception):
+    pass
+
+
+def _estimates(mechanisms: set[type[Mechanism]], accountant: Accountant) -> list[tuple[Cost, float]]:
+    """Quicker ways to about the epsilon of `accountant`, the best one last; each with its error in log(noise multiplier)."""
     if accountant is Accountant.rdp:
         return []
     if DiscreteGaussian in mechanisms and mechanisms <= {Gaussian, DiscreteGaussian}:  # as smooth noise, unless it is little
         return [(lambda spends, delta: compose_epsilon([_smooth(spend) for spend in spends], delta), 1e-4)]
-    return [(lambda spends, delta: _rdp(_counted(spends), delta, whole=True), 1e-2), (_coarse, 1e-3)]
+    return [(lambda spends, delta: _rdp(_counted(spends), delta, rough=True), 1e-2), (_coarse, 1e-3)]
 
 
-def _root(excess: Callable[[float], float], start: float, stride: float, tolerance: float, never: InputError) -> float:
-    """Where `excess` is 0 or less, and `tolerance` below that more than 0; `never` is raised where there is no such place."""
+def _root(excess: Callable[[float], float], start: float, stride: float, tolerance: float) -> float:
+    """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below; _NoRoot where there is none in -15 … 15."""
     low = high = start
     reach = stride
     while excess(high) > 0:
         low, high, reach = high, high + reach, 2 * reach
         if high > 15:
-            raise never
+            raise _NoRoot
     reach = stride
     while excess(low) < 0:
         low, high, reach = low - reach, low, 2 * reach
+        if low < -15:
+            raise _NoRoot
     root = brentq(excess, low, high, xtol=tolerance) if low < high else low
     while excess(root) > 0:
         root += tolerance
@@ -172,7 +180,7 @@ def _smooth(spend: Spend) -> Spend:
 
 
 def _coarse(spends: Sequence[Spend], delta: float) -> float:
-    """What `pld` says, to a hundredth or so, in a fraction of the time."""
+    """About what `pld` says, mostly within a few hundredths, in a fraction of the time."""
     spends = _counted(spends)
     return _refined(spends, delta, rough=True)[0] if _gaussian_mu(spends) is None else _pld(spends, delta)
 
@@ -195,7 +203,7 @@ def _refined(spends: tuple[Spend, ...], delta: float, rough: bool = False) -> tu
 
     A `rough` one is on a grid that was refined once.
     """
-    loose = _rdp(spends, delta, whole=rough)
+    loose = _rdp(spends, delta, rough)
     if any(isinstance(spend.mechanism, BestOf) for spend in spends):
         return loose, None
     sigmas = {spend.mechanism.noise_multiplier for spend in spends if isinstance(spend.mechanism, DiscreteGaussian)}
@@ -230,7 +238,7 @@ def _refined(spends: tuple[Spend, ...], delta: float, rough: bool = False) -> tu
     # its fractions a coarse one does. (Not quite of its fractions: which way a loss on the grid is rounded would change with σ.)
     interval = (1 + 1e-9) / (2 * max(sigmas) ** 2) if len(sigmas) == 1 else 1e-2
     finer, unrounded, whole = epsilon(interval)
-    reach = _rdp(spends, 1e-15, whole=rough)  # beyond which losses are cut off
+    reach = _rdp(spends, 1e-15, rough)  # beyond which losses are cut off
     while 0 < finer < math.inf and 4 * reach / interval < MOST_CELLS:
         interval, coarser = interval / 4, finer
         finer, unrounded, whole = epsilon(interval)
@@ -245,14 +253,14 @@ def _rounding(spends: Sequence[Spend]) -> float:
     return 2**-52 * (16 + sum(spend.count for spend in spends))
 
 
-def _rdp(spends: Sequence[Spend], delta: float, whole: bool = False) -> float:
+def _rdp(spends: Sequence[Spend], delta: float, rough: bool = False) -> float:
     """Rényi DP (Mironov 2017), with Opacus' orders and conversion, and larger orders for small epsilon.
 
-    A little looser, and in a fraction of the time, with `whole` orders alone.
+    A `rough` one, which is looser, takes a fraction of the time: it leaves out the orders that are not whole, but those below 2.
     """
     from opacus.accountants.analysis.rdp import get_privacy_spent
 
-    orders = tuple(order for order in _orders(spends) if not whole or order == int(order))
+    orders = tuple(order for order in _orders(spends) if not rough or order < 2 or order == int(order))
     total = _summed(spends, orders)
     with warnings.catch_warnings():  # an optimum at the largest order is still an upper bound
         warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -131,34 +131,44 @@ def in_processes(count: int, *command: str, nodes: int = 1) -> Result:
     """The `count` processes of one run, on `nodes` nodes, forked where everything is imported already and without an agent.
 
     `command` is that of torchrun: `-m` and a module, or a file of Python, and arguments. Returns what all wrote, rank by rank.
+    Where one fails the others are killed.
     """
-    context, port = forking(), str(free_port())
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name, str(rank)) for rank in range(count)]
-        processes = []
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+    with tempfile.TemporaryDirectory() as parent:
+        folders, processes = [Path(parent, str(rank)) for rank in range(count)], []
         for rank, folder in enumerate(folders):
             folder.mkdir()
             world = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank % (count // nodes), "LOCAL_WORLD_SIZE": count // nodes}
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
-            environment = {**{key: str(value) for key, value in world.items()}, **place}
-            processes.append(context.Process(target=_ranked, args=(folder, command, environment)))
-            processes[-1].start()
-        for process in processes:
-            process.join()
-        codes = [process.exitcode for process in processes]
+            environment = {**os.environ, **place, **{key: str(value) for key, value in world.items()}}
+            processes.append(fork_context().Process(target=_ranked, args=(folder, command, environment)))
+        try:
+            for process in processes:
+                process.start()
+            going = {process.sentinel: process for process in processes}
+            while going and not any(process.exitcode for process in processes):
+                ended = wait(list(going), HANGS)
+                assert ended, "they hang"
+                for sentinel in ended:
+                    going.pop(sentinel).join()
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
         out, err = ("".join((folder / name).read_text() for folder in folders) for name in ("out", "err"))
-    return Result(max(abs(code) if code is not None else 1 for code in codes), out, err)
+    return Result(max(abs(process.exitcode or 0) for process in processes), out, err)
 
 
 def _ranked(folder: Path, command: tuple[str, ...], environment: dict[str, str]) -> None:
-    _writing_to(folder)
+    _redirect_output(folder)
+    os.environ.clear()
     os.environ.update(environment)
+    os.chdir(ROOT)
     torch.set_num_threads(1)
-    module = command[0] == "-m"
-    sys.argv = list(command[module:])
-    if module:
+    if command[0] == "-m":
+        sys.argv = list(command[1:])
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
     else:
+        sys.argv = list(command)
         runpy.run_path(command[0], run_name="__main__")
 
 
@@ -219,7 +229,7 @@ class Forked:
 def fork(folder: Path, *overrides: str, patch: Callable[[], None] | None = None) -> Forked:
     """Start the command with the run directory `folder`/run; `patch()` runs first in the new process."""
     folder.mkdir(exist_ok=True)
-    context = forking()
+    context = fork_context()
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(folder, [f"hydra.run.dir={folder}/run", *overrides], patch, theirs))
     process.start()
@@ -227,7 +237,7 @@ def fork(folder: Path, *overrides: str, patch: Callable[[], None] | None = None)
     return Forked(process, folder, ours)
 
 
-def forking() -> ForkServerContext:
+def fork_context() -> ForkServerContext:
     """Its processes have imported everything already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["run"])
@@ -274,7 +284,7 @@ def ledger(folder: Path) -> list[str]:
 
 
 def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None, parent: Connection) -> None:
-    _writing_to(folder)
+    _redirect_output(folder)
     os.chdir(folder)
     torch.set_num_threads(1)
     sys.argv = ["run.py", *overrides]
@@ -284,7 +294,7 @@ def _child(folder: Path, overrides: list[str], patch: Callable[[], None] | None,
     sys.exit(run.cli())
 
 
-def _writing_to(folder: Path) -> None:
+def _redirect_output(folder: Path) -> None:
     for descriptor, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
 

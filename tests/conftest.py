@@ -52,9 +52,9 @@ def _names(code: CodeType) -> Iterator[str]:
 
 @pytest.fixture(autouse=True, scope="session")
 def schemas_are_not_copied() -> Iterator[None]:
-    """Hydra copies all that is registered each time it composes, a sixth of that, to give its repository other sources.
+    """Each time Hydra composes, it copies every registered schema, in a sixth of its time, to give its repository other sources.
 
-    A shallow copy does: sources are replaced, and no schema is changed.
+    A shallow copy does: the sources are replaced, and no schema is changed.
     """
 
     def shallow(self: CachingConfigRepository, delegate: ConfigRepository) -> None:

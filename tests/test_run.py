@@ -68,7 +68,7 @@ def finished(result: Result, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
-    """`python run.py +experiment=smoke` in a process of its own."""
+    """`python run.py +experiment=smoke`."""
     folder = tmp_path_factory.mktemp("smoke")
     return finished(fork_run(folder, *SMOKE), folder)
 
