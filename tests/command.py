@@ -144,7 +144,7 @@ def in_processes(count: int, *command: str, nodes: int = 1) -> Result:
         try:
             for process in processes:
                 process.start()
-            going = {process.sentinel: process for process in processes}
+            going: dict[Any, BaseProcess] = {process.sentinel: process for process in processes}
             while going and not any(process.exitcode for process in processes):
                 ended = wait(list(going), HANGS)
                 assert ended, "they hang"
