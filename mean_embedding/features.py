@@ -102,8 +102,11 @@ class PerceptualMoments(FeatureMap):
 def fourier_features(
     embedding: Perceives, shape: tuple[int, int, int], size: int, scales: Sequence[float], seed: int
 ) -> FourierFeatures:
-    """Of the kernel that is the mean, over `scales`, of exp(-‖x - x'‖² / (2 scale²)) on pixels 0 … 1 (the mixture of Li, Swersky
-    & Zemel 2015); each has an equal share of the frequencies, up to one. They are public, as `seed` is."""
+    """`size` features of a sum of Gaussian kernels on pixels 0 … 1: the mean, over `scales`, of exp(-‖x - x'‖² / (2 scale²)).
+
+    Such mixtures are those of Li, Swersky & Zemel (2015). Every scale has an equal share of the frequencies, up to one. The
+    frequencies are public, as `seed` is.
+    """
     drawn = numpy_rng(seed, "mean_embedding/frequencies").standard_normal((size // 2, math.prod(shape)))
     drawn /= np.resize(scales, len(drawn))[:, None]
     return FourierFeatures(embedding, shape, torch.from_numpy(drawn.astype(np.float32)).to(embedding.device))

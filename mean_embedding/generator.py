@@ -57,9 +57,7 @@ class GeneratorTraining:
     learning_rate: float = 1e-2  # of Adam
     code_size: int = 10  # numbers that an image is made from
     width: int = 16  # channels of its last layer but one
-    num_generators: int = (
-        1  # trained one after the other, each from its own initial weights; each makes an equal share of the samples
-    )
+    num_generators: int = 1  # one after the other, from initial weights of their own; each makes an equal share of the samples
 
     def check_training(self, key: str, classes: int) -> None:
         least_of = {"steps": 1, "batch_size": 2 * classes, "code_size": 1, "width": 1, "num_generators": 1}

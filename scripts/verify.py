@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
 
 
 def failed(findings: Iterable[Finding]) -> list[str]:
-    """What is told of those that do not hold."""
+    """The line of every check that failed."""
     return [finding.told for finding in findings if finding.holds is False]
 
 
