@@ -10,7 +10,6 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from importlib import metadata
@@ -117,27 +116,16 @@ def calibrate(
         """log(cost / epsilon) as a function of log(noise multiplier): it falls."""
         return functools.cache(lambda log_sigma: math.log(max(cost(spends(math.exp(log_sigma)), delta), 1e-12) / epsilon))
 
-    exact, tolerance = excess(functools.partial(compose_epsilon, accountant=accountant)), 5e-7
-    start, stride, slope = 0.0, 1.0, 0.0
-    for cost, error in _estimates({type(spend.mechanism) for spend in spends(1.0)}, accountant):
-        with suppress(_NoRoot):  # a looser one may not reach what the next does
-            estimate = excess(cost)
-            start, stride = _root(estimate, start, stride, error), 10 * error
-            slope = (estimate(start + error) - estimate(start)) / error
-    for _ in range(8):  # secants, as each exact value takes long
-        over = exact(start)
-        if tolerance * slope <= over <= 0:
-            return math.exp(start)
-        if abs(over) >= -slope:  # far from the root, or where noise changes little
-            break
-        step = tolerance / 2 - over / slope
-        start += step
-        if abs(step) > 1e-4:  # a shorter one would measure the jumps of the grid, and not the slope
-            slope = (exact(start) - over) / step
-    try:
-        return math.exp(_root(exact, start, stride, tolerance))
-    except _NoRoot:
-        raise unusable("privacy.epsilon", epsilon, f"no noise multiplier comes to it at delta={delta}") from None
+    exact = functools.partial(compose_epsilon, accountant=accountant)
+    start, slope, stride = 0.0, 0.0, 1.0
+    for cost, tolerance in (*_estimates({type(spend.mechanism) for spend in spends(1.0)}, accountant), (exact, 5e-7)):
+        try:
+            start, slope = _root(excess(cost), start, slope, stride, tolerance)
+            stride = 10 * tolerance
+        except _NoRoot:  # a looser one may not reach what the next does
+            if cost is exact:
+                raise unusable("privacy.epsilon", epsilon, f"no noise multiplier comes to it at delta={delta}") from None
+    return math.exp(start)
 
 
 class _NoRoot(Exception):
@@ -153,8 +141,37 @@ def _estimates(mechanisms: set[type[Mechanism]], accountant: Accountant) -> list
     return [(lambda spends, delta: _rdp(_counted(spends), delta, rough=True), 1e-2), (_coarse, 1e-3)]
 
 
-def _root(excess: Callable[[float], float], start: float, stride: float, tolerance: float) -> float:
-    """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below; _NoRoot where there is none in -15 … 15."""
+def _root(
+    excess: Callable[[float], float], start: float, slope: float, stride: float, tolerance: float
+) -> tuple[float, float]:
+    """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below, with its slope there, from a guess of both.
+
+    _NoRoot where there is none in -15 … 15.
+    """
+    found = _secants(excess, start, slope, tolerance)
+    if found is None:
+        root = _bracketed(excess, start, stride, tolerance)
+        found = root, (excess(root + tolerance) - excess(root)) / tolerance
+    return found
+
+
+def _secants(excess: Callable[[float], float], start: float, slope: float, tolerance: float) -> tuple[float, float] | None:
+    """The same in a few values, as each may take long; None where the guess is too far off, or the slope too small."""
+    for _ in range(8):
+        over = excess(start)
+        if tolerance * slope <= over <= 0:
+            return start, slope
+        if abs(over) >= -slope:
+            break
+        step = tolerance / 2 - over / slope
+        start += step
+        if abs(step) > 1e-4:  # a shorter one would measure the jumps of the grid, and not the slope
+            slope = (excess(start) - over) / step
+    return None
+
+
+def _bracketed(excess: Callable[[float], float], start: float, stride: float, tolerance: float) -> float:
+    """The same from any start, in more values."""
     low = high = start
     reach = stride
     while excess(high) > 0:
@@ -227,22 +244,23 @@ def _refined(spends: tuple[Spend, ...], delta: float, rough: bool = False) -> tu
                 return pld.from_privacy_parameters(pure, value_discretization_interval=interval)
         raise unusable("privacy.accountant", "pld", f"it has no curve for {mechanism}")
 
-    def epsilon(interval: float) -> tuple[float, float, pld.PrivacyLossDistribution]:
-        """As an upper bound, and without the allowance for rounding in it."""
+    def epsilon(interval: float) -> tuple[float, pld.PrivacyLossDistribution]:
         each = [one(spend.mechanism, interval).self_compose(spend.count) for spend in spends]
         whole = functools.reduce(lambda a, b: a.compose(b), each)
-        return whole.get_epsilon_for_delta(delta - _rounding(spends)), whole.get_epsilon_for_delta(delta), whole
+        return whole.get_epsilon_for_delta(delta - _rounding(spends)), whole
 
     # Losses are put on a grid, which is refined until epsilon hardly changes, or by less than rounding may change it, or memory
     # ends: never below the truth, and mostly within 2e-5 of it. Those of a discrete Gaussian are multiples of 1/2σ²: on a grid of
     # its fractions a coarse one does. (Not quite of its fractions: which way a loss on the grid is rounded would change with σ.)
     interval = (1 + 1e-9) / (2 * max(sigmas) ** 2) if len(sigmas) == 1 else 1e-2
-    finer, unrounded, whole = epsilon(interval)
     reach = _rdp(spends, 1e-15, rough)  # beyond which losses are cut off
-    while 0 < finer < math.inf and 4 * reach / interval < MOST_CELLS:
+    if rough and 4 * reach / interval < MOST_CELLS:
+        interval /= 4
+    finer, whole = epsilon(interval)
+    while not rough and 0 < finer < math.inf and 4 * reach / interval < MOST_CELLS:
         interval, coarser = interval / 4, finer
-        finer, unrounded, whole = epsilon(interval)
-        if rough or coarser - finer < max(5e-5 * finer, finer - unrounded):
+        finer, whole = epsilon(interval)
+        if coarser - finer < 5e-5 * finer or coarser - finer < finer - whole.get_epsilon_for_delta(delta):
             break
     return float(min(finer, loose)), whole
 
