@@ -141,9 +141,7 @@ def _estimates(mechanisms: set[type[Mechanism]], accountant: Accountant) -> list
     return [(lambda spends, delta: _rdp(_counted(spends), delta, rough=True), 1e-2), (_coarse, 1e-3)]
 
 
-def _root(
-    excess: Callable[[float], float], start: float, slope: float, stride: float, tolerance: float
-) -> tuple[float, float]:
+def _root(excess: Callable[[float], float], start: float, slope: float, stride: float, tolerance: float) -> tuple[float, float]:
     """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below, with its slope there, from a guess of both.
 
     _NoRoot where there is none in -15 … 15.
