@@ -92,12 +92,8 @@ class Plan:
         reject_unless(math.isfinite(epsilon), "privacy.delta", delta, problem)
         return cls(spends, sigma, epsilon, delta, inherited)
 
-    def describe(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> dict[str, Any]:
-        """The `plan_only` document; null is what nobody knows."""
-        facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(dataset, model)
-        forward, calls = facts["flops"], work["network_calls"]
-        backward = (work.get("backward_calls") or 0) * training["backward_flops"]
-        flops = None if calls is None or (forward is None and calls) else calls * (forward or 0) + backward
+    def describe(self, method: Method, dataset: Dataset, privacy: Privacy) -> dict[str, Any]:
+        """What is measured, and what that costs in privacy."""
         warning = caution(self.delta, dataset.num_private, privacy.unit)
         return {
             "method": method.name,
@@ -113,13 +109,6 @@ class Plan:
                 "events": [spend.to_dict() for spend in self.spends],
                 "risk": risk(self.spends, self.delta),
             },
-            "model": {
-                "name": model.name,
-                "parameters": facts["parameters"],
-                "trainable_parameters": training["trainable_parameters"],
-            },
-            "work": {**work, "flops": flops},
-            "hints": self.hints(method, dataset, model, privacy),
         }
 
     def hints(self, method: Method, dataset: Dataset, model: Model, privacy: Privacy) -> list[str]:
@@ -138,3 +127,19 @@ class Plan:
             "(docs/moments.md has what was measured)."
         )
         return found if enough else [few, *found]
+
+
+def network_work(method: Method, dataset: Dataset, model: Model) -> dict[str, Any]:
+    """`model` and `work` of a plan's document: the size of the network, and how much it has to do; null is what nobody knows."""
+    facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(dataset, model)
+    forward, calls = facts["flops"], work["network_calls"]
+    backward = (work.get("backward_calls") or 0) * training["backward_flops"]
+    flops = None if calls is None or (forward is None and calls) else calls * (forward or 0) + backward
+    return {
+        "model": {
+            "name": model.name,
+            "parameters": facts["parameters"],
+            "trainable_parameters": training["trainable_parameters"],
+        },
+        "work": {**work, "flops": flops},
+    }

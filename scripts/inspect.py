@@ -29,7 +29,7 @@ from data.survey import Survey, survey
 from errors import InputError
 from pipeline.config import Config
 from pipeline.plan import Plan
-from pipeline.plan_document import plan_document
+from pipeline.plan_document import costs, hints
 from privacy.mechanisms import Unit
 
 METHODS = ("dp_moments", "pe", "dp_diffusion", "dp_loda", "dp_classifier")
@@ -130,11 +130,10 @@ def _cost(config: Config) -> tuple[list[str], list[str]]:
     """The cells of a row, and hints."""
     config.check()
     plan = Plan.of(config)
-    document = plan_document(plan, config)
-    work = document["work"]
+    work = costs(config)["work"]
     noise = f"{plan.noise_multiplier:.3g}" if plan.noise_multiplier else "–"
     memory = "–" if work["peak_memory_gib"] is None else f"{work['peak_memory_gib']:.1f}"
-    return [noise, _duration(work["seconds"]), memory], document["hints"]
+    return [noise, _duration(work["seconds"]), memory], hints(plan, config)
 
 
 def _others(overrides: Iterable[str]) -> list[str]:

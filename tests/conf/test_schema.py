@@ -18,6 +18,7 @@ from conf.schema import COMPONENTS
 from models.classifiers.networks import ClassifierName
 from pipeline.config import Config
 from pipeline.plan import Plan
+from pipeline.plan_document import plan_document
 from scripts.evaluate import Judging
 from tests.command import composed, typed
 from tests.data.test_folder import class_folders
@@ -111,7 +112,7 @@ def test_every_experiment_composes_and_plans(name, own_images, like_cifar10, tmp
     }
     config = typed(f"+experiment={name}", *places.get(name, []))
     plan = Plan.make(config.method, config.dataset, config.privacy)
-    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+    document = plan_document(plan, config)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     unbounded = config.method.name == "real_data" or config.privacy.epsilon is None
     assert unbounded or plan.epsilon <= (config.privacy.epsilon or 0)

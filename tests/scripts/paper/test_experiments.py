@@ -9,7 +9,8 @@ import pytest
 
 from conf.compose import to_typed
 from pipeline.config import Config
-from pipeline.plan import Plan
+from pipeline.plan import Plan, network_work
+from pipeline.plan_document import plan_document
 from scripts.paper.runs import jobs
 from tests.command import composed
 from tests.data.test_folder import class_folders
@@ -20,7 +21,7 @@ EXPERIMENTS = sorted({(scale, name) for sheet in SHEETS for scale in sheet.scale
 
 def planned(config: Config) -> None:
     plan = Plan.make(config.method, config.dataset, config.privacy)
-    document = plan.describe(config.method, config.dataset, config.model, config.privacy)
+    document = plan_document(plan, config)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
@@ -53,7 +54,7 @@ def test_a_run_at_hour_scale_takes_about_an_hour_and_the_budget_of_its_row(exper
     for whole, job in zip(jobs(experiment, "paper"), jobs(experiment, "hour"), strict=True):
         printed, config = to_typed(composed(*whole, *places)), to_typed(composed(*job, *places))
         plan = Plan.make(config.method, config.dataset, config.privacy)
-        flops = plan.describe(config.method, config.dataset, config.model, config.privacy)["work"]["flops"]
+        flops = network_work(config.method, config.dataset, config.model)["work"]["flops"]
         released = config.method.released(config.dataset)
         judges = config.judging.evaluators.values()
         costs = [judge.cost(config.dataset, config.model, config.spaces, released) for judge in judges]
