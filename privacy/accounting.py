@@ -116,7 +116,7 @@ def calibrate(
         """log(cost / epsilon) as a function of log(noise multiplier): it falls."""
         return functools.cache(lambda log_sigma: math.log(max(cost(spends(math.exp(log_sigma)), delta), 1e-12) / epsilon))
 
-    exact = functools.partial(compose_epsilon, accountant=accountant)
+    exact: Cost = functools.partial(compose_epsilon, accountant=accountant)
     start, slope, stride = 0.0, 0.0, 1.0
     for cost, tolerance in (*_estimates({type(spend.mechanism) for spend in spends(1.0)}, accountant), (exact, 5e-7)):
         try:
