@@ -15,22 +15,22 @@ LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, sci
 
 
 def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
-    """null is what nobody knows."""
+    """The document of `plan_only=true`; null is what nobody knows."""
     facts = plan.describe(config.method, config.dataset, config.privacy)
     return {**facts, **costs(config), "hints": hints(plan, config)}
 
 
 def costs(config: Config) -> dict[str, Any]:
-    """`model`, `work` and `evaluation` of that document. Seconds are right to a factor of about two, on this machine."""
+    """`model`, `work` and `evaluation` of `plan_document`. Seconds are right to a factor of about two, on this machine."""
     document = network_work(config.method, config.dataset, config.model)
     samples = config.method.released(config.dataset)
-    judges = {
+    cost_of = {
         name: one.cost(config.dataset, config.model, config.spaces, samples) for name, one in config.judging.evaluators.items()
     }
     rate = flops_per_second(config.torch_device)
     document["work"] |= {
         "seconds": _seconds(document["work"]["flops"], rate),
-        "peak_memory_gib": _peak_memory(config, judges, document["model"]["parameters"] or 0),
+        "peak_memory_gib": _peak_memory(config, cost_of, document["model"]["parameters"] or 0),
         "images_on_disk_gib": _rounded(config.dataset.file_bytes / 2**30),
     }
     document["evaluation"] = {
@@ -38,23 +38,23 @@ def costs(config: Config) -> dict[str, Any]:
             "seconds": None if cost is None else _seconds(cost.flops, rate),
             "memory_gib": None if cost is None else _rounded(cost.bytes / 2**30),
         }
-        for name, cost in judges.items()
+        for name, cost in cost_of.items()
     }
     return document
 
 
 def hints(plan: Plan, config: Config) -> list[str]:
-    """`hints` of it: what is known beforehand of how good a release will be, and of what the settings do."""
+    """`hints` of `plan_document`: what is known beforehand of how good a release will be, and of what the settings do."""
     return [*config.notes(), *plan.hints(config.method, config.dataset, config.model, config.privacy)]
 
 
-def _peak_memory(config: Config, judges: dict[str, Cost | None], parameters: int) -> float | None:
+def _peak_memory(config: Config, cost_of: dict[str, Cost | None], parameters: int) -> float | None:
     """GiB of main memory that a run takes at most: the program, images as uint8, and decoding, method or evaluation.
 
     The model's weights stay while its samples are judged. None where the method, the model or an evaluator does not tell.
     """
-    known, method = [cost for cost in judges.values() if cost is not None], config.method.memory(config.dataset, config.model)
-    if len(known) < len(judges) or method is None:
+    known, method = [cost for cost in cost_of.values() if cost is not None], config.method.memory(config.dataset, config.model)
+    if len(known) < len(cost_of) or method is None:
         return None
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
     judged = 4 * parameters + sum(cost.bytes for cost in known)

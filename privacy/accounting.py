@@ -10,6 +10,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from importlib import metadata
@@ -107,7 +108,9 @@ def _composed(spends: tuple[Spend, ...], delta: float, accountant: Accountant) -
 def calibrate(
     spends: Callable[[float], Sequence[Spend]], epsilon: float, delta: float, accountant: Accountant = Accountant.pld
 ) -> float:
-    """The smallest noise multiplier (to 1e-6 relative, rounded up) at which `spends(noise_multiplier)` costs at most `epsilon`.
+    """The smallest noise multiplier at which `spends(noise_multiplier)` costs at most `epsilon`.
+
+    It is right to 1e-6 of itself, rounded up; to a few 1e-5 where the grid of losses makes the cost jump (discrete noise).
 
     Raises InputError where what does not depend on the noise multiplier already costs `epsilon` or more.
     """
@@ -116,16 +119,24 @@ def calibrate(
         """log(cost / epsilon) as a function of log(noise multiplier): it falls."""
         return functools.cache(lambda log_sigma: math.log(max(cost(spends(math.exp(log_sigma)), delta), 1e-12) / epsilon))
 
-    exact: Cost = functools.partial(compose_epsilon, accountant=accountant)
+    exact, tolerance = excess(functools.partial(compose_epsilon, accountant=accountant)), 5e-7
     start, slope, stride = 0.0, 0.0, 1.0
-    for cost, tolerance in (*_estimates({type(spend.mechanism) for spend in spends(1.0)}, accountant), (exact, 5e-7)):
-        try:
-            start, slope = _root(excess(cost), start, slope, stride, tolerance)
-            stride = 10 * tolerance
-        except _NoRoot:  # a looser one may not reach what the next does
-            if cost is exact:
-                raise unusable("privacy.epsilon", epsilon, f"no noise multiplier comes to it at delta={delta}") from None
-    return math.exp(start)
+    for cost, error in _estimates({type(spend.mechanism) for spend in spends(1.0)}, accountant):
+        estimate = excess(cost)
+        with suppress(_NoRoot):  # a looser one may not reach what the next does
+            found = _secants(estimate, start, slope, error)
+            if found is None:
+                root = _bracketed(estimate, start, stride, error)
+                found = root, (estimate(root + error) - estimate(root)) / error
+            (start, slope), stride = found, 10 * error
+            if slope < 0:
+                start -= float(np.clip(estimate(start) / slope, -error, error))
+    if found := _secants(exact, start, slope, tolerance):
+        return math.exp(found[0])
+    try:
+        return math.exp(_bracketed(exact, start, stride, tolerance))
+    except _NoRoot:
+        raise unusable("privacy.epsilon", epsilon, f"no noise multiplier comes to it at delta={delta}") from None
 
 
 class _NoRoot(Exception):
@@ -141,25 +152,16 @@ def _estimates(mechanisms: set[type[Mechanism]], accountant: Accountant) -> list
     return [(lambda spends, delta: _rdp(_counted(spends), delta, rough=True), 1e-2), (_coarse, 1e-3)]
 
 
-def _root(excess: Callable[[float], float], start: float, slope: float, stride: float, tolerance: float) -> tuple[float, float]:
-    """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below, with its slope there, from a guess of both.
-
-    _NoRoot where there is none in -15 … 15.
-    """
-    found = _secants(excess, start, slope, tolerance)
-    if found is None:
-        root = _bracketed(excess, start, stride, tolerance)
-        found = root, (excess(root + tolerance) - excess(root)) / tolerance
-    return found
-
-
 def _secants(excess: Callable[[float], float], start: float, slope: float, tolerance: float) -> tuple[float, float] | None:
-    """The same in a few values, as each may take long; None where the guess is too far off, or the slope too small."""
+    """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below, and its slope there.
+
+    It takes a good guess of both, and few evaluations; None where the guess is too far off, or the slope too small.
+    """
     for _ in range(8):
         over = excess(start)
         if tolerance * slope <= over <= 0:
             return start, slope
-        if abs(over) >= -slope:
+        if not abs(over) < -slope:
             break
         step = tolerance / 2 - over / slope
         start += step
@@ -169,7 +171,10 @@ def _secants(excess: Callable[[float], float], start: float, slope: float, toler
 
 
 def _bracketed(excess: Callable[[float], float], start: float, stride: float, tolerance: float) -> float:
-    """The same from any start, in more values."""
+    """Where the falling `excess` is 0 or less, and more than 0 by `tolerance` below, from any start, in more evaluations.
+
+    Raises _NoRoot where there is no such place in -15 … 15.
+    """
     low = high = start
     reach = stride
     while excess(high) > 0:
@@ -197,7 +202,7 @@ def _smooth(spend: Spend) -> Spend:
 def _coarse(spends: Sequence[Spend], delta: float) -> float:
     """About what `pld` says, mostly within a few hundredths, in a fraction of the time."""
     spends = _counted(spends)
-    return _refined(spends, delta, rough=True)[0] if _gaussian_mu(spends) is None else _pld(spends, delta)
+    return _refined(spends, delta, rough=True)[0] if _gaussian_mu(spends) is None else compose_epsilon(spends, delta)
 
 
 def _pld(spends: tuple[Spend, ...], delta: float) -> float:
@@ -216,7 +221,7 @@ def _gaussian_mu(spends: Sequence[Spend]) -> float | None:
 def _refined(spends: tuple[Spend, ...], delta: float, rough: bool = False) -> tuple[float, Any]:
     """Epsilon, and the composed privacy loss distribution that it was read off; None where it is the bound of `rdp`.
 
-    A `rough` one is on a grid that was refined once.
+    A `rough` one is on the second of the grids that the other is refined through.
     """
     loose = _rdp(spends, delta, rough)
     if any(isinstance(spend.mechanism, BestOf) for spend in spends):

@@ -102,21 +102,21 @@ def _compare(overrides: list[str], budgets: list[float]) -> None:
     title = "What a run would cost on this machine"
     table = Table("method", "ε", "noise multiplier", "time, without the judge", "memory, GiB", title=title)
     refused: dict[str, InputError] = {}
-    hints: dict[str, list[str]] = {}
+    told: dict[str, list[str]] = {}
     for name in METHODS:
         for epsilon in budgets:
             try:
                 config = compose([*_others(overrides), f"method={name}", f"privacy.epsilon={epsilon}"])
-                cells, told = _cost(config)
+                cells, found = _cost(config)
                 table.add_row(name, f"{epsilon:g}", *cells)
-                for hint in told:
-                    hints.setdefault(hint, []).append(f"{name} at ε = {epsilon:g}")
+                for hint in found:
+                    told.setdefault(hint, []).append(f"{name} at ε = {epsilon:g}")
             except InputError as error:
                 refused[name] = error
                 break
     if table.row_count:
         console.print(table)
-    for hint, where in hints.items():
+    for hint, where in told.items():
         _tell(f"{', '.join(where)}: {hint}")
     without = [name for name, problem in refused.items() if problem.key in ("model", "model.pretrained")]
     if without:

@@ -203,9 +203,10 @@ def test_calibration_refuses_a_target_that_is_spent_already():
         calibrate(lambda sigma: [Spend("counts", DiscreteLaplace(2.0)), *rounds_of_votes(sigma)], 1.0, 1e-5, Accountant.rdp)
 
 
-def test_a_cost_that_no_noise_changes_has_no_noise_multiplier():
+@pytest.mark.parametrize("spends", [[Spend("counts", DiscreteLaplace(0.5))], [Spend("votes", Gaussian(2.0), 0)], []])
+def test_a_cost_that_no_noise_changes_has_no_noise_multiplier(spends):
     with rejects("privacy.epsilon", 1.0, "delta=1e-05"):
-        calibrate(lambda _: [Spend("counts", DiscreteLaplace(0.5))], 1.0, 1e-5)
+        calibrate(lambda _: spends, 1.0, 1e-5)
 
 
 def test_a_target_that_only_the_tight_accountant_reaches_is_reached():
