@@ -93,7 +93,7 @@ class Plan:
         return cls(spends, sigma, epsilon, delta, inherited)
 
     def describe(self, method: Method, dataset: Dataset, privacy: Privacy) -> dict[str, Any]:
-        """What is measured, and what that costs in privacy."""
+        """`method`, `dataset` and `privacy` of a plan's document: ε, the mechanisms that spend it, and the risk."""
         warning = caution(self.delta, dataset.num_private, privacy.unit)
         return {
             "method": method.name,
@@ -130,7 +130,7 @@ class Plan:
 
 
 def network_work(method: Method, dataset: Dataset, model: Model) -> dict[str, Any]:
-    """`model` and `work` of a plan's document: the size of the network, and how much it has to do; null is what nobody knows."""
+    """`model` and `work` of a plan's document: parameters, steps, passes and FLOPs; None where nobody knows one."""
     facts, work, training = model.facts(), method.work(dataset, model), method.training_facts(dataset, model)
     forward, calls = facts["flops"], work["network_calls"]
     backward = (work.get("backward_calls") or 0) * training["backward_flops"]

@@ -15,7 +15,7 @@ LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, sci
 
 
 def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
-    """The document of `plan_only=true`; null is what nobody knows."""
+    """What `plan_only=true` prints, ready for JSON: a number that nobody knows is None."""
     facts = plan.describe(config.method, config.dataset, config.privacy)
     return {**facts, **costs(config), "hints": hints(plan, config)}
 
