@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -91,7 +90,7 @@ class Adapter:
 
     def layer_names(self, unet: nn.Module) -> list[str]:
         """The convolutions and linear layers that loda and lora are put beside."""
-        projections = {id(m) for a in unet.modules() if isinstance(a, Attention) for m in a.modules()}
+        projections = {id(m) for attention in _attentions(unet) for m in attention.modules()}
 
         def kind(layer: nn.Module) -> Layers | None:
             if isinstance(layer, nn.Conv2d):
@@ -182,9 +181,14 @@ def _lora(unet: Any, adapter: Adapter) -> None:
 
 
 def _attention(unet: Any, adapter: Adapter) -> None:
-    for module in unet.modules():
-        if isinstance(module, Attention):
-            module.requires_grad_(True)
+    for attention in _attentions(unet):
+        attention.requires_grad_(True)
+
+
+def _attentions(unet: nn.Module) -> list[nn.Module]:
+    from diffusers.models.attention_processor import Attention
+
+    return [module for module in unet.modules() if isinstance(module, Attention)]
 
 
 def _norm_bias(unet: Any, adapter: Adapter) -> None:

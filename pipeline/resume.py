@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 import yaml
@@ -159,5 +159,5 @@ def _computes_with(device: torch.device) -> dict[str, tuple[Any, str]]:
     """What rounding depends on: a resumed run that rounds otherwise would put the same noise on other votes."""
     cuda = device.type == "cuda"
     processor = torch.cuda.get_device_name(device) if cuda else f"CPU with {torch.backends.cpu.get_cpu_capability()}"
-    values = {"device": processor, "torch": torch.__version__, "diffusers": diffusers.__version__}
+    values = {"device": processor, "torch": torch.__version__, "diffusers": version("diffusers")}
     return {name: (value, f"{name} {{}}, here is {value}") for name, value in values.items()}

@@ -37,8 +37,7 @@ from data.samples import SampleSet
 from disk import whole_file
 from errors import reject_unless, require, unusable
 from models.diffusion.autoencoder import Autoencoder
-from models.diffusion.model import save_schedule
-from models.diffusion.stored import VAE, load_vae, save_part
+from models.diffusion.stored import VAE, load_vae, save_part, save_schedule
 from models.public.autoencoding import train_autoencoder
 from models.public.latent_unet import LatentUNet
 from models.public.network import Precision

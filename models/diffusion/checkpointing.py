@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from torch import nn
 
 from models.ema import trainable
@@ -15,13 +14,18 @@ from models.flops import alive_bytes
 
 def checkpoint_blocks(network: nn.Module) -> None:
     """In place, of a `UNet2DModel` or what holds one; the gradients stay the same."""
-    found: list[Any] = [module for module in network.modules() if isinstance(module, ModelMixin)]
-    for unet in found:
+    for unet in _switches(network):
         unet.enable_gradient_checkpointing()
 
 
 def is_checkpointed(network: nn.Module) -> bool:
-    return any(isinstance(module, ModelMixin) and module.is_gradient_checkpointing for module in network.modules())
+    return any(unet.is_gradient_checkpointing for unet in _switches(network))
+
+
+def _switches(network: nn.Module) -> list[Any]:
+    from diffusers import ModelMixin
+
+    return [module for module in network.modules() if isinstance(module, ModelMixin)]
 
 
 def training_peak(network: nn.Module, loss: Callable[[], torch.Tensor]) -> int:

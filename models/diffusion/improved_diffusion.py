@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.attention_processor import Attention
 
 State = Mapping[str, torch.Tensor]
 
@@ -36,6 +34,8 @@ def to_unet(state: State, image_size: int, num_heads: int = 4) -> Any:
     `num_heads` (4 in every official model) and `image_size` leave no trace in the weights. A model with a learned variance
     has twice the input's channels as output: the noise, then the variance.
     """
+    from diffusers import UNet2DModel
+
     try:
         unet: Any = UNet2DModel(sample_size=image_size, **_shape(state, num_heads))
         unet.load_state_dict(_renamed(state, len(unet.config.block_out_channels), unet.config.layers_per_block, num_heads))
@@ -47,6 +47,8 @@ def to_unet(state: State, image_size: int, num_heads: int = 4) -> Any:
 
 def set_heads(unet: torch.nn.Module, num_heads: int) -> None:
     """The same number of heads at every width, which `UNet2DModel` cannot be configured to: it has heads of one width."""
+    from diffusers.models.attention_processor import Attention
+
     for module in unet.modules():
         if isinstance(module, Attention):
             module.scale = (module.inner_dim // num_heads) ** -0.5

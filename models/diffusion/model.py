@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from safetensors import SafetensorError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,7 +26,7 @@ from models.diffusion.prompted import FILE as PROMPTS
 from models.diffusion.prompted import PromptedUNet
 from models.diffusion.samplers import SAMPLERS, PredictNoise, sdedit
 from models.diffusion.schedules import respaced_timesteps
-from models.diffusion.stored import load_unet, load_vae, save_part
+from models.diffusion.stored import load_unet, load_vae, read_alpha_bar, save_part, save_schedule
 from models.passes import in_passes, rows_that_fit
 from models.seeds import sample_noise
 from tracking import ranks
@@ -84,12 +83,10 @@ class DiffusionModel:
             networks = unet_folder or folder
             prompted = (folder / PROMPTS).exists()
             unet: Any = PromptedUNet.load(folder, networks) if prompted else load_unet(networks)
-            scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
             autoencoder = None
             if (side := sampling.pop("latent_side", None)) is not None:
                 autoencoder = Autoencoder(load_vae(networks).to(device), sampling["image_size"], side)
-            alpha_bar = np.cumprod(1 - np.asarray(scheduler.config.trained_betas))
-            return cls(unet.to(device), alpha_bar, seed=seed, device=device, autoencoder=autoencoder, **sampling)
+            return cls(unet.to(device), read_alpha_bar(folder), seed=seed, device=device, autoencoder=autoencoder, **sampling)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             where = folder if unet_folder is None else f"{folder} on {unet_folder}"
             raise unusable("model", where, f"it is no released model ({reason(error)})") from error
@@ -247,10 +244,3 @@ class DiffusionModel:
             return self.decode(generate(rows, partial(self.guided_noise, labels=y), noise))
 
         return in_passes(len(labels), self.pass_rows, self.image_shape, make, advance)
-
-
-def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:
-    """As diffusers writes it."""
-    betas = 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
-    scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist())
-    scheduler.save_pretrained(folder)

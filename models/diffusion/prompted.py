@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -43,4 +42,4 @@ class PromptedUNet(nn.Module):
     @classmethod
     def load(cls, prompts: Path, networks: Path) -> PromptedUNet:
         """Embeddings from `save_prompts`, and the U-Net in `networks`; ValueError where that cannot be."""
-        return cls(load_unet(networks, UNet2DConditionModel), load_file(prompts / FILE)["prompts"])
+        return cls(load_unet(networks, "UNet2DConditionModel"), load_file(prompts / FILE)["prompts"])

@@ -1,4 +1,8 @@
-"""U-Nets as diffusers stores them: `unet/` and `scheduler/` of a pipeline, or all of it in one folder, as some hubs have it."""
+"""U-Nets as diffusers stores them: `unet/` and `scheduler/` of a pipeline, or all of it in one folder, as some hubs have it.
+
+Diffusers takes seconds to import, so it is imported where a network is made: what needs none, such as a mistake in a command, is
+told at once.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DModel
 from safetensors import safe_open
 
 from disk import write_json
@@ -38,6 +41,8 @@ def stored_files(folder: Path) -> list[Path]:
 
 def on_meta(architecture: dict[str, Any]) -> Any:
     """A U-Net of shapes without weights; ValueError where diffusers has no such one."""
+    from diffusers import UNet2DModel
+
     try:
         with torch.device("meta"):
             return UNet2DModel(**architecture)
@@ -68,13 +73,12 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
         raise ValueError(f"a network that predicts noise is needed, not {kind}")
     if not {"beta_schedule", "trained_betas"} & config.keys():
         raise ValueError(f"{config.get('_class_name')} has no betas, as DDPMScheduler has them")
+    betas = config.get("trained_betas")
     try:
-        scheduler: Any = DDPMScheduler.from_config(config)
-        alpha_bar = scheduler.alphas_cumprod.double().numpy()
-        if config.get("trained_betas") is not None and not config.get(
-            "rescale_betas_zero_snr"
-        ):  # of which diffusers keeps float32
-            alpha_bar = np.cumprod(1 - np.asarray(config["trained_betas"], float))
+        if betas is not None and not config.get("rescale_betas_zero_snr"):  # of which diffusers keeps float32
+            alpha_bar = np.cumprod(1 - np.asarray(betas, float))
+        else:
+            alpha_bar = _scheduled(config)
     except Exception as error:  # a foreign file may make anything of its reader
         raise ValueError(f"it has no scheduler that diffusers reads ({reason(error)})") from error
     falls = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and (np.diff(alpha_bar, prepend=1) < 0).all() and alpha_bar[-1] > 0
@@ -83,21 +87,31 @@ def read_alpha_bar(folder: Path) -> np.ndarray:
     return alpha_bar
 
 
-def load_unet(folder: Path, kind: Any = UNet2DModel) -> Any:
+def _scheduled(config: dict[str, Any]) -> np.ndarray:
+    from diffusers import DDPMScheduler
+
+    scheduler: Any = DDPMScheduler.from_config(config)
+    return scheduler.alphas_cumprod.double().numpy()
+
+
+def load_unet(folder: Path, kind: str = "UNet2DModel") -> Any:
     """Every weight is from the folder, and all that is there is used; ValueError where that cannot be."""
     return _load(kind, part(folder, "unet"), "U-Net")
 
 
 def load_vae(folder: Path) -> Any:
     """The `AutoencoderKL` in `vae/`, in the same way."""
-    return _load(AutoencoderKL, folder / VAE, f"{VAE}/")
+    return _load("AutoencoderKL", folder / VAE, f"{VAE}/")
 
 
-def _load(kind: Any, where: Path, what: str) -> Any:
+def _load(kind: str, where: Path, what: str) -> Any:
+    import diffusers
+
     settings = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
     unpickled = any((where / name).exists() for name in UNPICKLED)
     try:
-        loaded: Any = kind.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
+        made = getattr(diffusers, kind)
+        loaded: Any = made.from_pretrained(where, use_safetensors=unpickled, output_loading_info=True, **settings)
     except Exception as error:  # a foreign folder may make anything of its reader
         raise ValueError(f"it has no {what} that diffusers reads ({reason(error)})") from error
     network, found = loaded
@@ -112,6 +126,15 @@ def save_part(network: Any, folder: Path) -> None:
     network.save_pretrained(folder)
     config = folder / CONFIG
     write_json(config, {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"})
+
+
+def save_schedule(alpha_bar: np.ndarray, folder: Path) -> None:
+    """As diffusers writes it."""
+    from diffusers import DDIMScheduler
+
+    betas = 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
+    scheduler: Any = DDIMScheduler(num_train_timesteps=len(betas), trained_betas=betas.tolist())
+    scheduler.save_pretrained(folder)
 
 
 def check_weights(folder: Path, skeleton: Any) -> None:

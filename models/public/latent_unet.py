@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 
 from data.dataset import Dataset
 from errors import naming, reject_unless, require
@@ -88,6 +87,8 @@ class LatentUNet(UNet):
         if device.type != "meta" and self.pretrained is not None:
             with naming("model.pretrained", self.pretrained):
                 return load_vae(self.weights_folder()).to(device)
+        from diffusers import AutoencoderKL
+
         with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
             torch.manual_seed(derive(seed, "model/initial autoencoder"))
             vae: Any = AutoencoderKL(**self.autoencoder_architecture())

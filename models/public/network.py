@@ -14,6 +14,7 @@ import torch
 from data.dataset import Dataset
 from errors import naming, require, unusable
 from models.api import Denoiser
+from models.costs import NetworkCosts, count, look_up
 from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import num_respaced, respaced_timesteps
 from models.diffusion.stored import has_unet, load_unet, on_meta, stored_files
@@ -113,9 +114,16 @@ class NetworkModel(Model):
     def skeleton(self) -> Denoiser:
         return self._denoiser(on_meta(self.architecture()), torch.device("meta"), seed=0)
 
+    def costs(self) -> NetworkCosts:
+        return look_up(self.shape(), lambda: count(self.skeleton()))
+
+    def shape(self) -> dict[str, Any]:
+        """All that the costs of the network follow from."""
+        return {"architecture": self.architecture(), "image": self.image_shape}
+
     def memory(self) -> int:
-        denoiser = self.skeleton()
-        return 4 * sum(p.numel() for p in denoiser.network.parameters()) + PASS_ROWS * denoiser.activation_bytes()
+        costs = self.costs()
+        return 4 * costs.parameters + PASS_ROWS * costs.activation_bytes
 
     def calls(self, degree: float | None = None, respacing: str | None = None, guidance: float | None = None) -> int:
         steps = num_respaced(respacing or self.respacing) if degree is None else int(degree)

@@ -11,6 +11,7 @@ import torch
 from data.dataset import Dataset
 from errors import unusable
 from models.api import Denoiser, Embedding, ImageAPI
+from models.costs import NetworkCosts, count
 from models.features.spaces import EmbeddingName, Spaces
 from privacy.inherited import PublicInput
 
@@ -97,11 +98,14 @@ class Model:
 
     def facts(self) -> dict[str, int | None]:
         """`parameters`, and `flops` of one forward pass of one image; None where nobody knows."""
-        denoiser = self.skeleton()
-        if denoiser is None:
+        if (costs := self.costs()) is None:
             return {"parameters": None, "flops": None}
-        parameters = sum(p.numel() for p in denoiser.network.requires_grad_(False).parameters())
-        return {"parameters": parameters, "flops": denoiser.flops()["forward"]}
+        return {"parameters": costs.parameters, "flops": costs.flops}
+
+    def costs(self) -> NetworkCosts | None:
+        """Of the network of its skeleton; None where it has none."""
+        denoiser = self.skeleton()
+        return None if denoiser is None else count(denoiser)
 
     @property
     def untrained_labels(self) -> bool:

@@ -157,7 +157,7 @@ class StableDiffusion(Model):
         return (self._folder.folder / INDEX).exists()
 
     def build(self, dataset: Dataset, device: torch.device, seed: int) -> PublicModel:
-        from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline, UNet2DConditionModel
+        from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         try:
@@ -179,7 +179,7 @@ class StableDiffusion(Model):
                 told = [*self.prompts, ""]
                 prompts = create.encode_prompt(told, device, num_images_per_prompt=1, do_classifier_free_guidance=False)[0]
             with naming("model.pretrained", self.pretrained):  # in float32, whatever the pipeline is in
-                unet, vae = load_unet(self._folder.folder, UNet2DConditionModel), load_vae(self._folder.folder)
+                unet, vae = load_unet(self._folder.folder, "UNet2DConditionModel"), load_vae(self._folder.folder)
             return self._denoiser(unet.to(device), vae.to(device), prompts.float(), device, seed)
 
         name = Path(self.pretrained or "").name

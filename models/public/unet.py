@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from omegaconf import MISSING
 
 from data.dataset import Dataset
@@ -86,6 +85,8 @@ class UNet(NetworkModel):
     def load_unet(self, seed: int) -> Any:
         if self.pretrained is not None and not self.new_labels:
             return super().load_unet(seed)
+        from diffusers import UNet2DModel
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "model/initial weights"))
             unet: Any = UNet2DModel(**self.architecture())
@@ -116,6 +117,10 @@ class UNet(NetworkModel):
             self.patch,
             f"1 (off) or more, up to model.image_size={self.image_size}",
         )
+        halves = 2 ** (levels - 1)
+        whole = self.patch > 1 or self.latents or self.image_size % halves == 0
+        allowed = f"a multiple of {halves}, which all of model.channels but the last halve, or any with model.patch=2"
+        require(whole, "model.image_size", self.image_size, allowed)
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         if self.pretrained is not None and has_unet(self.weights_folder()):

@@ -94,6 +94,7 @@ REFUSED = [  # the first is named
     dict(respacing="2000"),
     dict(guidance=-1),
     dict(guidance=1, null_label=False),
+    dict(image_size=9, patch=1),
 ]
 
 
