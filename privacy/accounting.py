@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,6 +43,7 @@ WIDEST = 2e3  # noise multiplier of a discrete Gaussian, whose integers are list
 Cost = Callable[[Sequence[Spend], float], float]  # epsilon, of spends and delta
 
 MOST_CELLS = 1 << 20  # of a grid of losses: seconds
+ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(12, 64))  # of Rényi divergences: those of Opacus
 CURVE, LEAST_DELTA = 4_000, 1e-12  # of `compose_curve`: points, and where it ends
 
 
@@ -279,25 +279,31 @@ def _rdp(spends: Sequence[Spend], delta: float, rough: bool = False) -> float:
 
     A `rough` one, which is looser, takes a fraction of the time: it leaves out the orders that are not whole, but those below 2.
     """
-    from opacus.accountants.analysis.rdp import get_privacy_spent
-
     orders = tuple(order for order in _orders(spends) if not rough or order < 2 or order == int(order))
-    total = _summed(spends, orders)
-    with warnings.catch_warnings():  # an optimum at the largest order is still an upper bound
-        warnings.simplefilter("ignore")
-        return max(0.0, float(get_privacy_spent(orders=list(orders), rdp=total, delta=delta)[0]))  # the conversion can go below
+    return rdp_epsilon(orders, renyi_curve(spends, orders), delta)
 
 
-def _summed(spends: Sequence[Spend], orders: tuple[float, ...]) -> np.ndarray:
+def rdp_epsilon(orders: Sequence[float], curve: np.ndarray, delta: float) -> float:
+    """From a Rényi divergence for each order: Balle et al. (2020), Theorem 21, to the last bit as Opacus computes it.
+
+    Opacus takes a second to import, which is left to what needs it.
+    """
+    alpha = np.array(orders)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a divergence or a delta without end
+        epsilons = curve - (np.log(delta) + np.log(alpha)) / (alpha - 1) + np.log((alpha - 1) / alpha)
+    known = epsilons[~np.isnan(epsilons)]
+    return max(0.0, float(known.min())) if len(known) else math.inf  # the conversion can go below 0
+
+
+def renyi_curve(spends: Sequence[Spend], orders: tuple[float, ...]) -> np.ndarray:
+    """A divergence for each order: those of all spends together."""
     curves = (spend.count * np.array(_rdp_curve(spend.mechanism, orders)) for spend in _counted(spends))
     return sum(curves, np.zeros(len(orders)))
 
 
 def _orders(spends: Sequence[Spend]) -> tuple[float, ...]:
-    from opacus.accountants import RDPAccountant
-
     sampled = any(isinstance(spend.mechanism, SampledGaussian) for spend in _single(spends))  # whose large orders overflow
-    return (*RDPAccountant.DEFAULT_ALPHAS, *(64 * 2**i for i in range(0 if sampled else 12)))
+    return (*ORDERS, *(64 * 2**i for i in range(0 if sampled else 12)))
 
 
 def _single(spends: Sequence[Spend]) -> Iterator[Spend]:
@@ -313,17 +319,18 @@ def _single(spends: Sequence[Spend]) -> Iterator[Spend]:
 
 @functools.lru_cache(maxsize=1024)
 def _rdp_curve(mechanism: Mechanism, orders: tuple[float, ...]) -> tuple[float, ...]:
-    from opacus.accountants.analysis.rdp import compute_rdp
-
     match mechanism:
-        case Gaussian(sigma) | DiscreteGaussian(sigma):  # the same bound: Canonne, Kamath & Steinke (2020), Thm. 4
-            return tuple(compute_rdp(q=1.0, noise_multiplier=sigma, steps=1, orders=list(orders)))
+        case Gaussian(sigma) | DiscreteGaussian(sigma):  # Mironov (2017), Prop. 7; Canonne, Kamath & Steinke (2020), Thm. 4
+            with np.errstate(divide="ignore"):
+                return tuple(np.array(orders) / (2 * np.float64(sigma) ** 2))
         case SampledGaussian(sigma, q):
+            from opacus.accountants.analysis.rdp import compute_rdp
+
             return tuple(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=list(orders)))
         case DiscreteLaplace(eps) | Selection(eps):  # pure eps-DP: Bun & Steinke (2016), Prop. 3.3, and never above eps
             return tuple(np.minimum(np.asarray(orders) * eps**2 / 2, eps))
         case BestOf(runs, candidates):  # which candidate is random: the divergence of mixtures is at most the largest one
-            one_run = np.max([_summed(spends, orders) for spends in candidates], axis=0)
+            one_run = np.max([renyi_curve(spends, orders) for spends in candidates], axis=0)
             return tuple(runs.best(np.array(orders), one_run))
     raise unusable("privacy.accountant", "rdp", f"it has no curve for {mechanism}")
 

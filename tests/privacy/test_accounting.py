@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from opacus.accountants import RDPAccountant
+from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 from scipy.optimize import brentq
 
 import privacy.accounting
 import privacy.gaussian
-from privacy.accounting import Accountant, calibrate, compose_epsilon
+from privacy.accounting import ORDERS, Accountant, calibrate, compose_epsilon, rdp_epsilon, renyi_curve
 from privacy.gaussian import gaussian_epsilon, gaussian_noise_multiplier
 from privacy.mechanisms import (
     DeclaredPublic,
@@ -46,6 +48,24 @@ def dp_sgd(name: str, sigma: float | None = None) -> list[Spend]:
 @pytest.mark.parametrize(("row", "sigma", "rounds", "delta", "epsilon"), gaussian_rows(), ids=lambda value: str(value)[:40])
 def test_gaussian_rounds_cost_the_golden_epsilon(row, sigma, rounds, delta, epsilon):
     assert compose_epsilon(rounds_of_votes(sigma, rounds), delta) == pytest.approx(epsilon, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order:UserWarning")
+@pytest.mark.parametrize("delta", [1e-12, 1.6e-6, 1e-3, 0.5])
+@pytest.mark.parametrize("sigma", [0.05, 0.7, 1.3, 12.0, 5e3])
+def test_renyi_divergences_cost_to_the_last_bit_what_opacus_says(sigma, delta):
+    orders = list(ORDERS)
+    assert orders == RDPAccountant.DEFAULT_ALPHAS
+    for q, spends in ((1.0, [Spend("votes", Gaussian(sigma), 3)]), (0.03, [Spend("gradients", SampledGaussian(sigma, 0.03), 3)])):
+        curve = compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=orders) * 3
+        assert np.array_equal(renyi_curve(spends, ORDERS), curve, equal_nan=True)
+        known = float(get_privacy_spent(orders=orders, rdp=curve, delta=delta)[0])
+        assert rdp_epsilon(ORDERS, curve, delta) == max(0.0, known)
+
+
+def test_divergences_without_end_cost_an_infinite_epsilon():
+    assert rdp_epsilon(ORDERS, np.full(len(ORDERS), math.inf), 1e-6) == math.inf
+    assert rdp_epsilon(ORDERS, np.full(len(ORDERS), math.nan), 1e-6) == math.inf
 
 
 @pytest.mark.parametrize(
