@@ -1,7 +1,7 @@
-"""What a network costs: parameters, FLOPs and activations of one image.
+"""What networks cost: parameters, FLOPs, activations, bytes of a pass.
 
-They are counted on a network of shapes without weights. Making one takes diffusers, seconds of imports, so those of the networks
-that ship and of the papers' are in a table, which `python -m scripts.costs` writes.
+They are counted on shapes without weights. That takes diffusers for a U-Net and PyTorch's compiler for FLOPs, seconds of imports,
+so what the public networks cost, and the judges at their sizes, is in a table, which `python -m scripts.costs` writes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models.api import Denoiser
 
@@ -21,9 +21,24 @@ TABLE = Path(__file__).with_name("costs.json")
 
 @dataclass(frozen=True)
 class NetworkCosts:
+    """Of a denoiser's network."""
+
     parameters: int
-    flops: int  # of a forward pass
-    activation_bytes: int  # that a backward pass needs kept
+    flops: int  # of a forward pass of one image
+    activation_bytes: int  # that a backward pass of one image needs kept
+
+
+@dataclass(frozen=True)
+class PassCosts:
+    """Of a forward pass."""
+
+    flops: int
+    bytes: int  # of the tensors that are alive at one time, at most
+    kept: int  # bytes of what its layers give, which a backward pass needs
+
+
+SECTIONS: dict[str, type[Any]] = {"networks": NetworkCosts, "passes": PassCosts}  # of the table
+Costs = TypeVar("Costs", NetworkCosts, PassCosts)
 
 
 def count(denoiser: Denoiser) -> NetworkCosts:
@@ -35,18 +50,19 @@ def count(denoiser: Denoiser) -> NetworkCosts:
     return NetworkCosts(parameters, flops, denoiser.activation_bytes())
 
 
-def look_up(shape: Mapping[str, Any], otherwise: Callable[[], NetworkCosts]) -> NetworkCosts:
-    """Of the network that `shape` describes in full, as JSON may write it: from the table, or counted once in a process."""
-    key = key_of(shape)
-    if key not in _known():
-        _known()[key] = otherwise()
-    return _known()[key]
+def look_up(described: Mapping[str, Any], otherwise: Callable[[], Costs]) -> Costs:
+    """Of what is described in full, as JSON may write it: from the table, or counted once in a process."""
+    known, key = _known(), key_of(described)
+    if key not in known:
+        known[key] = otherwise()
+    return known[key]
 
 
-def key_of(shape: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+def key_of(described: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @functools.cache
-def _known() -> dict[str, NetworkCosts]:
-    return {costs.pop("network"): NetworkCosts(**costs) for costs in json.loads(TABLE.read_text()).values()}
+def _known() -> dict[str, Any]:
+    table = json.loads(TABLE.read_text())
+    return {costs.pop("of"): kind(**costs) for section, kind in SECTIONS.items() for costs in table[section].values()}

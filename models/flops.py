@@ -15,17 +15,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-
-def network_flops(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Of one forward pass of one image (H, W, C) through a network on the meta device. A training step takes three times that."""
-    return pass_cost(network, shape, 1)[0]
+from models.costs import PassCosts, look_up
 
 
-def pass_cost(network: nn.Module, shape: tuple[int, int, int], rows: int) -> tuple[int, int]:
-    """`forward_cost` of a pass of `rows` images (H, W, C)."""
-    height, width, channels = shape
+def pass_costs(network: nn.Module, shape: tuple[int, int, int], rows: int) -> PassCosts:
+    """Of `rows` images (H, W, C) through a network on the meta device. A training step takes three times its FLOPs."""
+    return look_up(described_pass(network, shape, rows), lambda: count_pass(network, shape, rows))
+
+
+def count_pass(network: nn.Module, shape: tuple[int, int, int], rows: int) -> PassCosts:
+    """What the table of `models.costs` has."""
+    (height, width, channels), kept = shape, 0
+
+    def add(_: Any, __: Any, output: torch.Tensor) -> None:
+        nonlocal kept
+        kept += output.nbytes
+
+    layers = [module for module in network.modules() if not any(True for _ in module.children())]
+    hooks = [layer.register_forward_hook(add) for layer in layers]
     network.eval()
-    return forward_cost(lambda: network(torch.empty(rows, channels, height, width, device="meta")))
+    flops, alive = forward_cost(lambda: network(torch.empty(rows, channels, height, width, device="meta")))
+    for hook in hooks:
+        hook.remove()
+    return PassCosts(flops, alive, kept)
+
+
+def described_pass(network: nn.Module, shape: tuple[int, int, int], rows: int) -> dict[str, Any]:
+    """All that its costs follow from."""
+    return {"network": str(network), "image": shape, "rows": rows}
 
 
 def forward_cost(call: Callable[[], Any]) -> tuple[int, int]:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from data.shards import Shards
 from errors import require
 from models.classifiers.networks import Classifier, ClassifierName, Norm, build_classifier, has_dropout
 from models.ema import EMA
-from models.flops import network_flops
+from models.flops import pass_costs
 from models.seeds import derive, torch_rng
 from tracking.progress import Advance
 
@@ -122,19 +121,10 @@ class Recipe:
         """FLOPs of a step, and bytes of what it keeps for the backward pass and of the network with what it trains by."""
         with torch.device("meta"):
             network = self.network(shape[2], num_classes)
-        kept = 0
-
-        def count(_: Any, __: Any, output: torch.Tensor) -> None:
-            nonlocal kept
-            kept += 4 * output.numel()
-
-        for module in network.modules():
-            if not any(True for _ in module.children()):
-                module.register_forward_hook(count)
-        images = self.batch_size * self.augmult
-        flops = 3.0 * network_flops(network, shape) * images
+        each, images = pass_costs(network, shape, 1), self.batch_size * self.augmult
         weights = 4 * sum(p.numel() for p in network.parameters())
-        return flops, min(images, self.pass_size or images) * kept + (4 if self.ema_decay else 3) * weights
+        kept = min(images, self.pass_size or images) * each.kept
+        return 3.0 * each.flops * images, kept + (4 if self.ema_decay else 3) * weights
 
 
 def train(

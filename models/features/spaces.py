@@ -28,7 +28,7 @@ from models.features.embeddings import (
     require_inception,
 )
 from models.features.extractors import PASS_ROWS, Pixels, PublicFeatures, load_features, stored_features
-from models.flops import network_flops, pass_cost
+from models.flops import pass_costs
 from privacy.inherited import PublicInput
 
 FILE = "features.safetensors"
@@ -111,7 +111,7 @@ class Spaces:
         """FLOPs for one image of `shape`, and the length of its vector."""
         if name is EmbeddingName.public_features:
             network = self._on_meta(shape[2])
-            return float(network_flops(network, (*shape[:2], network.channels))), network.dim
+            return float(pass_costs(network, (*shape[:2], network.channels), 1).flops), network.dim
         return {EmbeddingName.inception: INCEPTION_COST, EmbeddingName.clip: CLIP_COST}.get(name, (0.0, math.prod(shape)))
 
     def perceived(self, name: EmbeddingName, shape: tuple[int, int, int]) -> int:
@@ -126,7 +126,7 @@ class Spaces:
         if name is EmbeddingName.public_features:
             network = self._on_meta(shape[2])
             weights = 4 * sum(p.numel() for p in network.parameters())
-            return weights + pass_cost(network, (*shape[:2], network.channels), PASS_ROWS)[1]
+            return weights + pass_costs(network, (*shape[:2], network.channels), PASS_ROWS).bytes
         return {EmbeddingName.inception: INCEPTION_BYTES, EmbeddingName.clip: CLIP_BYTES}.get(name, 0)
 
     def on(self, device: torch.device) -> Embeddings:

@@ -115,9 +115,9 @@ class NetworkModel(Model):
         return self._denoiser(on_meta(self.architecture()), torch.device("meta"), seed=0)
 
     def costs(self) -> NetworkCosts:
-        return look_up(self.shape(), lambda: count(self.skeleton()))
+        return look_up(self.described(), lambda: count(self.skeleton()))
 
-    def shape(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """All that the costs of the network follow from."""
         return {"architecture": self.architecture(), "image": self.image_shape}
 

@@ -25,9 +25,9 @@ def network(*changes: str) -> NetworkModel:
 @pytest.mark.parametrize("change", ["model.image_size=16", "model.labels=11", "model.blocks=3", "model.scale_shift=true"])
 def test_another_network_is_not_in_it(change):
     known, other = network(), network(change)
-    networks = {costs["network"] for costs in json.loads(TABLE.read_text()).values()}
-    assert key_of(known.shape()) in networks
-    assert key_of(other.shape()) not in networks
+    networks = {costs["of"] for costs in json.loads(TABLE.read_text())["networks"].values()}
+    assert key_of(known.described()) in networks
+    assert key_of(other.described()) not in networks
     assert other.costs() != known.costs()
 
 
@@ -35,4 +35,4 @@ def test_what_is_not_in_it_is_counted_once():
     model = network("model.channels=[16,32]", "model.norm_groups=8")
     first = model.costs()
     assert first.parameters == sum(p.numel() for p in model.skeleton().network.parameters())
-    assert look_up(model.shape(), lambda: pytest.fail("it is counted again")) == first
+    assert look_up(model.described(), lambda: pytest.fail("it is counted again")) == first

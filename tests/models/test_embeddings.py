@@ -13,7 +13,7 @@ from models.features import embeddings
 from models.features.embeddings import Clip, Inception
 from models.features.extractors import Pixels, PublicFeatures
 from models.features.spaces import EmbeddingName, Embeddings
-from models.flops import pass_cost
+from models.flops import pass_costs
 from models.hosted import CLIP, INCEPTION
 from tests.command import call, typed
 from tests.rejects import rejects
@@ -55,7 +55,7 @@ def test_a_plan_holds_inceptions_weights_and_a_pass(inception_file):
     spaces, shape = typed("dataset=digits", "eval=none").model.spaces, (32, 32, 3)
     network = Inception(inception_file, CPU).network.to("meta")
     weights = inception_file.stat().st_size  # there twice while they are read
-    assert spaces.memory(EmbeddingName.inception, shape) >= 2 * weights + pass_cost(network, shape, 64)[1]
+    assert spaces.memory(EmbeddingName.inception, shape) >= 2 * weights + pass_costs(network, shape, 64).bytes
     assert spaces.memory(EmbeddingName.pixels, shape) == 0
     assert spaces.memory(EmbeddingName.public_features, shape) >= 512 * 2 * 4 * 32 * 32 * 32  # in and out of a layer
 
