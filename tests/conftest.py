@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult
 
 from data.samples import SampleSet
 
@@ -62,6 +64,30 @@ def schemas_are_not_copied() -> Iterator[None]:
 
     with mock.patch.object(CachingConfigRepository, "__init__", shallow):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def files_of_conf_are_read_once() -> Iterator[None]:
+    """Each time Hydra composes, it reads and parses some twenty files. Merging copies what is in them, and changes none."""
+    load, read = ConfigRepository.load_config, {}
+
+    def load_once(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.scheme() not in ("file", "pkg"):  # the others are schemas, which tests add to
+            return load(self, config_path)
+        key = source.scheme(), source.path, config_path, _state(Path(source.path, source._normalize_file_name(config_path)))
+        if key not in read:
+            read[key] = load(self, config_path)
+        found = copy.copy(read[key])
+        found.defaults_list = copy.deepcopy(found.defaults_list)
+        return found
+
+    with mock.patch.object(ConfigRepository, "load_config", load_once):
+        yield
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    return (file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None
 
 
 @pytest.fixture
