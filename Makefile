@@ -72,6 +72,7 @@ bench: setup     ## the tables of docs/performance.md of a processor, into runs/
 	@$(call table,bfloat16,OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_pe --device cpu --model mnist_patches \
 	    --sampling-only --precision bfloat16 --repetitions 8)
 	@$(call table,many,$(BIN)/python -m scripts.bench_many)
+	@$(call table,start,$(BIN)/python -m scripts.bench_start)
 
 bench-gpu: setup ## those of a GPU, into runs/bench
 	@$(call table,gpu_dp_step,$(BIN)/python -m scripts.bench_dp_step --device cuda --views 128 --step-examples 16 --repetitions 3)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from models.costs import PassCosts, look_up
 
@@ -47,6 +46,8 @@ def described_pass(network: nn.Module, shape: tuple[int, int, int], rows: int) -
 
 def forward_cost(call: Callable[[], Any]) -> tuple[int, int]:
     """FLOPs of what `call` does on the meta device, and bytes of the tensors that are alive at one time, at most."""
+    from torch.utils.flop_counter import FlopCounterMode  # it brings PyTorch's compiler
+
     with FlopCounterMode(display=False) as counter, _Alive() as alive, torch.inference_mode():
         call()
     return counter.get_total_flops(), alive.peak

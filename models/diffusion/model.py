@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from data.images import to_network, to_uint8
 from disk import write_json
@@ -202,6 +201,8 @@ class DiffusionModel:
         return kept
 
     def flops(self) -> dict[str, int]:
+        from torch.utils.flop_counter import FlopCounterMode  # it brings PyTorch's compiler
+
         with FlopCounterMode(display=False) as counter:
             eps = self.predict_noise(*self.dummy_inputs(1))
             forward = counter.get_total_flops()

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 import torch
 
-from scripts import bench_dp_step
+from scripts import bench_dp_step, bench_start
 from tests.command import ROOT
 from tests.rejects import rejects
 
@@ -47,6 +47,19 @@ def test_a_gpu_that_is_not_there_is_refused():
     for name, given in of_target("bench-gpu"):
         with rejects("device", "cuda", "0 CUDA GPUs"):
             importlib.import_module(f"scripts.{name}").main(shlex.split(given))
+
+
+def test_a_mistake_takes_processor_time_here_and_beside(capsys):
+    bench_start.main(["--only", "does not exist", "--beside", str(ROOT), "--repetitions", "1"])
+    row = re.search(r"^\| a setting that does not exist \| (\S+) \| (\S+) \(", capsys.readouterr().out, re.MULTILINE)
+    assert row is not None
+    assert float(row[1]) > 0.1
+    assert 0.1 < float(row[2]) < 10
+
+
+def test_another_checkout_is_one_of_this_program(tmp_path):
+    with rejects("beside", tmp_path):
+        bench_start.main(["--beside", str(tmp_path)])
 
 
 def test_gradients_and_whole_steps_are_compared_at_toy_size(capsys):
