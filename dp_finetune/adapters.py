@@ -108,7 +108,7 @@ class Adapter:
         save_file(
             {name: p.detach().cpu().contiguous() for name, p in trainable(model.network).items()}, folder / "adapter.safetensors"
         )
-        write_json(folder / "adapter.json", {"base": base, "adapter": _plain(self)})
+        write_json(folder / "adapter.json", {"base": base, "adapter": plain(self)})
         if self.kind is AdapterName.lora and isinstance(model.network, PromptedUNet):
             save_file(_as_diffusers(trainable(model.network)), folder / LORA)
 
@@ -211,7 +211,9 @@ def _as_diffusers(lora: dict[str, nn.Parameter]) -> dict[str, torch.Tensor]:
     return {name.replace(".default.", "."): p.detach().cpu().contiguous() for name, p in lora.items()}
 
 
-def _plain(adapter: Adapter) -> dict[str, Any]:
+def plain(adapter: Adapter) -> dict[str, Any]:
+    """Its settings, as JSON may write them."""
+
     def value(v: Any) -> Any:
         return [value(item) for item in v] if isinstance(v, list) else getattr(v, "value", v)
 

@@ -112,7 +112,8 @@ class DPClassifier(DPSGD):
         return {"trainable_parameters": sum(p.numel() for p in self._on_meta(dataset).parameters()), "backward_flops": int(flops)}
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
-        return self.training_memory(self._on_meta(dataset), self._bytes_per_view(dataset), dataset)
+        parameters = sum(p.numel() for p in self._on_meta(dataset).parameters())
+        return self.training_memory(parameters, self._bytes_per_view(dataset), dataset)
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> ReleasedClassifier:
         """Trained under the run's budget, its weights averaged."""

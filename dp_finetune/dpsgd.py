@@ -20,11 +20,10 @@ from data.private import PrivateDataset
 from dp_finetune.engines import ENGINES, EngineName, choose, examples_that_fit, refuse_batch_norm, views_that_fit
 from dp_finetune.objective import DrawsViews, ViewsLike
 from dp_finetune.pace import steps_that_fit
-from dp_finetune.per_example import unsupported_layers
 from dp_finetune.training import Trainer
 from errors import require
 from method import Method, Run
-from models.ema import EMA, trainable
+from models.ema import EMA
 from models.public.network import Precision
 from privacy.config import Privacy
 from privacy.mechanisms import SampledGaussian, Spend
@@ -96,14 +95,14 @@ class DPSGD(Method):
         """Expected forward and backward passes of one image."""
         return round(self.steps * self._expected_batch(dataset) * self.augmult)
 
-    def training_memory(self, network: Any, bytes_per_view: int, dataset: Dataset) -> int:
+    def training_memory(self, parameters: int, bytes_per_view: int, dataset: Dataset) -> int:
         """Weights, gradients, their float64 sum, moments and averages, and a copy to time; the activations of one pass; gradients
         of its examples apart."""
-        weights, gibibytes = list(trainable(network).values()), self._pass_gibibytes(torch.device("cpu"))
+        gibibytes = self._pass_gibibytes(torch.device("cpu"))
         views = self._views_per_pass(bytes_per_view, dataset, torch.device("cpu"))
-        batched = self.gradient_engine is not EngineName.views and not unsupported_layers(network)
-        examples = examples_that_fit(views, self.augmult, weights) if batched else 1
-        return 4 * sum(p.numel() for p in weights) * (8 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
+        batched = self.gradient_engine is not EngineName.views
+        examples = examples_that_fit(views, self.augmult, parameters, torch.device("cpu")) if batched else 1
+        return 4 * parameters * (8 + examples) + int(max(gibibytes * 2**30, bytes_per_view))
 
     def fit_network(
         self,

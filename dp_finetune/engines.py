@@ -8,7 +8,7 @@ gradients kept apart; better for small K.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -62,7 +62,9 @@ class BatchedEngine(Engine):
         super().__init__(network, views_per_pass, augmult, bfloat16)
         if missing := unsupported_layers(network):
             raise unusable("method.gradient_engine", "batched", f"it has no rule for {missing[0]}; use views")
-        self.examples_per_pass = examples_that_fit(views_per_pass, augmult, self.parameters)
+        self.examples_per_pass = examples_that_fit(
+            views_per_pass, augmult, sum(p.numel() for p in self.parameters), self.parameters[0].device
+        )
 
     def __call__(self, views: ViewsLike) -> None:
         with per_example_gradients(self.network, views.examples):
@@ -112,11 +114,11 @@ def choose(
     return min(seconds, key=lambda name: seconds[name])
 
 
-def examples_that_fit(views: int, augmult: int, parameters: Sequence[nn.Parameter]) -> int:
+def examples_that_fit(views: int, augmult: int, parameters: int, device: torch.device) -> int:
     """How many examples one pass of `batched` has: those of `views`; on a processor so few that their gradients stay small."""
     examples = views // augmult
-    if parameters[0].device.type != "cuda":  # a plan's network is on no device
-        examples = min(examples, KEPT_APART // sum(4 * p.numel() for p in parameters))
+    if device.type != "cuda":
+        examples = min(examples, KEPT_APART // (4 * parameters))
     return max(1, examples)
 
 

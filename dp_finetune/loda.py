@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset
-from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, digests
+from dp_finetune.adapters import Adapter, AdapterName, Layers, UpKernel, digests, plain
 from dp_finetune.method import DPDiffusion
 from method import require_public_weights
 from models.public.settings import Model, PublicModel
@@ -36,11 +36,15 @@ class DPLoDA(DPDiffusion):
         require_public_weights(self, model)
         super().check(dataset, model, privacy)
         self._adapter.check("method")
-        self._skeleton(model)
+        self.costs(model)
 
     @property
     def _adapter(self) -> Adapter:
         return Adapter(kind=self.adapter, rank=self.rank, layers=self.layers, pattern=self.pattern, up_kernel=self.up_kernel)
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        return plain(self._adapter)
 
     def prepare(self, unet: Any, seed: int) -> None:
         self._adapter.apply(unet, seed)

@@ -17,10 +17,9 @@ from dp_finetune.engines import EngineName
 from dp_finetune.objective import Objective, dummy_views
 from errors import require, unusable
 from method import Run, require_matching_labels, require_matching_shape
-from models.api import Denoiser
+from models.costs import TrainingCosts
 from models.diffusion.checkpointing import checkpoint_blocks
 from models.diffusion.timesteps import Interval, check_mixture
-from models.ema import trainable
 from models.public.settings import Model, PublicModel
 from moments.warm_up import WarmUp
 from privacy.config import Privacy
@@ -53,7 +52,7 @@ class DPDiffusion(DPSGD):
 
     def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
         super().check(dataset, model, privacy)
-        require(model.skeleton() is not None, "model", model.name, f"a U-Net, as method={self.name} trains it")
+        require(model.has_denoiser, "model", model.name, f"a U-Net, as method={self.name} trains it")
         there = model.pretrained is not None or model.takes_random_weights
         require(there, "model.pretrained", None, f"a folder, as model={model.name} needs a public autoencoder")
         require_matching_labels(self, dataset, model)
@@ -90,22 +89,27 @@ class DPDiffusion(DPSGD):
         return found if model.pretrained is not None else [FROM_NOTHING, *found]
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
-        denoiser, sampling = self._skeleton(model), super().memory(dataset, model)
-        training = self.training_memory(denoiser.network, denoiser.activation_bytes(), dataset)
+        costs, sampling = self.costs(model), super().memory(dataset, model)
+        training = self.training_memory(costs.parameters, costs.activation_bytes, dataset)
         return None if sampling is None else sampling + max(training, self.warm_up.memory(dataset, model))
 
     def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        denoiser = self._skeleton(model)
-        parameters = sum(p.numel() for p in trainable(denoiser.network).values())
-        return {"trainable_parameters": parameters, "backward_flops": denoiser.flops()["backward"]}
+        costs = self.costs(model)
+        return {"trainable_parameters": costs.parameters, "backward_flops": costs.backward_flops}
 
-    def _skeleton(self, model: Model) -> Denoiser:
-        """With what is trained of it, as shapes without weights."""
-        denoiser = model.skeleton()
-        if denoiser is None:
+    def costs(self, model: Model) -> TrainingCosts:
+        """InputError where the model has nothing that can be trained so."""
+        by = f"{type(self).prepare.__module__}.{type(self).prepare.__qualname__}"
+        trained = {"by": by, "settings": self.trained, "checkpointed": self.gradient_checkpointing}
+        costs = model.training_costs(trained, lambda network: self._prepare(network, seed=0))
+        if costs is None:
             raise unusable("model", model.name, "it has no denoiser to train")
-        self._prepare(denoiser.network, seed=0)
-        return denoiser
+        return costs
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """The settings on which it depends what `prepare` leaves trainable, as JSON may write them."""
+        return {}
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         """Trains `model.denoiser` in place, and gives it the classes and the guidance that it is released with."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.api import Denoiser
+from models.ema import trainable
 
 TABLE = Path(__file__).with_name("costs.json")
 
@@ -29,6 +31,15 @@ class NetworkCosts:
 
 
 @dataclass(frozen=True)
+class TrainingCosts:
+    """Of what is trained of a denoiser's network."""
+
+    parameters: int
+    backward_flops: int  # of one image
+    activation_bytes: int  # as above
+
+
+@dataclass(frozen=True)
 class PassCosts:
     """Of a forward pass."""
 
@@ -37,8 +48,8 @@ class PassCosts:
     kept: int  # bytes of what its layers give, which a backward pass needs
 
 
-SECTIONS: dict[str, type[Any]] = {"networks": NetworkCosts, "passes": PassCosts}  # of the table
-Costs = TypeVar("Costs", NetworkCosts, PassCosts)
+SECTIONS: dict[str, type[Any]] = {"networks": NetworkCosts, "trainings": TrainingCosts, "passes": PassCosts}  # of the table
+Costs = TypeVar("Costs", NetworkCosts, TrainingCosts, PassCosts)
 
 
 def count(denoiser: Denoiser) -> NetworkCosts:
@@ -48,6 +59,12 @@ def count(denoiser: Denoiser) -> NetworkCosts:
     denoiser.network.requires_grad_(True)
     parameters = sum(p.numel() for p in denoiser.network.parameters())
     return NetworkCosts(parameters, flops, denoiser.activation_bytes())
+
+
+def count_training(denoiser: Denoiser) -> TrainingCosts:
+    """Of what is trainable of one on the meta device."""
+    parameters = sum(p.numel() for p in trainable(denoiser.network).values())
+    return TrainingCosts(parameters, denoiser.flops()["backward"], denoiser.activation_bytes())
 
 
 def look_up(described: Mapping[str, Any], otherwise: Callable[[], Costs]) -> Costs:
@@ -60,6 +77,18 @@ def look_up(described: Mapping[str, Any], otherwise: Callable[[], Costs]) -> Cos
 
 def key_of(described: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def counting() -> Iterator[dict[str, Any]]:
+    """Within, nothing is known: what is looked up is counted, and kept by its key in what this yields."""
+    known, kept = _known(), dict(_known())
+    known.clear()
+    try:
+        yield known
+    finally:
+        known.clear()
+        known.update(kept)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from data.samples import SampleSet
 from errors import require
 from method import Run, apportion
 from models.api import Denoiser
+from models.costs import TrainingCosts
 from models.diffusion.timesteps import Interval
 from models.public.pretraining import PretrainingConfig, pretrain
 from models.public.settings import Model, PublicModel
@@ -53,7 +54,7 @@ class WarmUp(Moments):
         require(0 < self.learning_rate < float("inf"), f"{key}.learning_rate", self.learning_rate, "a finite number above 0")
         require(0 <= self.noisy_from <= 1, f"{key}.noisy_from", self.noisy_from, "from 0 to 1")
         require(
-            not self.steps or model.skeleton() is not None,
+            not self.steps or model.has_denoiser,
             f"{key}.steps",
             self.steps,
             f"0, as model={model.name} cannot be trained",
@@ -81,11 +82,14 @@ class WarmUp(Moments):
         if self.epsilon is None:
             return 0
         drawn = self.moments_memory(dataset, self.num_samples)
-        skeleton = model.skeleton() if self.steps else None
-        if skeleton is None:
-            return drawn
-        parameters = sum(p.numel() for p in skeleton.network.parameters())
-        return drawn + 4 * 6 * parameters + self.batch_size * skeleton.activation_bytes()
+        costs = self.training_costs(model)
+        return drawn if costs is None else drawn + 4 * 6 * costs.parameters + self.batch_size * costs.activation_bytes
+
+    def training_costs(self, model: Model) -> TrainingCosts | None:
+        """Of the ordinary training of a whole network; None where there is none."""
+        if not self.trained_images:
+            return None
+        return model.training_costs({"by": "warm-up"}, lambda network: network.requires_grad_(True))
 
     def measure(self, private: PrivateDataset, model: PublicModel, run: Run, conditional: bool) -> Moment | None:
         """The only step that sees private images."""

@@ -132,11 +132,10 @@ class PrivateEvolution(Method):
         return {"steps": self.iterations, "network_calls": calls, **({"backward_calls": trained} if trained else {})}
 
     def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
-        skeleton = model.skeleton() if self.warm_up.trained_images else None
-        if skeleton is None:
+        costs = self.warm_up.training_costs(model)
+        if costs is None:
             return super().training_facts(dataset, model)
-        parameters = sum(p.numel() for p in skeleton.network.parameters())
-        return {"trainable_parameters": parameters, "backward_flops": skeleton.flops()["backward"]}
+        return {"trainable_parameters": costs.parameters, "backward_flops": costs.backward_flops}
 
     def released(self, dataset: Dataset) -> int:
         return (1 + self.expansions) * self.num_samples

@@ -7,25 +7,25 @@ To be run where one of them is added or changed; a test tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from conf.compose import compose
 from conf.help import run_script
 from disk import write_json
+from dp_finetune.method import DPDiffusion
 from errors import require
 from models.classifiers.networks import ClassifierName
 from models.classifiers.training import Recipe
-from models.costs import TABLE, count, key_of
+from models.costs import SECTIONS, TABLE, counting
 from models.embedded import embedded_or
 from models.features.extractors import PASS_ROWS, stored_features
 from models.features.spaces import FILE
-from models.flops import count_pass, described_pass
-from models.public.network import NetworkModel
+from models.flops import pass_costs
 
 MODELS = (
     "digits_unet",
@@ -41,6 +41,7 @@ MODELS = (
     "unet_32",
 )
 FEATURES = (("digits", 8), ("printed28", 28))  # folders of models/weights, and the sides of their images
+TRAININGS = tuple((model, method) for model in ("digits_unet", "mnist_patches") for method in ("dp_diffusion", "dp_loda"))
 CLASSIFIERS = ((ClassifierName.wrn40_4, 8), (ClassifierName.cnn, 8), (ClassifierName.lenet, 28), (ClassifierName.wrn40_4, 28))
 
 
@@ -50,32 +51,35 @@ def main(arguments: list[str]) -> None:
     print(TABLE)
 
 
-def table() -> dict[str, dict[str, Any]]:
+def table() -> dict[str, dict[str, dict[str, Any]]]:
     """By section and name: what tells a network from every other (`of`), and what it costs."""
-    return {"networks": dict(_networks()), "passes": dict(_passes())}
+    found: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in SECTIONS}
+    with counting() as counted:
+        for name, ask in _questions():
+            ask()
+            ((key, costs),) = counted.items()
+            section = next(section for section, kind in SECTIONS.items() if isinstance(costs, kind))
+            found[section][name] = {"of": key, **asdict(costs)}
+            counted.clear()
+    return found
 
 
-def _networks() -> Iterator[tuple[str, dict[str, Any]]]:
+def _questions() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The name of each entry, and what looks it up."""
     for name in MODELS:
-        model = compose([f"model={name}", "tuned=none"]).model
-        assert isinstance(model, NetworkModel)
-        yield name, {"of": key_of(model.described()), **asdict(count(model.skeleton()))}
-
-
-def _passes() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield name, compose([f"model={name}", "tuned=none"]).model.costs
+    for name, method in TRAININGS:
+        config = compose([f"model={name}", f"method={method}", "tuned=none"])
+        assert isinstance(config.method, DPDiffusion)
+        yield f"{method} of {name}", partial(config.method.costs, config.model)
     for name, side in FEATURES:
-        network = stored_features(embedded_or(name) / FILE, "model.features")
+        features = stored_features(embedded_or(name) / FILE, "model.features")
         for rows in (1, PASS_ROWS):
-            yield from _pass(f"features of {name}", network, side, rows)
+            yield f"features of {name}, {rows} of {side}x{side}", partial(pass_costs, features, (side, side, 1), rows)
     for classifier, side in CLASSIFIERS:
         with torch.device("meta"):
-            yield from _pass(classifier.title, Recipe(classifier=classifier).network(1, 10), side, 1)
-
-
-def _pass(name: str, network: nn.Module, side: int, rows: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    image = (side, side, 1)
-    found = asdict(count_pass(network, image, rows))
-    yield f"{name}, {rows} of {side}x{side}", {"of": key_of(described_pass(network, image, rows)), **found}
+            network = Recipe(classifier=classifier).network(1, 10)
+        yield f"{classifier.title}, 1 of {side}x{side}", partial(pass_costs, network, (side, side, 1), 1)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def files_of_conf_are_read_once() -> Iterator[None]:
         if key not in read:
             read[key] = load(self, config_path)
         found = copy.copy(read[key])
+        assert found is not None
         found.defaults_list = copy.deepcopy(found.defaults_list)
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from data.dataset import Dataset
 from errors import naming, require, unusable
 from models.api import Denoiser
-from models.costs import NetworkCosts, count, look_up
+from models.costs import NetworkCosts, TrainingCosts, count, count_training, look_up
 from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import num_respaced, respaced_timesteps
 from models.diffusion.stored import has_unet, load_unet, on_meta, stored_files
@@ -116,6 +116,18 @@ class NetworkModel(Model):
 
     def costs(self) -> NetworkCosts:
         return look_up(self.described(), lambda: count(self.skeleton()))
+
+    def training_costs(self, trained: Mapping[str, Any], prepare: Callable[[Any], None]) -> TrainingCosts:
+        def count() -> TrainingCosts:
+            denoiser = self.skeleton()
+            prepare(denoiser.network)
+            return count_training(denoiser)
+
+        return look_up({**self.described(), "trained": trained}, count)
+
+    @property
+    def has_denoiser(self) -> bool:
+        return True
 
     def described(self) -> dict[str, Any]:
         """All that the costs of the network follow from."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from data.dataset import Dataset
 from errors import unusable
 from models.api import Denoiser, Embedding, ImageAPI
-from models.costs import NetworkCosts, count
+from models.costs import NetworkCosts, TrainingCosts, count, count_training
 from models.features.spaces import EmbeddingName, Spaces
 from privacy.inherited import PublicInput
 
@@ -104,8 +105,19 @@ class Model:
 
     def costs(self) -> NetworkCosts | None:
         """Of the network of its skeleton; None where it has none."""
-        denoiser = self.skeleton()
-        return None if denoiser is None else count(denoiser)
+        return None if (denoiser := self.skeleton()) is None else count(denoiser)
+
+    def training_costs(self, trained: Mapping[str, Any], prepare: Callable[[Any], None]) -> TrainingCosts | None:
+        """Of what `prepare` leaves trainable of the network of its skeleton, which `trained` describes as JSON may write it."""
+        if (denoiser := self.skeleton()) is None:
+            return None
+        prepare(denoiser.network)
+        return count_training(denoiser)
+
+    @property
+    def has_denoiser(self) -> bool:
+        """Whether it can be trained."""
+        return self.skeleton() is not None
 
     @property
     def untrained_labels(self) -> bool:
