@@ -26,6 +26,7 @@ from models.embedded import embedded_or
 from models.features.extractors import PASS_ROWS, stored_features
 from models.features.spaces import FILE
 from models.flops import pass_costs
+from moments.warm_up import WarmUp
 
 MODELS = (
     "digits_unet",
@@ -72,6 +73,8 @@ def _questions() -> Iterator[tuple[str, Callable[[], Any]]]:
         config = compose([f"model={name}", f"method={method}", "tuned=none"])
         assert isinstance(config.method, DPDiffusion)
         yield f"{method} of {name}", partial(config.method.costs, config.model)
+    for name in sorted({name for name, _ in TRAININGS}):
+        yield f"warm-up of {name}", partial(WarmUp(epsilon=1.0).training_costs, compose([f"model={name}", "tuned=none"]).model)
     for name, side in FEATURES:
         features = stored_features(embedded_or(name) / FILE, "model.features")
         for rows in (1, PASS_ROWS):
