@@ -17,7 +17,7 @@ from dp_finetune.engines import EngineName
 from dp_finetune.objective import Objective, dummy_views
 from errors import require, unusable
 from method import Run, require_matching_labels, require_matching_shape
-from models.costs import TrainingCosts
+from models.costs import TrainingCosts, is_own
 from models.diffusion.checkpointing import checkpoint_blocks
 from models.diffusion.timesteps import Interval, check_mixture
 from models.public.settings import Model, PublicModel
@@ -100,7 +100,7 @@ class DPDiffusion(DPSGD):
     def costs(self, model: Model) -> TrainingCosts:
         """InputError where the model has nothing that can be trained so."""
         by = f"{type(self).prepare.__module__}.{type(self).prepare.__qualname__}"
-        trained = {"by": by, "settings": self.trained, "checkpointed": self.gradient_checkpointing}
+        trained = {"by": by, "settings": self.trained, "checkpointed": self.gradient_checkpointing} if is_own(self) else None
         costs = model.training_costs(trained, lambda network: self._prepare(network, seed=0))
         if costs is None:
             raise unusable("model", model.name, "it has no denoiser to train")

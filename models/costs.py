@@ -62,9 +62,15 @@ def count(denoiser: Denoiser) -> NetworkCosts:
 
 
 def count_training(denoiser: Denoiser) -> TrainingCosts:
-    """Of what is trainable of one on the meta device."""
+    """Of what is trainable of one on the meta device, whose parameters have no gradients yet."""
     parameters = sum(p.numel() for p in trainable(denoiser.network).values())
-    return TrainingCosts(parameters, denoiser.flops()["backward"], denoiser.activation_bytes())
+    kept = denoiser.activation_bytes()
+    return TrainingCosts(parameters, denoiser.flops()["backward"], kept)
+
+
+def is_own(component: object) -> bool:
+    """Whether its class is one of this program. An extension may make another network of the same description."""
+    return type(component).__module__.partition(".")[0] in ("dp_finetune", "models")
 
 
 def look_up(described: Mapping[str, Any], otherwise: Callable[[], Costs]) -> Costs:

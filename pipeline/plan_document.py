@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import sys
 from typing import Any
 
 from eval.evaluator import Cost
@@ -11,7 +12,8 @@ from models.flops import flops_per_second
 from pipeline.config import Config
 from pipeline.plan import Plan, network_work
 
-LIBRARIES = 470 * 2**20  # bytes of those that a plan need not load: diffusers, Opacus, scikit-learn, matplotlib …
+LIBRARIES = 300 * 2**20  # bytes of those that a plan does not load: Opacus, scikit-learn, matplotlib …
+DIFFUSERS = 170 * 2**20  # and of diffusers with what it brings, which a plan loads where it has to build a network
 
 
 def plan_document(plan: Plan, config: Config) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def _peak_memory(config: Config, cost_of: dict[str, Cost | None], parameters: in
     if len(known) < len(cost_of) or method is None:
         return None
     program = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LIBRARIES
+    program += 0 if "diffusers" in sys.modules else DIFFUSERS
     judged = 4 * parameters + sum(cost.bytes for cost in known)
     judged += config.method.released(config.dataset) * math.prod(config.dataset.shape)
     judged += sum(config.spaces.memory(name, config.dataset.shape) for name in config.judging.embeddings())

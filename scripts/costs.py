@@ -2,7 +2,7 @@
 
     python -m scripts.costs                 # counts and writes it again
 
-To be run where one of them is added or changed; a test tells.
+To be run where one of them is added or changed; a test tells. What is not in it is counted where it is asked for.
 """
 
 from __future__ import annotations

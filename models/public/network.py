@@ -14,7 +14,7 @@ import torch
 from data.dataset import Dataset
 from errors import naming, require, unusable
 from models.api import Denoiser
-from models.costs import NetworkCosts, TrainingCosts, count, count_training, look_up
+from models.costs import NetworkCosts, TrainingCosts, count, count_training, is_own, look_up
 from models.diffusion.model import PASS_ROWS, DiffusionModel
 from models.diffusion.schedules import num_respaced, respaced_timesteps
 from models.diffusion.stored import has_unet, load_unet, on_meta, stored_files
@@ -115,22 +115,23 @@ class NetworkModel(Model):
         return self._denoiser(on_meta(self.architecture()), torch.device("meta"), seed=0)
 
     def costs(self) -> NetworkCosts:
-        return look_up(self.described(), lambda: count(self.skeleton()))
+        return look_up(self.described(), lambda: count(self.skeleton())) if is_own(self) else count(self.skeleton())
 
-    def training_costs(self, trained: Mapping[str, Any], prepare: Callable[[Any], None]) -> TrainingCosts:
+    def training_costs(self, trained: Mapping[str, Any] | None, prepare: Callable[[Any], None]) -> TrainingCosts:
         def count() -> TrainingCosts:
             denoiser = self.skeleton()
             prepare(denoiser.network)
             return count_training(denoiser)
 
-        return look_up({**self.described(), "trained": trained}, count)
+        known = trained is not None and is_own(self)
+        return look_up({**self.described(), "trained": trained}, count) if known else count()
 
     @property
     def has_denoiser(self) -> bool:
         return True
 
     def described(self) -> dict[str, Any]:
-        """All that the costs of the network follow from."""
+        """All that the costs of the network follow from, in a class of this program."""
         return {"architecture": self.architecture(), "image": self.image_shape}
 
     def memory(self) -> int:

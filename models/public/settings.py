@@ -107,8 +107,11 @@ class Model:
         """Of the network of its skeleton; None where it has none."""
         return None if (denoiser := self.skeleton()) is None else count(denoiser)
 
-    def training_costs(self, trained: Mapping[str, Any], prepare: Callable[[Any], None]) -> TrainingCosts | None:
-        """Of what `prepare` leaves trainable of the network of its skeleton, which `trained` describes as JSON may write it."""
+    def training_costs(self, trained: Mapping[str, Any] | None, prepare: Callable[[Any], None]) -> TrainingCosts | None:
+        """Of what `prepare` leaves trainable of the network of its skeleton.
+
+        `trained` describes that in full, as JSON may write it, so that it is counted once; null: it is counted anew.
+        """
         if (denoiser := self.skeleton()) is None:
             return None
         prepare(denoiser.network)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Set
+import json
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from data.dataset import Dataset
 from errors import naming, reason, reject_unless, require, unusable
 from models.api import Denoiser
+from models.costs import TrainingCosts
 from models.diffusion.autoencoder import Autoencoder, factor
 from models.diffusion.model import DiffusionModel
 from models.diffusion.prompted import PromptedUNet
@@ -101,6 +103,18 @@ class StableDiffusion(Model):
         reject_unless(reads == text.hidden_size, "model.pretrained", self.pretrained, problem)
         prompts = torch.empty(self.labels + 1, text.max_position_embeddings, text.hidden_size, device=device)
         return self._denoiser(networks["unet"], networks["vae"], prompts, device, seed=0)
+
+    def training_costs(self, trained: Mapping[str, Any] | None, prepare: Callable[[Any], None]) -> TrainingCosts | None:
+        if trained is None or not self._there:
+            return super().training_costs(trained, prepare)
+        key = json.dumps([trained, self.image_size, len(self.prompts)], sort_keys=True)
+        if key not in self._counted:
+            self._counted[key] = super().training_costs(trained, prepare)
+        return self._counted[key]
+
+    @functools.cached_property
+    def _counted(self) -> dict[str, TrainingCosts | None]:
+        return {}
 
     def _denoiser(self, unet: Any, vae: Any, prompts: torch.Tensor, device: torch.device, seed: int) -> DiffusionModel:
         whole, allowed = self.image_size % factor(vae.config) == 0, f"a multiple of {factor(vae.config)}, as a latent is as wide"

@@ -118,8 +118,9 @@ class UNet(NetworkModel):
             f"1 (off) or more, up to model.image_size={self.image_size}",
         )
         halves = 2 ** (levels - 1)
-        whole = self.patch > 1 or self.latents or self.image_size % halves == 0
-        allowed = f"a multiple of {halves}, which all of model.channels but the last halve, or any with model.patch=2"
+        whole = self.architecture()["sample_size"] % halves == 0
+        other = "two levels or more of model.autoencoder_channels" if self.latents else "model.patch=2"
+        allowed = f"a multiple of {halves}, which all of model.channels but the last halve, or any with {other}"
         require(whole, "model.image_size", self.image_size, allowed)
         for key in ("blocks", "labels", "schedule_steps"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
