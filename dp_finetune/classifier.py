@@ -109,11 +109,13 @@ class DPClassifier(DPSGD):
 
     def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
         flops = self.recipe.step_cost(dataset.shape, len(dataset.classes))[0] / self.recipe.batch_size
-        return {"trainable_parameters": sum(p.numel() for p in self._on_meta(dataset).parameters()), "backward_flops": int(flops)}
+        return {"trainable_parameters": self._parameters(dataset), "backward_flops": int(flops)}
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
-        parameters = sum(p.numel() for p in self._on_meta(dataset).parameters())
-        return self.training_memory(parameters, self._bytes_per_view(dataset), dataset)
+        return self.training_memory(self._parameters(dataset), self._bytes_per_view(dataset), dataset)
+
+    def _parameters(self, dataset: Dataset) -> int:
+        return sum(p.numel() for p in self._on_meta(dataset).parameters())
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> ReleasedClassifier:
         """Trained under the run's budget, its weights averaged."""

@@ -1,4 +1,4 @@
-"""What networks cost: parameters, FLOPs, activations, bytes of a pass.
+"""What networks cost: their parameters, the FLOPs of a pass, and the bytes that it keeps.
 
 They are counted on shapes without weights. That takes diffusers for a U-Net and PyTorch's compiler for FLOPs, seconds of imports,
 so what the public networks cost, and the judges at their sizes, is in a table, which `python -m scripts.costs` writes.
@@ -23,7 +23,7 @@ TABLE = Path(__file__).with_name("costs.json")
 
 @dataclass(frozen=True)
 class NetworkCosts:
-    """Of a denoiser's network."""
+    """What a denoiser's network costs."""
 
     parameters: int
     flops: int  # of a forward pass of one image
@@ -32,7 +32,7 @@ class NetworkCosts:
 
 @dataclass(frozen=True)
 class TrainingCosts:
-    """Of what is trained of a denoiser's network."""
+    """What it costs to train a denoiser's network, or a part of it."""
 
     parameters: int
     backward_flops: int  # of one image
@@ -41,7 +41,7 @@ class TrainingCosts:
 
 @dataclass(frozen=True)
 class PassCosts:
-    """Of a forward pass."""
+    """What a forward pass of a number of images costs."""
 
     flops: int
     bytes: int  # of the tensors that are alive at one time, at most
@@ -53,7 +53,7 @@ Costs = TypeVar("Costs", NetworkCosts, TrainingCosts, PassCosts)
 
 
 def count(denoiser: Denoiser) -> NetworkCosts:
-    """Of a denoiser whose network is on the meta device, all of it trained."""
+    """Counts the costs of a denoiser, whose network is on the meta device; all of it is trained."""
     denoiser.network.requires_grad_(False)
     flops = denoiser.flops()["forward"]
     denoiser.network.requires_grad_(True)
@@ -61,8 +61,9 @@ def count(denoiser: Denoiser) -> NetworkCosts:
     return NetworkCosts(parameters, flops, denoiser.activation_bytes())
 
 
-def count_training(denoiser: Denoiser) -> TrainingCosts:
-    """Of what is trainable of one on the meta device, whose parameters have no gradients yet."""
+def count_training(denoiser: Denoiser, prepare: Callable[[Any], None]) -> TrainingCosts:
+    """Counts the costs of training what `prepare` leaves trainable of a new denoiser, whose network is on the meta device."""
+    prepare(denoiser.network)
     parameters = sum(p.numel() for p in trainable(denoiser.network).values())
     kept = denoiser.activation_bytes()
     return TrainingCosts(parameters, denoiser.flops()["backward"], kept)

@@ -118,13 +118,9 @@ class NetworkModel(Model):
         return look_up(self.described(), lambda: count(self.skeleton())) if is_own(self) else count(self.skeleton())
 
     def training_costs(self, trained: Mapping[str, Any] | None, prepare: Callable[[Any], None]) -> TrainingCosts:
-        def count() -> TrainingCosts:
-            denoiser = self.skeleton()
-            prepare(denoiser.network)
-            return count_training(denoiser)
-
-        known = trained is not None and is_own(self)
-        return look_up({**self.described(), "trained": trained}, count) if known else count()
+        if trained is None or not is_own(self):
+            return count_training(self.skeleton(), prepare)
+        return look_up({**self.described(), "trained": trained}, lambda: count_training(self.skeleton(), prepare))
 
     @property
     def has_denoiser(self) -> bool:

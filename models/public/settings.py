@@ -112,10 +112,7 @@ class Model:
 
         `trained` describes that in full, as JSON may write it, so that it is counted once; null: it is counted anew.
         """
-        if (denoiser := self.skeleton()) is None:
-            return None
-        prepare(denoiser.network)
-        return count_training(denoiser)
+        return None if (denoiser := self.skeleton()) is None else count_training(denoiser, prepare)
 
     @property
     def has_denoiser(self) -> bool:
