@@ -22,7 +22,8 @@ from pipeline.config import Config
 
 CONFIG_DIR = str(Path(__file__).parent)
 TUNED = Path(CONFIG_DIR, "tuned")
-WITHOUT_WEIGHTS = ("dp_moments", "dp_merf", "dp_diffusion", "dp_classifier")  # need no public model, or make a random one
+# need no public model, or make a random one
+WITHOUT_WEIGHTS = ("dp_moments", "dp_merf", "dp_diffusion", "dp_teacher", "dp_classifier")
 OWN_COUNTS = {"dataset.class_counts": "moments"}  # classes have any sizes, and these cost nothing more
 _COMPLETED = {"config": ("method", "eval", "model", "dataset"), "evaluate": ("eval", "model")}  # the groups, by configuration
 OWN_IMAGES = {"method": "dp_moments", "eval": "own_images"}  # none needs public weights or a GPU

@@ -22,6 +22,7 @@ from data.datasets.rehearsal import Rehearsal
 from dp_finetune.classifier import DPClassifier
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
+from dp_finetune.teacher import DPTeacher
 from errors import unusable
 from eval.config import Evaluation
 from mean_embedding.method import DPMEPF, DPMERF
@@ -58,6 +59,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "pe": PrivateEvolution,
         "dp_diffusion": DPDiffusion,
         "dp_loda": DPLoDA,
+        "dp_teacher": DPTeacher,
         "dp_classifier": DPClassifier,
         "public_only": PublicOnly,
         "real_data": RealData,

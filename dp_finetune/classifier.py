@@ -77,35 +77,20 @@ class Classification:
 
 
 @dataclass(kw_only=True)
-class DPClassifier(DPSGD):
-    """Makes no samples: what it trains is the release. It needs no public model, and no public images."""
+class TrainsClassifier(DPSGD):
+    """What methods that train a classifier on private images have in common."""
 
-    uses_model = False
     protects_users = True
-    told = "A classifier was trained on the private images themselves by clipped and noisy steps (DP-SGD): it is the release."
+    classifier: ClassifierName = ClassifierName.wrn16_4  # the network that is trained
 
-    name: str = "dp_classifier"
-    num_samples: int = 0  # none are made
-    classifier: ClassifierName = ClassifierName.wrn16_4  # the network that is trained and released
-
-    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
-        """Sizes of classes are of samples: `dataset.class_counts` may be any here, and nothing is spent for it."""
+    def check_classifier(self, dataset: Dataset) -> None:
         self.check_training(dataset)
-        require(self.num_samples == 0, "method.num_samples", self.num_samples, f"0, as method={self.name} makes none")
         require(self.conditional, "method.conditional", self.conditional, f"true, as method={self.name} learns classes")
         require(len(dataset.classes) > 1, "dataset", dataset.name, "one with at least 2 classes")
 
     @property
-    def released_classifier(self) -> ClassifierName:
-        return self.classifier
-
-    @property
     def recipe(self) -> Recipe:
         return Recipe(classifier=self.classifier, norm=Norm.group, batch_size=2)
-
-    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
-        """The public model is not called; the classifier is trained."""
-        return {"steps": self.steps, "network_calls": 0, "backward_calls": self.trained_views(dataset)}
 
     def training_facts(self, dataset: Dataset, model: Model) -> dict[str, int]:
         flops = self.recipe.step_cost(dataset.shape, len(dataset.classes))[0] / self.recipe.batch_size
@@ -114,15 +99,9 @@ class DPClassifier(DPSGD):
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         return self.training_memory(self._parameters(dataset), self._bytes_per_view(dataset), dataset)
 
-    def _parameters(self, dataset: Dataset) -> int:
-        return sum(p.numel() for p in self._on_meta(dataset).parameters())
-
-    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> ReleasedClassifier:
-        """Trained under the run's budget, its weights averaged."""
+    def fit_classifier(self, network: Classifier, private: PrivateDataset, run: Run) -> None:
+        """In place, under the run's budget; it ends with averaged weights."""
         shape, classes, device = run.dataset.shape, run.dataset.classes, run.device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(run.seed, "dp_classifier/initial weights"))
-            network = self.recipe.network(shape[2], len(classes)).to(device)
 
         def some_views(examples: int) -> LabelledViews:
             rows = examples * self.augmult
@@ -132,12 +111,44 @@ class DPClassifier(DPSGD):
         objective = Classification(self.augmult, self.augmentations, run.noise, device)
         numbers = np.arange(len(classes))
         self.fit_network(network, objective, some_views, self._bytes_per_view(run.dataset), private, run, numbers)
-        return ReleasedClassifier(network.eval(), self.classifier, self.recipe.norm, shape, classes)
+        network.eval()
+
+    def _parameters(self, dataset: Dataset) -> int:
+        with torch.device("meta"):  # shapes without weights
+            network = self.recipe.network(dataset.shape[2], len(dataset.classes))
+        return sum(p.numel() for p in network.parameters())
 
     def _bytes_per_view(self, dataset: Dataset) -> int:
         return self.recipe.step_cost(dataset.shape, len(dataset.classes))[1]
 
-    def _on_meta(self, dataset: Dataset) -> Classifier:
-        """As shapes without weights."""
-        with torch.device("meta"):
-            return self.recipe.network(dataset.shape[2], len(dataset.classes))
+
+@dataclass(kw_only=True)
+class DPClassifier(TrainsClassifier):
+    """Makes no samples: what it trains is the release. It needs no public model, and no public images."""
+
+    uses_model = False
+    told = "A classifier was trained on the private images themselves by clipped and noisy steps (DP-SGD): it is the release."
+
+    name: str = "dp_classifier"
+    num_samples: int = 0  # none are made
+
+    def check(self, dataset: Dataset, model: Model, privacy: Privacy) -> None:
+        """Sizes of classes are of samples: `dataset.class_counts` may be any here, and nothing is spent for it."""
+        self.check_classifier(dataset)
+        require(self.num_samples == 0, "method.num_samples", self.num_samples, f"0, as method={self.name} makes none")
+
+    @property
+    def released_classifier(self) -> ClassifierName:
+        return self.classifier
+
+    def work(self, dataset: Dataset, model: Model) -> dict[str, int | None]:
+        """The public model is not called; the classifier is trained."""
+        return {"steps": self.steps, "network_calls": 0, "backward_calls": self.trained_views(dataset)}
+
+    def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> ReleasedClassifier:
+        shape, classes = run.dataset.shape, run.dataset.classes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(run.seed, "dp_classifier/initial weights"))
+            network = self.recipe.network(shape[2], len(classes)).to(run.device)
+        self.fit_classifier(network, private, run)
+        return ReleasedClassifier(network, self.classifier, self.recipe.norm, shape, classes)

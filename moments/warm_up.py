@@ -30,37 +30,24 @@ from privacy.mechanisms import Spend
 
 
 @dataclass(kw_only=True)
-class WarmUp(Moments):
-    """`epsilon`: of the moments, at the run's δ, which the rest of the budget is without; null: no warm-up."""
+class MomentsFirst(Moments):
+    """`epsilon`: of the moments, at the run's δ, which the rest of the budget is without; null: no moments."""
 
     epsilon: float | None = None  # of the budget for moments; null: no warm-up
     num_samples: int = 20_000  # drawn from the moments
     steps: int = 600  # of ordinary training on them; 0: none
     batch_size: int = 128  # samples in a step of that training
     learning_rate: float = 1e-3  # of that training
-    noisy_from: float = 0.3  # timesteps below this share of all see public images of the same classes, or, without any, nothing
-    degree: float | None = None  # of VARIATION, which makes PE's first population of samples
 
-    def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
-        if self.epsilon is None:
-            require(self.degree is None, f"{key}.degree", self.degree, f"null, as {key}.epsilon is; tuned=none has neither")
-            return
-        share, most = self.epsilon, privacy.epsilon
-        below = 1e-3 <= share < (most or 1e6)
-        require(below, f"{key}.epsilon", share, "0.001 or more, and below privacy.epsilon, or null")
+    def check_first(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
+        """What a method needs that takes moments first."""
+        most = privacy.epsilon
+        below = self.epsilon is not None and 1e-3 <= self.epsilon < (most or 1e6)
+        require(below, f"{key}.epsilon", self.epsilon, "0.001 or more, and below privacy.epsilon")
         self.check_moments(key, dataset, model, conditional)
         for name, least in (("num_samples", len(dataset.classes)), ("steps", 0), ("batch_size", 1)):
             require(getattr(self, name) >= least, f"{key}.{name}", getattr(self, name), f"{least} or more")
         require(0 < self.learning_rate < float("inf"), f"{key}.learning_rate", self.learning_rate, "a finite number above 0")
-        require(0 <= self.noisy_from <= 1, f"{key}.noisy_from", self.noisy_from, "from 0 to 1")
-        require(
-            not self.steps or model.has_denoiser,
-            f"{key}.steps",
-            self.steps,
-            f"0, as model={model.name} cannot be trained",
-        )
-        if self.degree is not None:
-            model.check_degree(f"{key}.degree", self.degree, None)
 
     def told_before(self, told: str) -> str:
         """How a method that starts from it makes what is released."""
@@ -77,6 +64,44 @@ class WarmUp(Moments):
         """Forward and backward passes of one image."""
         return 0 if self.epsilon is None else self.steps * self.batch_size
 
+    def measure(self, private: PrivateDataset, model: PublicModel, run: Run, conditional: bool) -> Moment | None:
+        """The only step that sees private images."""
+        if self.epsilon is None:
+            return None
+        with run.meter.part("moments"):
+            return measure(self, private, model, run, self._sigma(run.dataset, run.privacy), conditional)
+
+    def draw(self, moment: Moment, seed: int) -> SampleSet:
+        """`num_samples` of them, of each class as its noisy count says."""
+        return moment.draw(apportion(moment.class_counts, self.num_samples), numpy_rng(seed, "warm_up/samples"))
+
+    def _sigma(self, dataset: Dataset, privacy: Privacy) -> float:
+        assert self.epsilon is not None
+        return gaussian_noise_multiplier(self.epsilon, privacy.delta_for(dataset.num_private))
+
+
+@dataclass(kw_only=True)
+class WarmUp(MomentsFirst):
+    """What is drawn from the moments trains the public model, or is what `pe` starts from."""
+
+    noisy_from: float = 0.3  # timesteps below this share of all see public images of the same classes, or, without any, nothing
+    degree: float | None = None  # of VARIATION, which makes PE's first population of samples
+
+    def check(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
+        if self.epsilon is None:
+            require(self.degree is None, f"{key}.degree", self.degree, f"null, as {key}.epsilon is; tuned=none has neither")
+            return
+        self.check_first(key, dataset, model, privacy, conditional)
+        require(0 <= self.noisy_from <= 1, f"{key}.noisy_from", self.noisy_from, "from 0 to 1")
+        require(
+            not self.steps or model.has_denoiser,
+            f"{key}.steps",
+            self.steps,
+            f"0, as model={model.name} cannot be trained",
+        )
+        if self.degree is not None:
+            model.check_degree(f"{key}.degree", self.degree, None)
+
     def memory(self, dataset: Dataset, model: Model) -> int:
         """Bytes: moments, their samples, and ordinary training of the network; 0 where it is off."""
         if self.epsilon is None:
@@ -91,19 +116,11 @@ class WarmUp(Moments):
             return None
         return model.training_costs({"by": "warm-up"}, lambda network: network.requires_grad_(True))
 
-    def measure(self, private: PrivateDataset, model: PublicModel, run: Run, conditional: bool) -> Moment | None:
-        """The only step that sees private images."""
-        if self.epsilon is None:
-            return None
-        with run.meter.part("moments"):
-            return measure(self, private, model, run, self._sigma(run.dataset, run.privacy), conditional)
-
     def train(self, moment: Moment, denoiser: Denoiser, run: Run, model_labels: np.ndarray, conditional: bool) -> None:
         """What of the network is trainable, in place; it ends with averaged weights. `model_labels` int64 [classes]."""
         if not self.steps:
             return
-        counts = apportion(moment.class_counts, self.num_samples)
-        drawn = moment.draw(counts, numpy_rng(run.seed, "warm_up/samples"))
+        drawn = self.draw(moment, run.seed)
         samples = SampleSet(drawn.images, model_labels[drawn.labels], denoiser.num_labels)
         clean = None
         if conditional and self.prior_of(run.dataset) is Prior.classes:
@@ -126,7 +143,3 @@ class WarmUp(Moments):
             for step in pretrain(denoiser, samples, config, run.seed, where, clean=clean, noisy_from=self.noisy_from):
                 advance(step - done)
                 done = step
-
-    def _sigma(self, dataset: Dataset, privacy: Privacy) -> float:
-        assert self.epsilon is not None
-        return gaussian_noise_multiplier(self.epsilon, privacy.delta_for(dataset.num_private))

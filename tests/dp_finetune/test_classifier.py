@@ -33,6 +33,7 @@ from tests.command import bytes_of, call, output_of, typed
 from tests.rejects import rejects
 
 METHOD = ["method=dp_classifier", "method.steps=3", "method.batch_size=8", "method.augmult=2", "method.gradient_engine=batched"]
+ONE_OF_EACH_KIND = [ClassifierName(name) for name in ("cnn", "lenet", "tanh_cnn", "resnet9", "wrn16_4")]
 FAST = [*METHOD, "device=cpu", "privacy.epsilon=null", "privacy.noise_multiplier=3"]
 
 
@@ -164,7 +165,7 @@ def test_a_damaged_classifier_is_refused(trained, tmp_path):
             ReleasedClassifier.load(tmp_path)
 
 
-@pytest.mark.parametrize("classifier", [ClassifierName.cnn, ClassifierName.lenet, ClassifierName.resnet9, ClassifierName.wrn16_4])
+@pytest.mark.parametrize("classifier", ONE_OF_EACH_KIND)
 def test_both_engines_find_the_gradient_of_each_example(classifier):
     torch.manual_seed(0)
     network: Any = Recipe(classifier=classifier, norm=Norm.group).network(1, 4).double().eval()

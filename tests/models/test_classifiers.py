@@ -45,6 +45,13 @@ def test_a_classifier_for_small_images_has_its_known_parameter_count(name, count
     assert sum(p.numel() for p in network.parameters()) == count
 
 
+def test_the_tanh_cnn_has_the_weights_of_its_paper():
+    with torch.device("meta"):
+        network: Any = build_classifier(ClassifierName.tanh_cnn, 1, 10)
+    assert sum(p.numel() for p in network.parameters()) == 26_010
+    assert network.body[:3](torch.zeros(1, 1, 28, 28, device="meta")).shape[2:] == (13, 13)  # so that its pool changes nothing
+
+
 def test_the_vgg_is_torchvisions_with_one_linear_layer():
     from torchvision.models import vgg11_bn
 
@@ -83,5 +90,5 @@ def test_dropout_acts_in_training_alone():
 
 
 def test_titles_are_those_of_papers():
-    titles = [ClassifierName(name).title for name in ("wrn40_4", "wrn28_10", "resnet9", "resnet18", "vgg", "cnn", "lenet")]
-    assert titles == ["WRN-40-4", "WRN-28-10", "ResNet-9", "ResNet-18", "VGG", "CNN", "LeNet"]
+    titles = [ClassifierName(name).title for name in ("wrn40_4", "wrn28_10", "resnet9", "vgg", "cnn", "lenet", "tanh_cnn")]
+    assert titles == ["WRN-40-4", "WRN-28-10", "ResNet-9", "VGG", "CNN", "LeNet", "tanh CNN"]
