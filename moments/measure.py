@@ -24,12 +24,13 @@ from moments.estimate import Gaussians, empirical, estimate
 from moments.mechanism import Weights, location, location_sums, no_sums, unweighted, weighted_sums
 from privacy.mechanisms import Gaussian, Spend
 
-PURPOSE, LOCATION = "moments", "location"
+PURPOSE, LOCATION, CELLS_FIRST = "moments", "location", "cells"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
 LARGEST_SIDE = 64
 COMPONENTS, LOW_FREQUENCIES = 64, 100  # of public images; without any: on printed digits 100 taught more than 64 and 144
 CELLS = 8  # of a class, where the noise is small
 LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
+LEAST_OF_NORM = 0.5  # of the clipping norm, from public images to first moments
 NEAR = 1.35  # root mean squared distances from their mean: nine in ten photographs and printed digits are nearer
 CLEAR = 1000  # N/(K σ) without public images: below it X-rays were speckled, and their classifiers far apart (docs/moments.md)
 VISIBLE = 200  # N/(K σ) without public images: printed digits taught 62 % at it, 44 at half, 19 at a quarter, 80 at eight times
@@ -57,6 +58,7 @@ class Moments:
     prior: Prior | None = None  # null: the first of these that the dataset has
     grey: float = 0.5  # with the prior `none`: the level, of 0 to 1, that images are differences from
     location_share: float = 0.1  # with it: of the budget, of 1/σ², for where images lie and how far from there; 0: not asked
+    cells_share: float = 0.0  # of the budget, of 1/σ², for first moments, by whose samples cells are cut; 0: by public images
     quantile: float = 0.9  # of public images are no longer than the clipping norm
     clip_norm: float | None = None  # of a vector, pixels being 0 … 1; null: from public images, or from their location
     square_weight: float | None = None  # c of `moments.mechanism`, for second moments; null: by the noise, see `weights`
@@ -86,6 +88,9 @@ class Moments:
         require(one, f"{key}.cells", self.cells, f"1 or null, as {key}.prior is {used.value}")
         require(0 <= self.grey <= 1, f"{key}.grey", self.grey, "from 0 to 1")
         require(0 <= self.location_share < 1, f"{key}.location_share", self.location_share, "from 0 to below 1")
+        require(0 <= self.cells_share < 1, f"{key}.cells_share", self.cells_share, "from 0 to below 1")
+        cut = used is not Prior.none or not self.cells_share
+        require(cut, f"{key}.cells_share", self.cells_share, f"0, as {key}.prior=none has no cells")
         require(0 < self.quantile <= 1, f"{key}.quantile", self.quantile, "above 0 and at most 1")
         norm = self.clip_norm
         usable = norm is None or LEAST_NORM <= norm <= 1 / LEAST_NORM
@@ -101,9 +106,10 @@ class Moments:
         return self.prior or best_prior(dataset)
 
     def moments_spends(self, dataset: Dataset, sigma: float) -> list[Spend]:
-        first, second = self.sigmas(sigma, self.prior_of(dataset) is Prior.none)
-        location = [] if first is None else [Spend(LOCATION, Gaussian(first))]
-        return [*location, Spend(PURPOSE, Gaussian(second))]
+        nothing_public = self.prior_of(dataset) is Prior.none
+        first, second = self.sigmas(sigma, nothing_public)
+        before = [] if first is None else [Spend(LOCATION if nothing_public else CELLS_FIRST, Gaussian(first))]
+        return [*before, Spend(PURPOSE, Gaussian(second))]
 
     def moments_hints(self, dataset: Dataset, sigma: float, conditional: bool) -> list[str]:
         """A sentence where N/(K σ) is below `CLEAR` or `VISIBLE`, and no image is public."""
@@ -119,8 +125,8 @@ class Moments:
         return [f"Moments of {dataset.counted(classes)} are {expected} (N/(K·σ) = {ratio:.0f}, docs/choosing.md); {better}."]
 
     def sigmas(self, sigma: float, nothing_public: bool) -> tuple[float | None, float]:
-        """Noise multipliers for the location, if it is asked for, and for the moments; together they cost what `sigma` does."""
-        share = self.location_share if nothing_public else 0.0
+        """Noise multipliers for what is asked first, if anything is, and for the moments: together the cost of `sigma`."""
+        share = self.location_share if nothing_public else self.cells_share
         return (sigma / share**0.5 if share else None), sigma / (1 - share) ** 0.5
 
     def components_of(self, prior: Prior) -> int:
@@ -201,16 +207,19 @@ class Moment:
         """float64 [K]"""
         return self.gaussians.counts.reshape(-1, self.space.cells).sum(1)
 
+    def vectors(self, label: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """float64 [size, d], of a class, cell by cell."""
+        space = self.space
+        cells = slice(label * space.cells, (label + 1) * space.cells)
+        drawn = [
+            self.gaussians.draw(group, count, rng) * space.clip_norm + space.centres[group]
+            for group, count in enumerate(apportion_or_none(self.gaussians.counts[cells], size), start=cells.start)
+        ]
+        return np.concatenate(drawn)
+
     def draw(self, sizes: np.ndarray, rng: np.random.Generator) -> SampleSet:
         """So many images of each class, int64 [K]."""
-        space, images = self.space, []
-        for label, size in enumerate(sizes):
-            cells = slice(label * space.cells, (label + 1) * space.cells)
-            drawn = [
-                self.gaussians.draw(group, count, rng) * space.clip_norm + space.centres[group]
-                for group, count in enumerate(apportion_or_none(self.gaussians.counts[cells], size), start=cells.start)
-            ]
-            images.append(space.basis.to_images(np.concatenate(drawn)))
+        images = [self.space.basis.to_images(self.vectors(label, size, rng)) for label, size in enumerate(sizes)]
         return SampleSet(np.concatenate(images), np.repeat(np.arange(len(sizes)), sizes), len(sizes))
 
 
@@ -245,19 +254,26 @@ def measurement(
     """The same of whatever answers; what is public is made before it is asked."""
     denoiser = model.denoiser if settings.basis is BasisName.latents else None
     space = space_of(settings, dataset, denoiser, classes, conditional, seed, cells(size, classes, sigma))
-    return functools.partial(measure_in, space, settings, size, sigma, conditional)
+    return functools.partial(measure_in, space, settings, size, sigma, conditional, seed)
 
 
-def measure_in(space: Space, settings: Moments, size: int, sigma: float, conditional: bool, ask: Ask) -> Moment:
+def measure_in(space: Space, settings: Moments, size: int, sigma: float, conditional: bool, seed: int, ask: Ask) -> Moment:
     """Of `size` images, from the space that public images and constants give."""
     first, second = settings.sigmas(sigma, space.public is None)
-    if first is not None:
+    if first is not None and space.public is None:
         query = Query(LOCATION, lambda samples: exact_location(space, samples))
         mean, radius = location(ask(query, first), size, first)
         space = space.moved(mean, radius, settings.clip_norm)
-    parts = weights(size, space.groups, second, space.public is not None, settings.square_weight)
-    noisy = ask(Query(PURPOSE, lambda samples: exact_sums(space, parts, samples, conditional)), second)
-    return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, second), size, space.public))
+    elif first is not None:
+        coarse = _moment(CELLS_FIRST, space, settings, size, first, conditional, ask)
+        space = recut(coarse, settings, numpy_rng(seed, "moments/cells"))
+    return _moment(PURPOSE, space, settings, size, second, conditional, ask)
+
+
+def _moment(purpose: str, space: Space, settings: Moments, size: int, sigma: float, conditional: bool, ask: Ask) -> Moment:
+    parts = weights(size, space.groups, sigma, space.public is not None, settings.square_weight)
+    noisy = ask(Query(purpose, lambda samples: exact_sums(space, parts, samples, conditional)), sigma)
+    return Moment(space, estimate(unweighted(noisy, space.basis.size, parts, sigma), size, space.public))
 
 
 def exact_location(space: Space, samples: SampleSet) -> np.ndarray:
@@ -312,15 +328,31 @@ def space_of(
         kept = label_of[labels] >= 0
         z, labels, parts = z[kept], label_of[labels[kept]], settings.cells or usual_cells
         centres = _cell_centres(z, labels, classes, parts)
-    groups = _nearest(z, labels, centres, parts)
-    z = z - centres[groups]
-    norm = settings.clip_norm or float(np.quantile(np.linalg.norm(z, axis=1), settings.quantile))
+    groups, norm = _measured(z, labels, centres, parts, settings)
     reject_unless(norm >= LEAST_NORM, "dataset", dataset.name, "its public images are all alike; moments need some that differ")
-    known = empirical(z / norm, groups, len(centres))
+    known = empirical((z - centres[groups]) / norm, groups, len(centres))
     if len(centres) < classes:  # the same for every class
         known = Gaussians(*(np.repeat(part, classes, 0) for part in (known.counts, known.means, known.covariances)))
         centres = np.repeat(centres, classes, 0)
     return Space(basis, centres, parts, norm, known)
+
+
+def recut(coarse: Moment, settings: Moments, rng: np.random.Generator) -> Space:
+    """As many cells, cut by what is drawn from first moments as they were by public images: where the private ones lie."""
+    space, classes = coarse.space, len(coarse.class_counts)
+    sizes = apportion(np.ones(classes), max(PUBLIC_IMAGES, classes))
+    z = np.concatenate([rng.permutation(coarse.vectors(label, size, rng)) for label, size in enumerate(sizes)])
+    labels = np.repeat(np.arange(classes), sizes)
+    centres = _cell_centres(z, labels, classes, space.cells)
+    groups, norm = _measured(z, labels, centres, space.cells, settings)
+    norm = max(norm, LEAST_OF_NORM * space.clip_norm)  # noise may leave no variance of the first moments
+    return Space(space.basis, centres, space.cells, norm, empirical((z - centres[groups]) / norm, groups, len(centres)))
+
+
+def _measured(z: np.ndarray, labels: np.ndarray, centres: np.ndarray, cells: int, settings: Moments) -> tuple[np.ndarray, float]:
+    """The cells of vectors, int64 [N], and a clipping norm for their differences from the centres."""
+    groups = _nearest(z, labels, centres, cells)
+    return groups, settings.clip_norm or float(np.quantile(np.linalg.norm(z - centres[groups], axis=1), settings.quantile))
 
 
 def _nearest(z: np.ndarray, labels: np.ndarray, centres: np.ndarray, cells: int) -> np.ndarray:

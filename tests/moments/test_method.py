@@ -92,6 +92,48 @@ def test_without_public_images_the_location_takes_its_share_and_both_cost_what_o
     assert plan.epsilon == pytest.approx(gaussian_epsilon(3.0, plan.delta), rel=1e-3)
 
 
+@pytest.mark.parametrize("dataset", [WithPublic(), OtherPublic()])
+def test_first_moments_take_their_share_and_both_cost_what_one_did(dataset):
+    plan = Plan.make(DPMoments(cells_share=0.2), dataset, Privacy(noise_multiplier=3.0))
+    sigmas = {spend.purpose: spend.mechanism.noise_multiplier for spend in plan.spends}  # type: ignore[attr-defined]
+    assert list(sigmas) == ["cells", "moments"]
+    assert 3.0**2 / sigmas["cells"] ** 2 == pytest.approx(0.2)
+    assert plan.epsilon == pytest.approx(gaussian_epsilon(3.0, plan.delta), rel=1e-3)
+
+
+def test_cells_are_cut_where_the_private_images_lie_and_not_the_public_ones(tmp_path):
+    """Public images are all in one of the two places where private ones are: both their cells are there."""
+
+    @dataclass(kw_only=True)
+    class InTwoPlaces(Grey):
+        public_count: int = 90
+
+        def train(self) -> SampleSet:
+            made = super().train()
+            images = made.images // 3
+            images[::2, :4] += 150
+            return SampleSet(images, made.labels, made.num_classes)
+
+        def public(self) -> SampleSet:
+            made = super().public()
+            return SampleSet(made.images // 3, made.labels, made.num_classes)
+
+    dataset = InTwoPlaces(count=600)
+    nearest = []
+    for share in (0.0, 0.3):
+        moment = measured(made(tmp_path / str(share)), dataset, sigma=1e-3, cells=2, cells_share=share, clip_norm=10.0)
+        drawn = moment.draw(np.full(CLASSES, 200), np.random.default_rng(0)).images.astype(float)
+        top = drawn[:, :4].mean((1, 2, 3)) - drawn[:, 4:].mean((1, 2, 3))
+        nearest.append(float(np.minimum(abs(top), abs(top - 150)).mean()))  # 0 or 150 in every private image
+    assert nearest[1] < 0.5 * nearest[0]
+
+
+def test_first_moments_that_are_all_noise_break_nothing(tmp_path):
+    moment = measured(tmp_path, WithPublic(), sigma=500.0, cells=4, cells_share=0.5)
+    assert np.isfinite(moment.gaussians.covariances).all()
+    assert moment.draw(np.full(CLASSES, 5), np.random.default_rng(0)).images.shape == (15, 8, 8, 1)
+
+
 def test_dark_images_are_clipped_around_where_they_lie(tmp_path):
     """Black images with a dim corner are all far from mid-grey and near each other."""
 
@@ -156,6 +198,8 @@ def test_means_alone_where_noise_is_large_beside_a_public_covariance():
     [
         (Grey(), "components", 0),
         (Grey(), "cells", 8),
+        (Grey(), "cells_share", 0.2),
+        (WithPublic(), "cells_share", 1.0),
         (Grey(), "prior", Prior.images),
         (OtherPublic(), "prior", Prior.classes),
         (Grey(), "grey", 2.0),
