@@ -28,6 +28,9 @@ from moments.warm_up import MomentsFirst
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
 
+ENOUGH = 10_000  # private images or users: 60,000 were enough, 4,708 and 1,437 were not
+TOO_FEW = "A teacher of {:,} private images knows little: below 10,000 other methods had more (docs/teacher.md)."
+
 
 @dataclass(kw_only=True)
 class DPTeacher(TrainsClassifier):
@@ -87,7 +90,8 @@ class DPTeacher(TrainsClassifier):
         return {"steps": self.steps, "network_calls": 0, "backward_calls": trained}
 
     def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
-        return self.warm_up.hints(dataset, privacy, self.conditional)
+        found = self.warm_up.hints(dataset, privacy, self.conditional)
+        return found if dataset.num_private >= ENOUGH else [TOO_FEW.format(dataset.num_private), *found]
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         training, autoencoder = super().memory(dataset, model), model.memory() if self.uses_model else 0

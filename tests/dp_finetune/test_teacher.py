@@ -123,6 +123,12 @@ def test_it_uses_the_public_model_for_latents_alone():
     assert replace(METHOD, warm_up=MomentsFirst(**FIRST, basis=BasisName.latents)).uses_model
 
 
+def test_its_plan_says_where_a_teacher_has_too_few_images():
+    few, enough = (METHOD.hints(Grey(count=count), model_settings(), BUDGET, 1.0) for count in (9_999, 10_000))
+    assert few[0].startswith("A teacher of 9,999 private images knows little")
+    assert not any("teacher" in hint for hint in enough)
+
+
 def test_its_plan_counts_the_training_on_samples_of_moments_too():
     longer = replace(METHOD, warm_up=MomentsFirst(**{**FIRST, "steps": 13}))
     works = [m.work(Grey(), model_settings())["backward_calls"] or 0 for m in (longer, METHOD)]
