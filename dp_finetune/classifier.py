@@ -80,11 +80,12 @@ class Classification:
 class TrainsClassifier(DPSGD):
     """What methods that train a classifier on private images have in common."""
 
-    protects_users = True
     classifier: ClassifierName = ClassifierName.wrn16_4  # the network that is trained
 
     def check_classifier(self, dataset: Dataset) -> None:
         self.check_training(dataset)
+        large = self.classifier is not ClassifierName.tanh_cnn or min(dataset.shape[:2]) >= 4
+        require(large, "method.classifier", self.classifier, "another, as this one needs images of 4×4 or more")
         require(self.conditional, "method.conditional", self.conditional, f"true, as method={self.name} learns classes")
         require(len(dataset.classes) > 1, "dataset", dataset.name, "one with at least 2 classes")
 
@@ -127,6 +128,7 @@ class DPClassifier(TrainsClassifier):
     """Makes no samples: what it trains is the release. It needs no public model, and no public images."""
 
     uses_model = False
+    protects_users = True
     told = "A classifier was trained on the private images themselves by clipped and noisy steps (DP-SGD): it is the release."
 
     name: str = "dp_classifier"

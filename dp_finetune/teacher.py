@@ -27,15 +27,27 @@ from moments.measure import BasisName
 from moments.warm_up import MomentsFirst
 from privacy.config import Privacy
 from privacy.mechanisms import Spend
+from tracking import ranks
 
 ENOUGH = 10_000  # private images or users: 60,000 were enough, 4,708 and 1,437 were not
-TOO_FEW = "A teacher of {:,} private images knows little: below 10,000 other methods had more (docs/teacher.md)."
+TOO_FEW = "A teacher of {:,} private {} knows little: below 10,000 images other methods taught more (docs/teacher.md)."
+
+
+@dataclass(kw_only=True)
+class Candidates(MomentsFirst):
+    """Samples of moments, which train the teacher first, and are what it labels."""
+
+    epsilon: float | None = None  # of the budget for moments; a number
+    num_samples: int = 60_000  # drawn from the moments
+    steps: int = 600  # of the teacher's ordinary training on them
+    learning_rate: float = 0.05  # of that training
 
 
 @dataclass(kw_only=True)
 class DPTeacher(TrainsClassifier):
     """`warm_up.epsilon` of the budget goes to moments, the rest to the teacher."""
 
+    protects_users = True
     told = (
         "A classifier was trained on the private images by clipped and noisy steps (DP-SGD), and said which class each image "
         "shows that was drawn from normal distributions."
@@ -45,9 +57,7 @@ class DPTeacher(TrainsClassifier):
     num_samples: int = 10_000
     classifier: ClassifierName = ClassifierName.tanh_cnn  # the teacher
     confidence: float = 0.8  # of the teacher, from which it is taken at its word
-    warm_up: MomentsFirst = field(  # its samples train the teacher first, and are what it labels
-        default_factory=lambda: MomentsFirst(num_samples=60_000, learning_rate=0.05)
-    )
+    warm_up: Candidates = field(default_factory=Candidates)
 
     def __post_init__(self) -> None:
         self.uses_model = self.warm_up.basis is BasisName.latents
@@ -91,13 +101,14 @@ class DPTeacher(TrainsClassifier):
 
     def hints(self, dataset: Dataset, model: Model, privacy: Privacy, noise_multiplier: float | None) -> list[str]:
         found = self.warm_up.hints(dataset, privacy, self.conditional)
-        return found if dataset.num_private >= ENOUGH else [TOO_FEW.format(dataset.num_private), *found]
+        return found if dataset.num_private >= ENOUGH else [TOO_FEW.format(dataset.num_private, dataset.unit.plural), *found]
 
     def memory(self, dataset: Dataset, model: Model) -> int | None:
         training, autoencoder = super().memory(dataset, model), model.memory() if self.uses_model else 0
         if training is None or autoencoder is None:
             return None
-        return training + autoencoder + self.warm_up.moments_memory(dataset, self.warm_up.num_samples) + 2**28
+        first = self.first.step_cost(dataset.shape, len(dataset.classes))[1]
+        return max(training, first) + autoencoder + self.warm_up.moments_memory(dataset, self.warm_up.num_samples) + 2**28
 
     def run(self, private: PrivateDataset, model: PublicModel, run: Run) -> SampleSet:
         moment = self.warm_up.measure(private, model, run, self.conditional)
@@ -108,26 +119,33 @@ class DPTeacher(TrainsClassifier):
         first = self.first
         with run.meter.part("warm-up"), run.progress("warm-up", first.steps) as advance:
             teacher = train(drawn, first, seed=run.seed, device=run.device, advance=advance, stream="dp_teacher/warm_up")
+        teacher.load_state_dict(ranks.broadcast(teacher.state_dict()))  # processes may round differently
         self.fit_classifier(teacher, private, run)
         sizes = self.class_sizes(private, run, moment.class_counts)
         with run.meter.part("labelling"):
-            rows = taken(softmax(logits(teacher, drawn, run.device), axis=1), sizes, self.confidence)
+            rows = taken(probabilities(logits(teacher, drawn, run.device), drawn.labels), sizes, self.confidence)
         return SampleSet(drawn.images[rows], np.repeat(np.arange(len(sizes)), sizes), len(sizes))
 
 
-def taken(probabilities: np.ndarray, sizes: np.ndarray, confidence: float) -> np.ndarray:
-    """int64 [sum of sizes]: which of N candidates each class gets, class by class, none twice. `probabilities` float [N, K].
+def probabilities(scores: np.ndarray, drawn_for: np.ndarray) -> np.ndarray:
+    """float [N, K]; of a row that is not finite, as steps too long leave, the class that the candidate was drawn for."""
+    finite = np.isfinite(scores).all(1, keepdims=True)
+    return np.where(finite, softmax(np.where(finite, scores, 0.0), axis=1), np.eye(scores.shape[1])[drawn_for])
+
+
+def taken(probable: np.ndarray, sizes: np.ndarray, confidence: float) -> np.ndarray:
+    """int64 [sum of sizes]: which of N candidates each class gets, class by class, none twice. `probable` float [N, K].
 
     Of those that are most probably of the class, and that as surely as `confidence`, the first ones. A class with too few of
     them gets those that nobody took and that are most probably of it.
     """
-    best, sure = probabilities.argmax(1), probabilities.max(1) >= confidence
+    best, sure = probable.argmax(1), probable.max(1) >= confidence
     own = [np.flatnonzero((best == label) & sure)[:size] for label, size in enumerate(sizes)]
-    free = np.ones(len(probabilities), bool)
+    free = np.ones(len(probable), bool)
     free[np.concatenate(own)] = False
     for label, size in enumerate(sizes):
         missing, rows = size - len(own[label]), np.flatnonzero(free)
-        more = rows[np.argsort(-probabilities[rows, label], kind="stable")[:missing]]
+        more = rows[np.argsort(-probable[rows, label], kind="stable")[:missing]]
         free[more] = False
         own[label] = np.concatenate([own[label], more])
     return np.concatenate(own)

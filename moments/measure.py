@@ -23,6 +23,7 @@ from moments.basis import DCT, Basis, PrincipalComponents, PrincipalLatents, lar
 from moments.estimate import Gaussians, empirical, estimate
 from moments.mechanism import Weights, location, location_sums, no_sums, unweighted, weighted_sums
 from privacy.mechanisms import Gaussian, Spend
+from tracking import ranks
 
 PURPOSE, LOCATION, CELLS_FIRST = "moments", "location", "cells"
 PUBLIC_IMAGES = 20_000  # at most, of which basis, centres and public moments are made
@@ -344,8 +345,10 @@ def recut(coarse: Moment, settings: Moments, rng: np.random.Generator) -> Space:
     z = np.concatenate([rng.permutation(coarse.vectors(label, size, rng)) for label, size in enumerate(sizes)])
     labels = np.repeat(np.arange(classes), sizes)
     centres = _cell_centres(z, labels, classes, space.cells)
-    groups, norm = _measured(z, labels, centres, space.cells, settings)
-    norm = max(norm, LEAST_OF_NORM * space.clip_norm)  # noise may leave no variance of the first moments
+    _, norm = _measured(z, labels, centres, space.cells, settings)
+    centres, norm = ranks.broadcast((centres, norm))  # processes may round differently
+    norm = float(np.clip(norm, LEAST_OF_NORM * space.clip_norm, space.clip_norm))  # noise may be all that first moments have
+    groups = _nearest(z, labels, centres, space.cells)
     return Space(space.basis, centres, space.cells, norm, empirical((z - centres[groups]) / norm, groups, len(centres)))
 
 

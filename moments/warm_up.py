@@ -33,17 +33,20 @@ from privacy.mechanisms import Spend
 class MomentsFirst(Moments):
     """`epsilon`: of the moments, at the run's δ, which the rest of the budget is without; null: no moments."""
 
-    epsilon: float | None = None  # of the budget for moments; null: no warm-up
+    epsilon: float | None = None  # of the budget for moments; null: none
     num_samples: int = 20_000  # drawn from the moments
     steps: int = 600  # of ordinary training on them; 0: none
     batch_size: int = 128  # samples in a step of that training
     learning_rate: float = 1e-3  # of that training
 
+    optional = False  # whether the method works without
+
     def check_first(self, key: str, dataset: Dataset, model: Model, privacy: Privacy, conditional: bool) -> None:
         """What a method needs that takes moments first."""
         most = privacy.epsilon
         below = self.epsilon is not None and 1e-3 <= self.epsilon < (most or 1e6)
-        require(below, f"{key}.epsilon", self.epsilon, "0.001 or more, and below privacy.epsilon")
+        needed = "0.001 or more, and below privacy.epsilon"
+        require(below, f"{key}.epsilon", self.epsilon, f"{needed}, or null" if self.optional else needed)
         self.check_moments(key, dataset, model, conditional)
         for name, least in (("num_samples", len(dataset.classes)), ("steps", 0), ("batch_size", 1)):
             require(getattr(self, name) >= least, f"{key}.{name}", getattr(self, name), f"{least} or more")
@@ -84,6 +87,8 @@ class MomentsFirst(Moments):
 class WarmUp(MomentsFirst):
     """What is drawn from the moments trains the public model, or is what `pe` starts from."""
 
+    optional = True
+    epsilon: float | None = None  # of the budget for moments; null: no warm-up
     noisy_from: float = 0.3  # timesteps below this share of all see public images of the same classes, or, without any, nothing
     degree: float | None = None  # of VARIATION, which makes PE's first population of samples
 

@@ -368,6 +368,8 @@ METHODS = {
     "dp_merf": ["method=dp_merf", "method.num_features=50", *GENERATOR],
     "dp_mepf": ["method=dp_mepf", "method.embedding=pixels", *GENERATOR],
     "dp_diffusion": ["+experiment=dp_diffusion/smoke", "method.steps=2", "method.num_samples=4", "model.respacing=4"],
+    "dp_classifier": ["method=dp_classifier", "method.classifier=cnn", "method.steps=2", "method.batch_size=8"],
+    "dp_teacher": ["method=dp_teacher", "method.num_samples=20", "method.steps=2", "method.warm_up.num_samples=40"],
     "pe": ["+experiment=smoke", "method.num_samples=8", "method.iterations=1", "method.variation_degrees=[3]"],
 }
 

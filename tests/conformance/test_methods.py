@@ -21,7 +21,7 @@ from dp_finetune.classifier import DPClassifier
 from dp_finetune.engines import EngineName
 from dp_finetune.loda import DPLoDA
 from dp_finetune.method import DPDiffusion
-from dp_finetune.teacher import DPTeacher
+from dp_finetune.teacher import Candidates, DPTeacher
 from mean_embedding.method import DPMEPF, DPMERF
 from method import Made, Method, Run
 from models.classifiers.networks import ClassifierName
@@ -29,7 +29,7 @@ from models.classifiers.released import ReleasedClassifier
 from models.diffusion.timesteps import Interval
 from models.public.settings import EmbeddingName
 from moments.method import DPMoments
-from moments.warm_up import MomentsFirst, WarmUp
+from moments.warm_up import WarmUp
 from pe.evolution import InitialLabels, PrivateEvolution
 from pipeline.plan import Plan
 from pipeline.session import Session
@@ -104,7 +104,7 @@ METHODS = [
             augmult=1,
             max_grad_norm=1.0,
             gradient_engine=EngineName.batched,
-            warm_up=MomentsFirst(**{**WARM, "num_samples": 12}),
+            warm_up=Candidates(**{**WARM, "num_samples": 12}),
         ),
         {"steps": 0, "batch_size": 49, "num_samples": 7, "confidence": 1.0, "conditional": False},
     ),
