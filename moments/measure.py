@@ -31,7 +31,7 @@ LARGEST_SIDE = 64
 COMPONENTS, LOW_FREQUENCIES = 64, 100  # of public images; without any: on printed digits 100 taught more than 64 and 144
 CELLS = 8  # of a class, where the noise is small
 LEAST_NORM = 1e-6  # of clipping: float64 stays far from its ends
-LEAST_OF_NORM = 0.5  # of the clipping norm, from public images to first moments
+MOST_CHANGE = 2.0  # of the clipping norm, from public images to first moments: MNIST's latents are 1.09 and 0.94 times as wide
 NEAR = 1.35  # root mean squared distances from their mean: nine in ten photographs and printed digits are nearer
 CLEAR = 1000  # N/(K σ) without public images: below it X-rays were speckled, and their classifiers far apart (docs/moments.md)
 VISIBLE = 200  # N/(K σ) without public images: printed digits taught 62 % at it, 44 at half, 19 at a quarter, 80 at eight times
@@ -347,7 +347,7 @@ def recut(coarse: Moment, settings: Moments, rng: np.random.Generator) -> Space:
     centres = _cell_centres(z, labels, classes, space.cells)
     _, norm = _measured(z, labels, centres, space.cells, settings)
     centres, norm = ranks.broadcast((centres, norm))  # processes may round differently
-    norm = float(np.clip(norm, LEAST_OF_NORM * space.clip_norm, space.clip_norm))  # noise may be all that first moments have
+    norm = float(np.clip(norm, space.clip_norm / MOST_CHANGE, space.clip_norm * MOST_CHANGE))  # they may be all noise
     groups = _nearest(z, labels, centres, space.cells)
     return Space(space.basis, centres, space.cells, norm, empirical((z - centres[groups]) / norm, groups, len(centres)))
 
