@@ -77,7 +77,7 @@ class DPTeacher(TrainsClassifier):
 
     @property
     def first(self) -> Recipe:
-        """Of the ordinary training on samples of moments."""
+        """How samples of moments train the teacher, in the ordinary way, before DP-SGD does."""
         warm_up = self.warm_up
         return replace(
             self.recipe,

@@ -345,11 +345,11 @@ def recut(coarse: Moment, settings: Moments, rng: np.random.Generator) -> Space:
     z = np.concatenate([rng.permutation(coarse.vectors(label, size, rng)) for label, size in enumerate(sizes)])
     labels = np.repeat(np.arange(classes), sizes)
     centres = _cell_centres(z, labels, classes, space.cells)
-    _, norm = _measured(z, labels, centres, space.cells, settings)
-    centres, norm = ranks.broadcast((centres, norm))  # processes may round differently
+    groups, norm = _measured(z, labels, centres, space.cells, settings)
     norm = float(np.clip(norm, space.clip_norm / MOST_CHANGE, space.clip_norm * MOST_CHANGE))  # they may be all noise
-    groups = _nearest(z, labels, centres, space.cells)
-    return Space(space.basis, centres, space.cells, norm, empirical((z - centres[groups]) / norm, groups, len(centres)))
+    known = empirical((z - centres[groups]) / norm, groups, len(centres))
+    centres, norm, known = ranks.broadcast((centres, norm, known))  # processes may round differently
+    return Space(space.basis, centres, space.cells, norm, known)
 
 
 def _measured(z: np.ndarray, labels: np.ndarray, centres: np.ndarray, cells: int, settings: Moments) -> tuple[np.ndarray, float]:
